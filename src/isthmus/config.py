@@ -1,0 +1,327 @@
+"""The one configuration file, `isthmus.toml`, as typed models; every field is explained here.
+
+`Config.load("isthmus.toml", overrides=["training.epochs=5"])` reads, overrides and checks it.
+Paths in the file are relative to the file.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from isthmus.errors import ConfigError, did_you_mean
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EventColumns(_Section):
+    """Which columns of the interactions file hold what."""
+
+    user: str = Field("user_id", description="Who acted.")
+    item: str = Field("item_id", description="On what.")
+    time: str | None = Field(None, description="When: Unix seconds, milliseconds or ISO dates.")
+    order: str | None = Field(None, description="Place in the user's history, where no clock is.")
+    rating: str | None = Field(None, description="How much they liked it.")
+    kind: str | None = Field(None, description="Type of event: view, click, buy.")
+    weight: str | None = Field(None, description="Weight of the event in training.")
+
+
+class ItemColumns(_Section):
+    """Which columns of the items file hold what."""
+
+    item: str = Field("item_id", description="The item's id.")
+    title: str | None = Field(None, description="Short name shown to people.")
+    category: str | None = Field(None, description="Category path, used for filters and profiles.")
+    text: list[str] = Field(
+        default_factory=list,
+        description="Columns the language model reads, joined by ' | '; empty: title, category.",
+    )
+    vectors: dict[str, str] = Field(
+        default_factory=dict, description="Further modalities: name = list column of floats."
+    )
+
+
+class DomainConfig(_Section):
+    """One catalogue and what people did in it."""
+
+    interactions: Path | None = Field(None, description="CSV (.gz, .zst), Parquet or JSONL.")
+    items: Path | None = Field(None, description="Catalogue; None: items known by id only.")
+    events: EventColumns = EventColumns()
+    catalogue: ItemColumns = ItemColumns()
+    corpus: list[Path] = Field(default_factory=list, description="Free text files, one a line.")
+    keep_kinds: list[str] | None = Field(None, description="Event types to keep; None: all.")
+
+
+class PeopleConfig(_Section):
+    """Optional tables about people and knowledge, shared by all domains."""
+
+    users: Path | None = Field(None, description="Attributes; column user_id and any others.")
+    mapping: Path | None = Field(
+        None, description="Links ids across domains; columns domain, user_id, person_id."
+    )
+    linked: bool = Field(True, description="Same user id in two domains is one person.")
+    links: Path | None = Field(None, description="Friends or trust; columns user_id, other_id.")
+    groups: Path | None = Field(None, description="Membership; columns user_id, group_id.")
+    triples: Path | None = Field(None, description="Knowledge; columns head, relation, tail.")
+    impressions: Path | None = Field(
+        None,
+        description="What was shown; columns user_id, domain, item_id, time, propensity, clicked.",
+    )
+
+
+class CleaningConfig(_Section):
+    """What happens to rows that cannot be used as they are."""
+
+    bad_rows: Literal["stop", "drop"] = Field(
+        "stop", description="Null ids, unreadable times, bad ratings: stop, or drop and count."
+    )
+    unknown_items: Literal["keep", "drop"] = Field(
+        "keep", description="Events on items missing from the catalogue: keep by id, or drop."
+    )
+    duplicates: Literal["keep", "first", "last"] = Field(
+        "keep", description="Events equal in user, item and time; keep, or one of them."
+    )
+    item_conflicts: Literal["stop", "first", "last"] = Field(
+        "stop", description="Catalogue rows with one id and different content."
+    )
+    min_user_events: int = Field(1, ge=1, description="k-core: least events of a user.")
+    min_item_events: int = Field(0, ge=0, description="k-core: least events of an item.")
+    min_rating: float | None = Field(None, description="Drop events rated below this.")
+    rating_scale: tuple[float, float] | None = Field(
+        None, description="Lowest and highest rating; None: as found. Ratings map to 0..1 in heads."
+    )
+    max_text_chars: int = Field(2000, ge=16, description="Longer texts are cut and counted.")
+    order_by: Literal["auto", "time", "order"] = Field(
+        "auto", description="What orders a history; auto: time where there is one, else order."
+    )
+    tie_seed: int = Field(0, description="Breaks ties in time; independent of training seeds.")
+
+
+class SplitConfig(_Section):
+    """What is held back to measure on."""
+
+    kind: Literal["auto", "global", "leave-one-out"] = Field(
+        "auto", description="auto: one global cut where there are timestamps, else leave-one-out."
+    )
+    quantiles: tuple[float, float] = Field((0.8, 0.9), description="Global cut, by events.")
+    min_history: int = Field(1, ge=0, description="Least earlier events of a question's user.")
+    shuffle_items: int | None = Field(
+        None, description="Renumber items by this seed: figures must not change beyond noise."
+    )
+
+
+class LanguageConfig(_Section):
+    """The model that reads the items' texts."""
+
+    model: str = Field("embedded", description="'embedded' (MiniLM), a hub name, or a folder.")
+    pooling: Literal["auto", "mean", "cls", "last"] = Field("auto", description="Token pooling.")
+    max_tokens: int = Field(64, ge=4, description="Longer texts are truncated and counted.")
+    batch_tokens: int = Field(2048, ge=64, description="Tokens per encoding batch, after padding.")
+    runtime: Literal["auto", "onnx", "torch"] = Field("auto", description="auto: ONNX if it loads.")
+    cache: Path | None = Field(None, description="Vector cache folder; None: the user's cache.")
+    whiten_dim: int = Field(200, ge=2, description="Dimensions kept by per-domain whitening.")
+
+
+class ModelConfig(_Section):
+    """The core model: item tower and user tower."""
+
+    dim: int = Field(64, ge=4, description="Width of item vectors and user states.")
+    layers: int = Field(2, ge=1, description="Transformer blocks.")
+    heads: int = Field(2, ge=1, description="Attention heads; divides dim.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="In the blocks and on the input.")
+    max_length: int = Field(50, ge=1, description="Latest events the user tower reads.")
+    adapter_rank: int = Field(8, ge=0, description="Rank of per-domain adapters; 0: none.")
+    use_ids: bool = Field(True, description="ID embeddings beside text.")
+    use_text: bool = Field(True, description="Text vectors beside IDs.")
+    id_shrinkage: float = Field(2.0, ge=0, description="k in n/(n+k): evidence an ID needs.")
+    id_dropout: float = Field(0.1, ge=0, lt=1, description="Share of IDs hidden in training.")
+    time_gaps: bool = Field(True, description="Embed the time between events.")
+
+
+class TrainingConfig(_Section):
+    """How the core model learns."""
+
+    epochs: int = Field(30, ge=1, description="Most passes over the training events.")
+    patience: int = Field(3, ge=1, description="Evaluations without gain before stopping.")
+    evaluate_every: int = Field(2, ge=1, description="Epochs between looks at validation.")
+    batch_events: int = Field(4096, ge=16, description="History events per packed batch.")
+    negatives: int = Field(512, ge=1, description="Shared uniform negatives per domain and batch.")
+    full_softmax: bool = Field(False, description="Whole catalogue instead of sampled negatives.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak, AdamW.")
+    weight_decay: float = Field(0.01, ge=0, description="On matrices only, never on tables.")
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of steps to the peak rate.")
+    clip: float = Field(1.0, gt=0, description="Gradient norm at which it is clipped.")
+    domain_weights: dict[str, float] = Field(
+        default_factory=dict, description="Weight of a domain's mean loss; 1 where not named."
+    )
+    device: str = Field("auto", description="auto: CUDA where present, else CPU.")
+    bf16: Literal["auto", "on", "off"] = Field("auto", description="auto: on CUDA only.")
+    threads: int | None = Field(None, description="CPU threads; None: PyTorch's choice.")
+
+
+class BlendConfig(_Section):
+    """How parts are weighed and when transfer is let in."""
+
+    parts: list[str] = Field(
+        default_factory=lambda: ["neural", "co-occurrence", "text", "recent-popular"],
+        description="What is blended.",
+    )
+    folds: int = Field(2, ge=2, description="Cross-fitting folds over validation users.")
+    gate: bool = Field(True, description="Off: the transferred model is used as it is.")
+    gate_level: float = Field(0.95, gt=0.5, lt=1, description="Confidence the gate asks for.")
+
+
+class EvaluationConfig(_Section):
+    """What is measured."""
+
+    cutoffs: list[int] = Field(default_factory=lambda: [5, 10, 20, 100], description="k of @k.")
+    exclude_seen: bool = Field(True, description="Items in the history are not candidates.")
+    candidates: int | None = Field(None, description="Sampled protocol: negatives; None: full.")
+    batch: int = Field(256, ge=1, description="Requests scored at once.")
+    max_history: int = Field(200, ge=1, description="History events a request carries.")
+    bootstrap: int = Field(1000, ge=100, description="Resamples of users for intervals.")
+    cold_share: float = Field(0.2, ge=0, le=1, description="Users whose target history is hidden.")
+    min_slice: int = Field(500, ge=1, description="Smaller slices are merged with a neighbour.")
+
+
+class Config(_Section):
+    """A whole run."""
+
+    name: str = Field("isthmus", description="Names the run's folder.")
+    seed: int = Field(0, description="One seed for everything but ties.")
+    target: str | None = Field(None, description="Domain of the question; None: every domain.")
+    domains: dict[str, DomainConfig] = Field(default_factory=dict)
+    people: PeopleConfig = PeopleConfig()
+    cleaning: CleaningConfig = CleaningConfig()
+    split: SplitConfig = SplitConfig()
+    language: LanguageConfig = LanguageConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    blend: BlendConfig = BlendConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _target_is_a_domain(self) -> Config:
+        if self.target is not None and self.domains and self.target not in self.domains:
+            raise ValueError(
+                f"target {self.target!r} is no domain. {did_you_mean(self.target, self.domains)}"
+            )
+        return self
+
+    @classmethod
+    def load(cls, path: Path | str, *, overrides: Sequence[str] = ()) -> Config:
+        """Read a TOML file, apply `a.b=c` overrides, check every key and make paths absolute.
+
+        Raises:
+            ConfigError: no such file, not TOML, an unknown key (the near one is named) or a value
+                of the wrong kind.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ConfigError(
+                "no such configuration file",
+                where=str(path),
+                hint="Write one with 'isthmus init FILES…'",
+            )
+        try:
+            raw = tomllib.loads(path.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"not valid TOML: {error}", where=str(path)) from None
+        return cls.parse(raw, overrides=overrides, base=path.parent, where=str(path))
+
+    @classmethod
+    def parse(
+        cls,
+        raw: dict[str, Any],
+        *,
+        overrides: Sequence[str] = (),
+        base: Path = Path(),
+        where: str = "configuration",
+    ) -> Config:
+        """Check a nested dictionary; see `load`."""
+        for override in overrides:
+            _apply(raw, override)
+        try:
+            config = cls.model_validate(raw)
+        except ValidationError as error:
+            raise _explained(error, where) from None
+        return _with_absolute_paths(config, base.resolve())
+
+    def override(self, *overrides: str) -> Config:
+        """A copy with `a.b=c` overrides applied."""
+        return Config.parse(self.model_dump(mode="json"), overrides=overrides)
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    """Set one `a.b=c`; the value is read as TOML, and as text where it is not TOML."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"{override!r} is not KEY=VALUE", where="--set")
+    try:
+        parsed = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        raw = raw.setdefault(parent, {})
+        if not isinstance(raw, dict):
+            raise ConfigError(f"{parent!r} holds a value, not a section", where=f"--set {key}")
+    raw[last] = parsed
+
+
+def _explained(error: ValidationError, where: str) -> ConfigError:
+    """The first problem of a validation error, in one sentence."""
+    first = error.errors()[0]
+    place = [str(p) for p in first["loc"]]
+    key = ".".join(place) or "the file"
+    if first["type"] == "extra_forbidden":
+        section: Any = Config
+        for part in place[:-1]:
+            section = _section_at(section, part)
+        known = list(section.model_fields) if section is not None else []
+        return ConfigError(f"unknown key {key!r}", where=where, hint=did_you_mean(place[-1], known))
+    message = str(first["msg"]).removeprefix("Value error, ")
+    found = first.get("input")
+    shown = (
+        "" if isinstance(found, dict | BaseModel) else f", found {json.dumps(found, default=str)}"
+    )
+    return ConfigError(f"{key}: {message}{shown}", where=where)
+
+
+def _section_at(section: Any, part: str) -> Any:
+    """The model class of a nested section; domain names step through the `domains` table."""
+    if section is None:
+        return None
+    if section is dict:
+        return DomainConfig
+    annotation = section.model_fields[part].annotation if part in section.model_fields else None
+    if part == "domains":
+        return dict
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return None
+
+
+def _with_absolute_paths(config: Config, base: Path) -> Config:
+    def resolve(value: Any) -> Any:
+        if isinstance(value, Path):
+            return base / value.expanduser()
+        if isinstance(value, BaseModel):
+            return value.model_copy(
+                update={name: resolve(getattr(value, name)) for name in type(value).model_fields}
+            )
+        if isinstance(value, dict):
+            return {name: resolve(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [resolve(inner) for inner in value]
+        return value
+
+    resolved: Config = resolve(config)
+    return resolved

@@ -1,0 +1,29 @@
+"""What is known of items beside behaviour: vectors, and a mask of what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """Vectors of one domain's items.
+
+    Attributes:
+        vectors: float32 [n_items, dim]; rows without content are zero and never to be read.
+        present: bool [n_items]; false where the item has no content.
+    """
+
+    vectors: NDArray[np.float32]
+    present: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return int(self.vectors.shape[1])
