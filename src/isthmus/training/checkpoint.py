@@ -2,16 +2,43 @@
 
 A checkpoint is a folder of safetensors, JSON and Parquet with a manifest of checksums. It is
 written aside, flushed to disk and renamed, so that a reader sees the old one or the new one, never
-half of either. Nothing is ever pickled.
+half of either (`versions.py`). Nothing is ever pickled.
+
+    manifest.json           schema, kind, library versions, size and checksum of every file;
+                            its own checksum is the seal in the folder's `current`
+    meta.json               plain values of the whole and of each state
+    states/*.safetensors    arrays of each state
+    …                       whatever the caller's own writers add
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
+
+from isthmus.errors import CheckpointError, did_you_mean
+from isthmus.training.versions import Live, flush, publish, read_pointer
+
+SCHEMA = 1
+_FORMAT = "isthmus"
+_MANIFEST, _META, _STATES = "manifest.json", "meta.json", "states"
+_LIBRARIES = ("isthmus", "numpy", "polars", "safetensors", "torch", "transformers")
+_STORABLE = {"bool", "bfloat16", "float16", "float32", "float64"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
 
 
 @dataclass(frozen=True)
@@ -23,3 +50,270 @@ class State:
 
     arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One version of a folder, every file of it verified when it was opened.
+
+    Attributes:
+        folder: the version's own folder; two later writes to the same place remove it.
+        kind: what it holds, as the writer named it: `model`, `training`.
+        meta: the writer's own JSON values.
+        manifest: schema, time of writing, library versions, and size and checksum of every file.
+    """
+
+    folder: Path
+    kind: str
+    meta: dict[str, Any]
+    manifest: dict[str, Any]
+    _states: dict[str, dict[str, Any]] = field(repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the states within."""
+        return tuple(self._states)
+
+    def state(self, name: str) -> State:
+        """The state of that name; CheckpointError names the near ones."""
+        if name not in self._states:
+            raise CheckpointError(
+                f"holds no state {name!r}",
+                where=str(self.folder),
+                hint=did_you_mean(name, self._states),
+            )
+        return State(arrays=load_file(self.file(_state_file(name))), meta=self._states[name])
+
+    def file(self, name: str) -> Path:
+        """Path of a file that the writer added, by its path within the folder."""
+        if name not in self.manifest["files"]:
+            raise CheckpointError(
+                f"holds no file {name!r}",
+                where=str(self.folder),
+                hint=did_you_mean(name, self.manifest["files"]),
+            )
+        path = self.folder / name
+        if not path.is_file():
+            raise CheckpointError(
+                f"{name} has gone since the folder was opened",
+                where=str(self.folder),
+                hint="It was replaced meanwhile; open it again",
+            )
+        return path
+
+
+def write_folder(
+    path: Path | str,
+    states: Mapping[str, State],
+    *,
+    kind: str,
+    meta: Mapping[str, Any] | None = None,
+    files: Iterable[Callable[[Path], object]] = (),
+) -> Path:
+    """Write a new version of a checkpoint folder and make it the live one.
+
+    A reader, or a kill at any moment, finds the version before or this one whole. The version
+    before stays on disk until the next write, so that whoever is reading it can finish. Writers of
+    one folder wait for each other; what a killed writer left behind is removed.
+
+    Args:
+        path: the checkpoint folder, made where it is missing.
+        states: by name; a slash in a name makes a subfolder. JSON turns tuples in a state's `meta`
+            into lists and other keys into text.
+        kind: what the folder holds, asked for again by `read_folder`.
+        meta: JSON values about the whole.
+        files: called with the new version's folder, each to add files of its own to it, such as
+            the Parquet tables of a dataset; `manifest.json`, `meta.json` and `states/` are taken.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        CheckpointError: the disk is full, the folder cannot be written or holds other things, or a
+            state holds what safetensors or JSON cannot. Whatever was live before still is.
+    """
+    path = Path(path)
+
+    def fill(folder: Path) -> str:
+        for write in files:
+            write(folder)
+        _write_states(folder, states, dict(meta or {}), path)
+        return _seal(folder, kind)
+
+    with _explained(path, "written"):
+        return publish(path, fill)
+
+
+def read_folder(path: Path | str, *, kind: str | None = None) -> Checkpoint:
+    """Open the live version of a checkpoint folder and verify every file of it.
+
+    Args:
+        path: a folder that `write_folder` made.
+        kind: what it must hold; None takes any.
+
+    Raises:
+        CheckpointError: no such folder, one from another tool or of another kind, a newer schema,
+            a missing or damaged file.
+    """
+    path = Path(path)
+    with _explained(path, "read"):
+        live = read_pointer(path)
+        while True:
+            try:
+                return _open(live, kind, where=str(path))
+            except (CheckpointError, OSError):
+                # A writer may have replaced and removed this version while it was being read.
+                before, live = live, read_pointer(path)
+                if live == before:
+                    raise
+
+
+def _write_states(folder: Path, states: Mapping[str, State], meta: object, path: Path) -> None:
+    for name, state in states.items():
+        file = folder / _state_file(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {
+            key: _storable(array, f"{path}: {name}.{key}") for key, array in state.arrays.items()
+        }
+        # Not `save_file`: its files can be read by their owner alone, whatever the umask.
+        file.write_bytes(save(arrays))
+    content = {"meta": meta, "states": {name: state.meta for name, state in states.items()}}
+    try:
+        text = json.dumps(content, indent=1, default=_plain)
+    except TypeError as error:
+        raise CheckpointError(
+            str(error), where=f"{path}: meta", hint="Keep arrays in `arrays` and the rest plain"
+        ) from None
+    (folder / _META).write_text(text, "utf-8")
+
+
+def _storable(array: NDArray[np.generic], where: str) -> NDArray[np.generic]:
+    """The array in the one layout that safetensors writes correctly: dense, row-major."""
+    array = np.asarray(array)
+    if array.dtype.name not in _STORABLE:
+        raise CheckpointError(
+            f"an array of {array.dtype} cannot be stored", where=where, hint="Keep text in `meta`"
+        )
+    return np.asarray(array, order="C")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+def _seal(folder: Path, kind: str) -> str:
+    """Flush everything, write the manifest, and give the manifest's checksum."""
+    inside = sorted(folder.rglob("*"))
+    files = {
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": _hash(file)}
+        for file in inside
+        if file.is_file()
+    }
+    manifest = folder / _MANIFEST
+    manifest.write_text(
+        json.dumps(
+            {
+                "format": _FORMAT,
+                "schema": SCHEMA,
+                "kind": kind,
+                "written": datetime.now(UTC).isoformat(timespec="seconds"),
+                "libraries": _libraries(),
+                "files": files,
+            },
+            indent=1,
+        ),
+        "utf-8",
+    )
+    for entry in [*inside, manifest, folder]:
+        flush(entry)
+    return _hash(manifest)
+
+
+def _open(live: Live, kind: str | None, *, where: str) -> Checkpoint:
+    folder = live.folder
+    _verify(folder / _MANIFEST, live.seal)
+    manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
+    if manifest["schema"] > SCHEMA:
+        raise CheckpointError(
+            f"written by a newer Isthmus ({manifest['libraries'].get('isthmus', 'unknown')}, "
+            f"schema {manifest['schema']}; this one reads up to {SCHEMA})",
+            where=where,
+            hint="Upgrade isthmus, or write the folder again with this version",
+        )
+    if kind is not None and manifest["kind"] != kind:
+        raise CheckpointError(
+            f"holds a {manifest['kind']}, not a {kind}", where=where, hint="Name another folder"
+        )
+    for name, entry in manifest["files"].items():
+        _verify(folder / name, entry["sha256"], entry["bytes"])
+    content = json.loads((folder / _META).read_text("utf-8"))
+    return Checkpoint(folder, manifest["kind"], content["meta"], manifest, content["states"])
+
+
+def _verify(file: Path, sha256: str, size: int | None = None) -> None:
+    """Raise CheckpointError unless the file is there and is what was written."""
+    hint = "Restore the folder from a copy, or train again"
+    if not file.is_file():
+        raise CheckpointError("the file is missing", where=str(file), hint=hint)
+    found = file.stat().st_size
+    if size is not None and found != size:
+        raise CheckpointError(
+            f"the file is damaged: {found:,} bytes where {size:,} were written",
+            where=str(file),
+            hint=hint,
+        )
+    if _hash(file) != sha256:
+        raise CheckpointError(
+            "the file is damaged: its checksum is not what was written", where=str(file), hint=hint
+        )
+
+
+@contextmanager
+def _explained(path: Path, verb: str) -> Iterator[None]:
+    """Turn what the system says into what, where and what to do."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        code = error.errno if isinstance(error, OSError) else None
+        # Parquet and safetensors writers report the system's error in their own types' text.
+        if code in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error):
+            raise CheckpointError(
+                "the disk is full",
+                where=str(path),
+                hint="Free some space and save again; what was saved before is untouched",
+            ) from error
+        if not isinstance(error, OSError):
+            raise
+        raise CheckpointError(
+            f"cannot be {verb}: {error.strerror or error}",
+            where=str(error.filename or path),
+            hint="Check the folder's permissions, or name another one",
+        ) from error
+
+
+def _state_file(name: str) -> str:
+    path = PurePosixPath(_STATES, f"{name}.safetensors")
+    if path.as_posix() != f"{_STATES}/{name}.safetensors" or ".." in path.parts or not name:
+        raise CheckpointError(f"{name!r} cannot be the name of a state", hint="Use a plain name")
+    return path.as_posix()
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _libraries() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
