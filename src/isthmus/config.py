@@ -135,6 +135,7 @@ class ModelConfig(_Section):
     dim: int = Field(64, ge=4, description="Width of item vectors and user states.")
     layers: int = Field(2, ge=1, description="Transformer blocks.")
     heads: int = Field(2, ge=1, description="Attention heads; divides dim.")
+    feed: int = Field(2, ge=1, description="Width of the feed-forward layer, in multiples of dim.")
     dropout: float = Field(0.2, ge=0, lt=1, description="In the blocks and on the input.")
     max_length: int = Field(50, ge=1, description="Latest events the user tower reads.")
     adapter_rank: int = Field(8, ge=0, description="Rank of per-domain adapters; 0: none.")
