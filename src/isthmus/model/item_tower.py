@@ -1,0 +1,100 @@
+"""The item tower: what is known of an item in, one vector out.
+
+vector = projected text (or a learned stand-in where there is none) + ID embedding × n / (n + k),
+where n counts the item's training events: an item with no behaviour falls back on its text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from isthmus.config import ModelConfig
+from isthmus.data.features import ItemFeatures
+
+
+class ItemTower(nn.Module):
+    """Items of all domains, addressed by their flat index in one snapshot.
+
+    The ID table is no parameter of the module: a training step takes the rows that it touches as a
+    leaf of their own (`ids`), so that its cost does not grow with the catalogue.
+
+    Args:
+        features: whitened text vectors per domain, all of one width.
+        evidence: float32 [n_items] training events per item, flat.
+        config: sizes and switches.
+        generator: randomness of the initial ID table.
+    """
+
+    text: Tensor
+    present: Tensor
+    trust: Tensor
+    domain: Tensor
+    table: Tensor
+
+    def __init__(
+        self,
+        features: Sequence[ItemFeatures],
+        evidence: NDArray[np.float32],
+        config: ModelConfig,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.use_ids, self.use_text = config.use_ids, config.use_text
+        self.id_dropout = config.id_dropout
+        sizes = [len(f) for f in features]
+        n = torch.from_numpy(evidence.astype(np.float32))
+        trust = n / (n + config.id_shrinkage) if config.use_text else torch.ones_like(n)
+        text = torch.from_numpy(np.concatenate([f.vectors for f in features]).astype(np.float32))
+        present = torch.from_numpy(np.concatenate([f.present for f in features]))
+        domain = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+        table = torch.randn(sum(sizes), config.dim, generator=generator) * 0.05
+        for name, value in {"text": text, "present": present, "trust": trust}.items():
+            self.register_buffer(name, value, persistent=False)
+        self.register_buffer("domain", domain, persistent=False)
+        self.register_buffer("table", table)
+        self.project = nn.Linear(text.shape[1], config.dim, bias=False)
+        self.missing = nn.Embedding(len(sizes), config.dim)
+        nn.init.normal_(self.project.weight, std=float(__import__("os").environ.get("TS","0.5")) / text.shape[1] ** 0.5)
+        nn.init.zeros_(self.missing.weight)
+
+    @property
+    def n_items(self) -> int:
+        """Items of all domains together."""
+        return len(self.table)
+
+    def forward(self, rows: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Vectors of the items at flat index `rows` [n] → [n, dim].
+
+        Args:
+            rows: int64 [n].
+            ids: their ID embeddings [n, dim] as a leaf that takes gradients; None reads the table.
+        """
+        vectors: Tensor | None = None
+        if self.use_text:
+            projected = self.project(self.text[rows])
+            stand_in = self.missing(self.domain[rows])
+            vectors = torch.where(self.present[rows, None], projected, stand_in)
+        if self.use_ids:
+            ids = self.table[rows] if ids is None else ids
+            trust = self.trust[rows]
+            if self.training and self.use_text and self.id_dropout:
+                trust = trust * (torch.rand_like(trust) >= self.id_dropout)
+            weighted = ids * trust[:, None]
+            vectors = weighted if vectors is None else vectors + weighted
+        assert vectors is not None, "an item tower needs ids or text"
+        return vectors
+
+    @torch.no_grad()
+    def all(self, start: int, stop: int, chunk: int = 65536) -> Tensor:
+        """Vectors of the items at flat index `start:stop`, [stop - start, dim]."""
+        return torch.cat(
+            [
+                self(torch.arange(a, min(a + chunk, stop), device=self.table.device))
+                for a in range(start, stop, chunk)
+            ]
+        )

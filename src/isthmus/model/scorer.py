@@ -1,0 +1,67 @@
+"""A trained core model as a `Scorer`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isthmus.model.core import CoreModel
+from isthmus.scoring import Requests, Scores, pick
+
+
+class NeuralScorer:
+    """Inner products of user queries and item vectors.
+
+    A request without any history that the model reads scores zero everywhere: it has no opinion.
+
+    Args:
+        model: trained weights; they are not changed.
+        reads: domain indices whose events the model reads; others are left out of the history.
+        name: how the scorer is called in reports.
+    """
+
+    def __init__(
+        self, model: CoreModel, reads: tuple[int, ...], *, name: str = "neural"
+    ) -> None:
+        self.model, self.reads, self.name = model.eval(), reads, name
+        self._catalogues: dict[int, Tensor] = {}
+
+    def catalogue(self, domain: int) -> Tensor:
+        """Vectors of a domain's items, [n_items, dim], computed once."""
+        if domain not in self._catalogues:
+            self._catalogues[domain] = self.model.catalogue(domain)
+        return self._catalogues[domain]
+
+    @torch.inference_mode()
+    def queries(self, requests: Requests, domain: int) -> Tensor:
+        """One query per request, [batch, dim]; zero where nothing could be read."""
+        read = requests.keep(np.isin(requests.domain, self.reads))
+        read = read.keep(read.age < self.model.users.max_length)
+        device = self.model.items.table.device
+        full = np.flatnonzero(read.lengths > 0)
+        queries = torch.zeros(len(requests), self.model.items.table.shape[1], device=device)
+        if not len(full):
+            return queries
+        some = read.select(full)
+        domains = torch.from_numpy(some.domain.astype(np.int64)).to(device)
+        offset = np.asarray(self.model.bounds)[some.domain.astype(np.int64)]
+        rows = torch.from_numpy(offset + some.item).to(device)
+        states = self.model.states(
+            self.model.item_vectors(rows),
+            domains,
+            torch.from_numpy(some.time).to(device),
+            torch.from_numpy(some.offsets).to(device),
+        )
+        last = torch.from_numpy(some.offsets[1:] - 1).to(device)
+        queries[torch.from_numpy(full).to(device)] = self.model.ask(states[last], domain)
+        return queries
+
+    @torch.inference_mode()
+    def score(
+        self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
+    ) -> Scores:
+        """Score items of `domain`; see `isthmus.scoring.Scorer`."""
+        total = self.queries(requests, domain) @ self.catalogue(domain).T
+        return Scores(pick(total.cpu().numpy(), items))

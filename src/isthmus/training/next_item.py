@@ -1,0 +1,134 @@
+"""Learning to say what comes next: windows of histories in, a loss out.
+
+Loss = sum over domains of the weighted mean cross-entropy of the targets in that domain, with
+negatives from the target's own domain (shared and uniform, or the whole catalogue). The step
+touches only the items in its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from isthmus.config import TrainingConfig
+from isthmus.data.batches import PackedBatch, Windows
+from isthmus.data.dataset import Events
+from isthmus.training.losses import full_softmax, sampled_softmax
+from isthmus.training.optim import RowAdam
+
+
+class SequenceModel(Protocol):
+    """What the task needs of a model; see `isthmus.model.core.CoreModel`."""
+
+    def item_vectors(self, rows: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Flat item rows [n] and their ID embeddings [n, dim] → vectors [n, dim]."""
+        ...
+
+    def states(self, items: Tensor, domain: Tensor, time: Tensor, offsets: Tensor) -> Tensor:
+        """Packed histories → one state per event, [tokens, dim]."""
+        ...
+
+    def ask(self, states: Tensor, domain: int) -> Tensor:
+        """States [n, dim] → queries for the items of a domain [n, dim]."""
+        ...
+
+    def id_table(self) -> Tensor:
+        """The table of ID embeddings, [n_items, dim]."""
+        ...
+
+
+class NextItemTask:
+    """Next-item prediction over any number of domains.
+
+    Args:
+        model: a `SequenceModel` that is also an `nn.Module`.
+        events: what may be learnt from.
+        item_offsets: int64 [n_domains + 1] flat numbering of the snapshot.
+        config: batch size, negatives, weights.
+        weights: weight of each domain's mean loss, [n_domains]; 0 leaves its targets out.
+        max_length: longest window.
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        events: Events,
+        item_offsets: NDArray[np.int64],
+        config: TrainingConfig,
+        *,
+        weights: Sequence[float],
+        max_length: int,
+        device: torch.device,
+    ) -> None:
+        assert isinstance(model, nn.Module)
+        self.model, self.module = model, model
+        self.config, self.weights, self.device = config, weights, device
+        self.bounds = [int(b) for b in item_offsets]
+        self.windows = Windows.cut(events, max_length)
+        self.flat = item_offsets[events.domain.astype(np.int64)] + events.item
+        self.domain = events.domain.astype(np.int64)
+        self.time = events.time
+        self.rows = RowAdam(model.id_table())
+
+    def batches(self, rng: np.random.Generator) -> Iterator[PackedBatch]:
+        """One epoch."""
+        return self.windows.batches(self.config.batch_events, rng)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """How many steps an epoch has, up to one."""
+        return max(1, round(self.windows.n_targets / self.config.batch_events))
+
+    def loss(self, batch: PackedBatch, rng: np.random.Generator) -> Tensor:
+        """Sum over domains of the weighted mean loss, a scalar in nats."""
+        asked = [d for d in np.unique(self.domain[batch.targets]).tolist() if self.weights[d] > 0]
+        drawn = {d: self._draw(d, rng) for d in asked}
+        parts = [self.flat[batch.inputs], self.flat[batch.targets], *drawn.values()]
+        rows, inverse = np.unique(np.concatenate(parts), return_inverse=True)
+        split = np.split(inverse, np.cumsum([len(p) for p in parts])[:-1])
+        place = [torch.from_numpy(s).to(self.device) for s in split]
+        row_tensor = torch.from_numpy(rows).to(self.device)
+        vectors = self.model.item_vectors(row_tensor, self.rows.take(row_tensor))
+
+        states = self.model.states(
+            vectors.index_select(0, place[0]),
+            torch.from_numpy(self.domain[batch.inputs]).to(self.device),
+            torch.from_numpy(self.time[batch.inputs]).to(self.device),
+            torch.from_numpy(batch.offsets).to(self.device),
+        )
+        target_domain = self.domain[batch.targets]
+        total = states.new_zeros(())
+        for d, negatives in zip(asked, place[2:], strict=True):
+            where = torch.from_numpy(np.flatnonzero(target_domain == d)).to(self.device)
+            queries = self.model.ask(states.index_select(0, where), d)
+            answer = place[1].index_select(0, where)
+            total = total + self.weights[d] * self._domain_loss(
+                queries, vectors, answer, negatives, d
+            )
+        return total
+
+    def _draw(self, domain: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        low, high = self.bounds[domain], self.bounds[domain + 1]
+        if self.config.full_softmax:
+            return np.arange(low, high)
+        return rng.integers(low, high, self.config.negatives)
+
+    def _domain_loss(
+        self, queries: Tensor, vectors: Tensor, answer: Tensor, others: Tensor, domain: int
+    ) -> Tensor:
+        """Mean loss of one domain's targets."""
+        candidates = vectors.index_select(0, others)
+        if self.config.full_softmax:
+            return full_softmax(queries, candidates, torch.searchsorted(others, answer)).mean()
+        return sampled_softmax(
+            queries,
+            vectors.index_select(0, answer),
+            candidates,
+            n_items=self.bounds[domain + 1] - self.bounds[domain],
+            collisions=answer[:, None] == others[None, :],
+        ).mean()
