@@ -1,0 +1,301 @@
+"""The one typed container of what a run found out, `RunRecord`, and its parts.
+
+Who runs an experiment fills it; `isthmus.experiment.records` writes and reads it; the report, the
+model card and the terminal show it and know nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+METRICS: dict[str, pl.DataType] = {
+    "system": pl.String(),  # who was measured
+    "sources": pl.String(),  # domains it learnt from beside the target, "books, films"
+    "target": pl.String(),
+    "protocol": pl.String(),  # "leave-one-out, full ranking"
+    "share": pl.Float64(),  # of the target's training data
+    "seed": pl.Int64(),  # null: pooled over seeds
+    "control": pl.String(),  # null: none; else "shuffled texts", …
+    "slice": pl.String(),  # "all" or a name in `RunRecord.slices`
+    "metric": pl.String(),  # "ndcg@10"
+    "value": pl.Float64(),  # in a paired row: system minus against, in the metric's unit
+    "ci_low": pl.Float64(),  # 95 % interval
+    "ci_high": pl.Float64(),
+    "n": pl.Int64(),  # questions measured on
+    "against": pl.String(),  # null, or the other system of a paired row
+    "p": pl.Float64(),  # of a paired row, after Holm correction; null where not tested
+}
+_DEFAULTS: dict[str, Any] = {"sources": "", "share": 1.0, "slice": "all"}
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Estimate(_Model):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Verdict(_Model):
+    """The answer for one target, in one sentence; `relative` is the change of `metric`."""
+
+    target: str
+    sources: list[str]
+    helps: Literal["yes", "no", "undecided"]
+    sentence: str
+    metric: str = "ndcg@10"
+    relative: Estimate | None = None
+    gate_weight: float | None = None
+
+
+class System(_Model):
+    """One competitor. `transferred` and `target-only` are the pair that the question is about;
+    `gated` is what is served."""
+
+    name: str
+    role: Literal["gated", "transferred", "target-only", "baseline"] = "baseline"
+    about: str = ""
+
+
+class GateReport(_Model):
+    """What the gate of one target decided on validation users, and what each blend is made of.
+
+    Attributes:
+        weight: share of the transferred model, 0 (shut) to 1 (open).
+        reason: why, as a sentence.
+        transferred, target_only: weight of each part in the two blends.
+        uplift: relative change on validation users that the gate saw.
+        slices: weight per slice of users, where the gate was allowed to differ.
+    """
+
+    target: str
+    weight: float = Field(ge=0, le=1)
+    reason: str = ""
+    transferred: dict[str, float] = Field(default_factory=dict)
+    target_only: dict[str, float] = Field(default_factory=dict)
+    uplift: Estimate | None = None
+    slices: dict[str, float] = Field(default_factory=dict)
+
+
+class Curve(_Model):
+    """How one system learnt one domain; None in an epoch that was not measured."""
+
+    system: str
+    domain: str
+    epochs: list[int]
+    loss: list[float | None]
+    validation: list[float | None] = Field(default_factory=list)
+    metric: str = "ndcg@10"
+
+    @model_validator(mode="after")
+    def _equal_lengths(self) -> Self:
+        if not len(self.epochs) == len(self.loss) == (len(self.validation) or len(self.epochs)):
+            raise ValueError("epochs, loss and validation differ in length")
+        return self
+
+
+class HistoryRow(_Model):
+    """One thing an example user did."""
+
+    domain: str
+    title: str
+    category: str | None = None
+
+
+class Recommended(_Model):
+    """One item offered to an example user; `chosen` marks what they really took next."""
+
+    title: str
+    category: str | None = None
+    score: float
+    parts: dict[str, float] = Field(default_factory=dict)
+    why: str = ""
+    chosen: bool = False
+
+
+class ExampleUser(_Model):
+    """A person whose history, oldest first, and recommendations can be read side by side."""
+
+    user: str
+    target: str
+    for_whom: str = ""
+    history: list[HistoryRow]
+    recommendations: list[Recommended]
+
+
+class ItemMap(_Model):
+    """A sample of items of all domains on a plane, before and after alignment."""
+
+    domain: list[str]
+    title: list[str]
+    before: list[tuple[float, float]]
+    after: list[tuple[float, float]]
+    distance_before: float | None = None
+    distance_after: float | None = None
+
+    @model_validator(mode="after")
+    def _equal_lengths(self) -> Self:
+        if len({len(self.domain), len(self.title), len(self.before), len(self.after)}) != 1:
+            raise ValueError("domain, title, before and after differ in length")
+        return self
+
+
+class DomainFacts(_Model):
+    """One domain in the data section; shares are 0 to 1."""
+
+    name: str
+    users: int
+    items: int
+    events: int
+    density: float | None = None
+    first: str | None = None
+    last: str | None = None
+    text_coverage: float | None = None
+    rating_scale: tuple[float, float] | None = None
+    dropped: dict[str, int] = Field(default_factory=dict)
+
+
+class PairFacts(_Model):
+    """Two domains side by side; similarity is the cosine of their mean texts or the like."""
+
+    a: str
+    b: str
+    shared_users: int
+    text_similarity: float | None = None
+
+
+class DataFacts(_Model):
+    """What the models were given."""
+
+    domains: list[DomainFacts]
+    pairs: list[PairFacts] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+
+
+class Stage(_Model):
+    """One stretch of a run."""
+
+    name: str
+    seconds: float
+
+
+class Cost(_Model):
+    """What the run took."""
+
+    stages: list[Stage] = Field(default_factory=list)
+    seconds: float
+    peak_rss_mb: float | None = None
+    parameters: int | None = None
+    device: str = "cpu"
+
+
+class RunRecord(_Model):
+    """Everything that a run found out.
+
+    Attributes:
+        metrics: all figures, columns `METRICS`; missing columns are filled, unknown ones refused.
+        protocol: the protocol of the headline figures.
+        slices: slice name → what a person would call it, "people with at most two events in gear".
+        config: the resolved configuration as plain values; None entries are left out.
+        notes: limits of this run worth saying, one sentence each.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
+
+    name: str
+    created: str
+    protocol: str
+    metric: str = "ndcg@10"
+    systems: list[System]
+    verdicts: list[Verdict] = Field(default_factory=list)
+    metrics: pl.DataFrame = Field(exclude=True)
+    slices: dict[str, str] = Field(default_factory=dict)
+    gates: list[GateReport] = Field(default_factory=list)
+    curves: list[Curve] = Field(default_factory=list)
+    examples: list[ExampleUser] = Field(default_factory=list)
+    item_map: ItemMap | None = None
+    data: DataFacts | None = None
+    cost: Cost
+    versions: dict[str, str] = Field(default_factory=dict)
+    config: dict[str, Any] = Field(default_factory=dict, exclude=True)
+    notes: list[str] = Field(default_factory=list)
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _all_columns(cls, metrics: pl.DataFrame) -> pl.DataFrame:
+        return metric_table(metrics)
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _without_none(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        plain: dict[str, Any] = _plain(config)
+        return plain
+
+    @property
+    def targets(self) -> list[str]:
+        """Targets in the order of their first figure."""
+        return self.metrics["target"].unique(maintain_order=True).to_list()
+
+    def system(self, role: str) -> str | None:
+        """Name of the first system in a role, None where there is none."""
+        return next((s.name for s in self.systems if s.role == role), None)
+
+    def slice_label(self, name: str) -> str:
+        """A slice's name in words."""
+        return self.slices.get(name, "everybody" if name == "all" else name)
+
+    def headline(self) -> pl.DataFrame:
+        """Figures of the headline protocol on all data without controls, pooled over seeds.
+
+        Rows without a seed win over single seeds; otherwise values and bounds are averaged, which
+        leaves the interval of users and does not narrow it by the number of seeds.
+        """
+        keys = ["system", "sources", "target", "slice", "metric", "against"]
+        seedless = pl.col("seed").is_null()
+        return (
+            self.metrics.filter(
+                pl.col("protocol") == self.protocol,
+                pl.col("control").is_null(),
+                pl.col("share") == 1.0,
+            )
+            .filter(seedless | ~seedless.any().over(keys))
+            .group_by(keys, maintain_order=True)
+            .agg(pl.col("value", "ci_low", "ci_high").mean(), pl.col("n", "p").max())
+        )
+
+
+def metric_table(rows: pl.DataFrame | Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """Rows of figures as a table with the columns `METRICS`; absent columns get their default.
+
+    Raises:
+        ValueError: an unknown column, or a column that must be there is not.
+    """
+    table = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(list(rows), None, strict=False)
+    if unknown := set(table.columns) - set(METRICS):
+        raise ValueError(f"unknown metrics columns {sorted(unknown)}; known: {list(METRICS)}")
+    if absent := {"system", "target", "protocol", "metric", "value", "n"} - set(table.columns):
+        raise ValueError(f"metrics lack the columns {sorted(absent)}")
+    filled = table.with_columns(
+        pl.lit(_DEFAULTS.get(name)).alias(name) for name in METRICS if name not in table.columns
+    )
+    return filled.select(pl.col(name).cast(dtype) for name, dtype in METRICS.items()).fill_nan(None)
+
+
+def _plain(value: Any) -> Any:
+    """TOML can say neither None nor a path."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value if v is not None]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,108 @@
+"""The answer to "does the other domain help?", worded; and how figures are written for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from isthmus.experiment.schema import Estimate, Verdict
+
+MATTERS = 0.05
+"""Relative gain below which "does it help?" is answered "no" rather than "undecided"."""
+
+
+def verdict(
+    target: str,
+    sources: Sequence[str],
+    relative: float | None,
+    low: float | None = None,
+    high: float | None = None,
+    gate_weight: float | None = None,
+    *,
+    metric: str = "ndcg@10",
+    most_for: str | None = None,
+) -> Verdict:
+    """Word the answer for one target.
+
+    "Yes" when the interval lies above zero; "no" when it lies below zero or leaves no room for a
+    relative gain of `MATTERS`; "undecided" otherwise.
+
+    Args:
+        target: domain of the question.
+        sources: domains that might help it.
+        relative: change of `metric`, transferred against target-only, .38 for +38 %; None where
+            the target has no behaviour to measure on.
+        low, high: its 95 % interval.
+        gate_weight: share of the transferred model that is served; None: there is no gate.
+        metric: what was measured.
+        most_for: for whom the gain is largest, "people with at most two events in gear".
+    """
+    names, one = _listed(sources), len(sources) == 1
+    does, help_, hurt = ("does", "helps", "hurts") if one else ("do", "help", "hurt")
+    helps: Literal["yes", "no", "undecided"] = "undecided"
+    estimate = None
+    if relative is None or low is None or high is None:
+        sentence = (
+            f"Nobody has acted in {target} yet, so whether {names} {help_} cannot be measured; "
+            "recommendations rest on the texts and on what other domains taught."
+        )
+    else:
+        estimate = Estimate(value=relative, low=low, high=high)
+        change, span = percent(relative), f"{percent(low)} to {percent(high)}"
+        served = _served(gate_weight)
+        if low > 0:
+            helps = "yes"
+            whom = f", and most for {most_for}" if most_for else ""
+            sentence = (
+                f"{names} {help_} {target}: {metric_label(metric)} {change} "
+                f"(95 % interval {span}){whom}; {served}."
+            )
+        elif high < MATTERS:
+            helps = "no"
+            claim = f"{hurt} {target}" if high < 0 else f"{does} not help {target}"
+            sentence = f"{names} {claim} ({change}, {span}): {served}."
+        else:
+            sentence = (
+                f"Whether {names} {help_} {target} is undecided: {metric_label(metric)} {change} "
+                f"(95 % interval {span}); {served}."
+            )
+    return Verdict(
+        target=target,
+        sources=list(sources),
+        helps=helps,
+        sentence=sentence,
+        metric=metric,
+        relative=estimate,
+        gate_weight=gate_weight,
+    )
+
+
+def percent(share: float, *, sign: bool = True) -> str:
+    """A share in words: .38 → "+38 %"; below ten per cent one decimal where it tells something."""
+    value = share * 100
+    text = f"{abs(value):.0f}" if abs(value) >= 9.95 else f"{abs(value):.1f}".removesuffix(".0")
+    mark = "" if float(text) == 0 else "−" if value < 0 else "+" if sign else ""
+    return f"{mark}{text} %"
+
+
+def metric_label(metric: str) -> str:
+    """A metric's name as people write it: "ndcg@10" → "NDCG@10", "hr@10" → "HR@10"."""
+    name, at, cutoff = metric.partition("@")
+    short = name.upper() if name in {"ndcg", "hr", "mrr", "map", "auc"} else name.capitalize()
+    return short.replace("_", " ").replace("-", " ") + at + cutoff
+
+
+def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return "another domain"
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def _served(weight: float | None) -> str:
+    if weight is None:
+        return "the transferred model is served, there being no gate"
+    if weight <= 0:
+        return "the gate is shut and the target-only model is served"
+    if weight >= 1:
+        return "the transferred model is served"
+    return f"{percent(weight, sign=False)} of the transferred model is served"
