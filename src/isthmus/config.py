@@ -57,6 +57,10 @@ class DomainConfig(_Section):
     catalogue: ItemColumns = ItemColumns()
     corpus: list[Path] = Field(default_factory=list, description="Free text files, one a line.")
     keep_kinds: list[str] | None = Field(None, description="Event types to keep; None: all.")
+    only: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="Column = values: rows to take, where one file holds several domains.",
+    )
 
 
 class PeopleConfig(_Section):
@@ -152,6 +156,9 @@ class TrainingConfig(_Section):
     epochs: int = Field(30, ge=1, description="Most passes over the training events.")
     patience: int = Field(3, ge=1, description="Evaluations without gain before stopping.")
     evaluate_every: int = Field(2, ge=1, description="Epochs between looks at validation.")
+    stopping_questions: int = Field(
+        4000, ge=1, description="Most validation questions per domain asked while training."
+    )
     batch_events: int = Field(4096, ge=16, description="History events per packed batch.")
     negatives: int = Field(512, ge=1, description="Shared uniform negatives per domain and batch.")
     full_softmax: bool = Field(False, description="Whole catalogue instead of sampled negatives.")
@@ -161,6 +168,9 @@ class TrainingConfig(_Section):
     clip: float = Field(1.0, gt=0, description="Gradient norm at which it is clipped.")
     domain_weights: dict[str, float] = Field(
         default_factory=dict, description="Weight of a domain's mean loss; 1 where not named."
+    )
+    checkpoint_seconds: float = Field(
+        20.0, ge=0, description="Least time between checkpoints; 0: at every epoch's end."
     )
     device: str = Field("auto", description="auto: CUDA where present, else CPU.")
     bf16: Literal["auto", "on", "off"] = Field("auto", description="auto: on CUDA only.")
@@ -176,7 +186,14 @@ class BlendConfig(_Section):
     )
     folds: int = Field(2, ge=2, description="Cross-fitting folds over validation users.")
     gate: bool = Field(True, description="Off: the transferred model is used as it is.")
-    gate_level: float = Field(0.95, gt=0.5, lt=1, description="Confidence the gate asks for.")
+    gate_from: float = Field(0.8, ge=0.5, lt=1, description="Confidence at which it opens.")
+    gate_level: float = Field(0.95, gt=0.5, lt=1, description="Confidence at which it is open.")
+
+    @model_validator(mode="after")
+    def _gate_opens_upwards(self) -> BlendConfig:
+        if self.gate_from >= self.gate_level:
+            raise ValueError("gate_from must be below gate_level")
+        return self
 
 
 class EvaluationConfig(_Section):

@@ -1,0 +1,218 @@
+"""Files → frames: CSV and TSV (also .gz, .zst), Parquet, JSON lines.
+
+Delimited files are read as text throughout, so that ids keep their leading zeros; numbers are made
+of them later, where numbers are wanted. A delimiter other than the usual is recognised and said.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from isthmus.errors import DataError, did_you_mean
+
+_DELIMITED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ",", ".dat": ","}
+_PARQUET = (".parquet", ".pq")
+_LINES = (".jsonl", ".ndjson", ".json")
+_COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+_MAGIC = {
+    b"PAR1": "Parquet",
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "a zip archive, perhaps Excel",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+    b"<!DOC": "a web page",
+    b"<html": "a web page",
+}
+_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+_HEAD_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file that was recognised and whose columns are known; rows are read when asked for.
+
+    Attributes:
+        path: the file.
+        columns: its columns.
+        notes: what was unusual, one sentence each.
+        as_text: whether every value is text, as in delimited files.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    notes: tuple[str, ...]
+    as_text: bool
+    _frame: pl.LazyFrame
+
+    def read(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        only: Mapping[str, Sequence[str]] | None = None,
+        rows: int | None = None,
+    ) -> pl.DataFrame:
+        """The rows.
+
+        Args:
+            columns: which columns; None: all.
+            only: column → values; other rows are left out.
+            rows: most rows, from the top.
+
+        Raises:
+            DataError: the file breaks off or is not what its head promised.
+        """
+        frame = self._frame
+        for name, values in (only or {}).items():
+            frame = frame.filter(pl.col(name).cast(pl.String).is_in(list(values)))
+        frame = frame if columns is None else frame.select(columns)
+        try:
+            return (frame if rows is None else frame.head(rows)).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise _unreadable(self.path, error) from None
+
+
+def open_table(path: Path) -> Table:
+    """Recognise a file by its name and check that its head is what the name says.
+
+    Raises:
+        DataError: no such file, an empty one, an unknown kind, another format than the name says,
+            or a delimiter that cannot be told.
+    """
+    path = Path(path)
+    _must_exist(path)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compression = _COMPRESSED.get(suffixes[-1]) if suffixes else None
+    kind = (suffixes[:-1] if compression else suffixes)[-1:] or [""]
+    known = {*_DELIMITED, *_PARQUET, *_LINES}
+    if kind[0] not in known or (compression and kind[0] in _PARQUET):
+        raise DataError(
+            "unknown kind of file",
+            where=str(path),
+            hint="Use .csv, .tsv (also .gz, .zst), .parquet or .jsonl",
+        )
+    head = _head(path, compression)
+    if kind[0] in _PARQUET:
+        if not head.startswith(b"PAR1"):
+            raise DataError("not a Parquet file", where=str(path), hint="Write it again")
+        return _table(path, pl.scan_parquet(path), as_text=False)
+    text, whole = _as_text(path, head), len(head) < _HEAD_BYTES
+    if kind[0] in _LINES:
+        _must_be_json_lines(path, text)
+        frame = pl.scan_ndjson(path, infer_schema_length=None)
+        return _table(path, frame, as_text=False)
+    delimiter, notes = _delimiter(path, text, whole, _DELIMITED[kind[0]])
+    frame = pl.scan_csv(path, separator=delimiter, infer_schema=False)
+    return _table(path, frame, as_text=True, notes=notes)
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A whole file; see `open_table` and `Table.read`."""
+    return open_table(path).read()
+
+
+def _must_exist(path: Path) -> None:
+    if path.is_dir():
+        raise DataError("is a folder, not a file", where=str(path), hint="Name one file")
+    if not path.exists():
+        folder = path.parent
+        beside = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+        hint = did_you_mean(path.name, beside) if beside else f"Folder {folder} is not there either"
+        raise DataError("no such file", where=str(path), hint=hint)
+
+
+def _head(path: Path, compression: str | None) -> bytes:
+    try:
+        with pa.input_stream(str(path), compression=compression) as stream:
+            head: bytes = stream.read(_HEAD_BYTES)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from None
+    if not head.strip():
+        raise DataError("the file is empty", where=str(path), hint="Write it again or leave it out")
+    return head
+
+
+def _as_text(path: Path, head: bytes) -> str:
+    for magic, name in _MAGIC.items():
+        if head.startswith(magic):
+            raise DataError(
+                f"the name says text, and the content is {name}",
+                where=str(path),
+                hint="Rename it, or export it as CSV in UTF-8",
+            )
+    text = head.decode("utf-8", "replace").removeprefix("\ufeff")
+    if "\0" in text or "\ufffd" in text[:-4]:
+        raise DataError("not text in UTF-8", where=str(path), hint="Save it as CSV in UTF-8")
+    return text
+
+
+def _must_be_json_lines(path: Path, text: str) -> None:
+    first = text.lstrip().split("\n", 1)[0].strip()
+    hint = "Write one JSON object per line"
+    if first.startswith("["):
+        raise DataError("one JSON array, not JSON lines", where=str(path), hint=hint)
+    try:
+        fine = len(first) > _HEAD_BYTES // 2 or isinstance(json.loads(first), dict)
+    except json.JSONDecodeError:
+        fine = False
+    if not fine:
+        raise DataError("the first line is no JSON object", where=str(path), hint=hint)
+
+
+def _delimiter(path: Path, text: str, whole: bool, usual: str) -> tuple[str, tuple[str, ...]]:
+    """The delimiter of a head, and a note where it is not the usual one."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    lines = lines if whole or len(lines) == 1 else lines[:-1]
+    header, sample = lines[0], lines[:50]
+    if header.startswith("{") and header.rstrip().endswith("}"):
+        raise DataError(
+            "looks like JSON lines, not a delimited file", where=str(path), hint="Name it .jsonl"
+        )
+    fields = {d: [len(row) for row in csv.reader(sample, delimiter=d)] for d in _NAMES}
+    steady = {d: n[0] for d, n in fields.items() if n and n[0] > 1 and min(n) == max(n)}
+    if usual in steady and steady[usual] == max(steady.values()):
+        return usual, ()
+    if steady:
+        best = max(steady, key=lambda d: steady[d])
+        return best, (f"fields are separated by {_NAMES[best]}, not by {_NAMES[usual]}",)
+    if usual in header:
+        return usual, ()
+    present = [d for d in _NAMES if d in header]
+    if len(present) == 1:
+        note = f"fields are separated by {_NAMES[present[0]]}, not by {_NAMES[usual]}"
+        return present[0], (note,)
+    if re.search(r"[^\w\s.-]|\w\s{2,}\w", header):
+        raise DataError(
+            f"the delimiter cannot be told; the header is read as one column, {header[:80]!r}",
+            where=str(path),
+            hint="Separate fields by a comma, semicolon, tab or bar",
+        )
+    return usual, ()
+
+
+def _table(path: Path, frame: pl.LazyFrame, *, as_text: bool, notes: tuple[str, ...] = ()) -> Table:
+    try:
+        names = frame.collect_schema().names()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from None
+    padded = {name: name.strip() for name in names if name != name.strip()}
+    frame = frame.rename(padded) if padded else frame
+    return Table(path, tuple(padded.get(n, n) for n in names), notes, as_text, frame)
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    first = str(error).strip().split("\n", 1)[0] or type(error).__name__
+    return DataError(
+        f"cannot be read: {first.rstrip('.')}",
+        where=str(path),
+        hint="The file may be cut off, of another encoding, or have rows of unequal length",
+    )

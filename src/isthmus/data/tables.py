@@ -1,0 +1,172 @@
+"""Files named by a configuration → frames with canonical column names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from isthmus.config import DomainConfig, PeopleConfig
+from isthmus.data.cleaning import CleaningReport, Origin, require_columns
+from isthmus.data.frames import DomainFrames, PeopleFrames
+from isthmus.data.readers import Table, open_table
+from isthmus.errors import DataError
+
+_PEOPLE = ("mapping", "users", "links", "groups", "triples", "impressions")
+
+
+def read_domain(name: str, config: DomainConfig, report: CleaningReport) -> DomainFrames:
+    """One domain's files, read as the configuration maps them.
+
+    Raises:
+        DataError: a file or column is missing or unreadable.
+    """
+    events = items = events_origin = items_origin = None
+    vectors: Mapping[str, NDArray[np.float32]] = {}
+    if config.interactions is not None:
+        events, events_origin = _events(name, config.interactions, config, report)
+    if config.items is not None:
+        items, vectors, items_origin = _items(name, config.items, config, report)
+    renamed = {source: new for new, source in items_origin.columns.items()} if items_origin else {}
+    return DomainFrames(
+        events=events,
+        items=items,
+        text=[renamed.get(column, column) for column in config.catalogue.text],
+        vectors=vectors,
+        corpus=[line for path in config.corpus for line in _lines(path)],
+        keep_kinds=config.keep_kinds,
+        events_origin=events_origin,
+        items_origin=items_origin,
+    )
+
+
+def read_people(config: PeopleConfig, report: CleaningReport) -> PeopleFrames:
+    """The tables about people and knowledge that the configuration names."""
+    frames, origins = {}, {}
+    for name in _PEOPLE:
+        path = getattr(config, name)
+        if path is not None:
+            table = open_table(path)
+            origins[name] = Origin(path.name)
+            frames[name] = (
+                _typed(table.read(), skip=("user_id", "person_id"))
+                if (name == "users" and table.as_text)
+                else table.read()
+            )
+            _say(table, origins[name], report)
+    return PeopleFrames(linked=config.linked, origins=origins, **frames)
+
+
+def _events(
+    name: str, path: Path, config: DomainConfig, report: CleaningReport
+) -> tuple[pl.DataFrame, Origin]:
+    columns = config.events
+    wanted = {"user_id": columns.user, "item_id": columns.item}
+    for canonical in ("time", "order", "rating", "kind", "weight"):
+        source = getattr(columns, canonical)
+        if source is not None:
+            wanted[canonical] = source
+    origin = Origin(path.name, name, wanted, key=f"domains.{name}.events")
+    table = open_table(path)
+    require_columns(table.columns, wanted, origin)
+    _say(table, origin, report)
+    sources = list(dict.fromkeys(wanted.values()))
+    frame = table.read(sources, only=_only(config, table, name))
+    return frame.select(pl.col(source).alias(new) for new, source in wanted.items()), origin
+
+
+def _items(
+    name: str, path: Path, config: DomainConfig, report: CleaningReport
+) -> tuple[pl.DataFrame, dict[str, NDArray[np.float32]], Origin]:
+    columns = config.catalogue
+    table = open_table(path)
+    wanted = {"item_id": columns.item}
+    for canonical in ("title", "category"):
+        source = getattr(columns, canonical) or (canonical if canonical in table.columns else None)
+        if source is not None:
+            wanted[canonical] = source
+    origin = Origin(path.name, name, wanted, key=f"domains.{name}.catalogue")
+    require_columns(table.columns, wanted, origin)
+    require_columns(table.columns, {c: c for c in columns.text}, origin)
+    require_columns(table.columns, {c: c for c in columns.vectors.values()}, origin)
+    _say(table, origin, report)
+    frame = table.read(only=_only(config, table, name))
+    vectors = {
+        key: _matrix(frame[source], origin, source) for key, source in columns.vectors.items()
+    }
+    used = {*wanted.values(), *columns.vectors.values(), *wanted}
+    others = frame.select(c for c in frame.columns if c not in used)
+    if table.as_text:
+        others = _typed(others, skip=columns.text)
+    mapped = frame.select(pl.col(source).alias(new) for new, source in wanted.items())
+    return pl.concat([mapped, others], how="horizontal"), vectors, origin
+
+
+def _only(config: DomainConfig, table: Table, name: str) -> dict[str, list[str]]:
+    origin = Origin(table.path.name, name, key=None)
+    present = {column: values for column, values in config.only.items() if column in table.columns}
+    if config.only and not present:
+        require_columns(table.columns, {column: column for column in config.only}, origin)
+    return present
+
+
+def _say(table: Table, origin: Origin, report: CleaningReport) -> None:
+    for note in table.notes:
+        report.say(origin, note)
+
+
+def _typed(frame: pl.DataFrame, *, skip: tuple[str, ...] | list[str]) -> pl.DataFrame:
+    """Attributes from a delimited file as numbers where every value is one; '007' stays text."""
+    typed = []
+    for column in frame.get_columns():
+        values = column.drop_nulls()
+        coded = values.str.contains(r"^\s*[+-]?0\d").any() if len(values) else True
+        if column.name not in skip and not coded:
+            for dtype in (pl.Int64, pl.Float64):
+                numbers = column.str.strip_chars().cast(dtype, strict=False)
+                if numbers.null_count() == column.null_count():
+                    column = numbers
+                    break
+        typed.append(column)
+    return pl.DataFrame(typed)
+
+
+def _matrix(column: pl.Series, origin: Origin, source: str) -> NDArray[np.float32]:
+    """A list column of floats as float32 [rows, dim]; NaN rows where it is null or empty."""
+    where = f"{origin.file}, column {source!r}"
+    try:
+        if column.dtype == pl.String:
+            column = column.str.json_decode(pl.List(pl.Float32))
+        lists = column.cast(pl.List(pl.Float32))
+    except pl.exceptions.PolarsError:
+        raise DataError(
+            f"vectors must be lists of numbers, found {column.dtype}",
+            where=where,
+            hint="Store one list of floats per row",
+        ) from None
+    lengths = lists.list.len().fill_null(0)
+    dims = lengths.filter(lengths > 0).unique()
+    if len(dims) != 1:
+        found = ", ".join(map(str, dims.sort().to_list()[:5])) or "nothing"
+        raise DataError(
+            f"vectors must all be of one length, found {found}",
+            where=where,
+            hint="Leave the list out where an item has none",
+        )
+    out = np.full((len(lists), int(dims[0])), np.nan, np.float32)
+    filled = (lengths > 0).to_numpy()
+    flat = lists.filter(lengths > 0).explode().fill_null(float("nan")).to_numpy()
+    out[filled] = flat.reshape(-1, int(dims[0]))
+    return out
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"cannot be read: {error}", where=str(path), hint="Give a text file in UTF-8"
+        ) from None
