@@ -35,6 +35,7 @@ class CoreModel(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
+        self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             generator = torch.Generator().manual_seed(seed)

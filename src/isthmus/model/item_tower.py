@@ -33,6 +33,7 @@ class ItemTower(nn.Module):
     text: Tensor
     present: Tensor
     trust: Tensor
+    evidence: Tensor
     domain: Tensor
     table: Tensor
 
@@ -53,13 +54,17 @@ class ItemTower(nn.Module):
         present = torch.from_numpy(np.concatenate([f.present for f in features]))
         domain = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
         table = torch.randn(sum(sizes), config.dim, generator=generator) * 0.05
-        for name, value in {"text": text, "present": present, "trust": trust}.items():
+        buffers = {"text": text, "present": present, "trust": trust, "evidence": n}
+        for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
         self.register_buffer("domain", domain, persistent=False)
         self.register_buffer("table", table)
         self.project = nn.Linear(text.shape[1], config.dim, bias=False)
         self.missing = nn.Embedding(len(sizes), config.dim)
-        nn.init.normal_(self.project.weight, std=float(__import__("os").environ.get("TS","0.5")) / text.shape[1] ** 0.5)
+        nn.init.normal_(
+            self.project.weight,
+            std=float(__import__("os").environ.get("TS", "0.5")) / text.shape[1] ** 0.5,
+        )
         nn.init.zeros_(self.missing.weight)
 
     @property

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Self
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from isthmus.config import ModelConfig
+from isthmus.data.features import ItemFeatures
 from isthmus.model.core import CoreModel
 from isthmus.scoring import Requests, Scores, pick
+from isthmus.training.checkpoint import State
 
 
 class NeuralScorer:
@@ -22,9 +28,7 @@ class NeuralScorer:
         name: how the scorer is called in reports.
     """
 
-    def __init__(
-        self, model: CoreModel, reads: tuple[int, ...], *, name: str = "neural"
-    ) -> None:
+    def __init__(self, model: CoreModel, reads: tuple[int, ...], *, name: str = "neural") -> None:
         self.model, self.reads, self.name = model.eval(), reads, name
         self._catalogues: dict[int, Tensor] = {}
 
@@ -65,3 +69,24 @@ class NeuralScorer:
         """Score items of `domain`; see `isthmus.scoring.Scorer`."""
         total = self.queries(requests, domain) @ self.catalogue(domain).T
         return Scores(pick(total.cpu().numpy(), items))
+
+    def state(self) -> State:
+        """Weights and switches; item features are kept apart, as several models share them."""
+        weights = {name: w.detach().cpu().numpy() for name, w in self.model.state_dict().items()}
+        weights["evidence"] = self.model.items.evidence.cpu().numpy()
+        meta = {
+            "name": self.name,
+            "reads": list(self.reads),
+            "config": self.model.config.model_dump(mode="json"),
+        }
+        return State(weights, meta)
+
+    @classmethod
+    def from_state(cls, state: State, features: Sequence[ItemFeatures]) -> Self:
+        """The same scorer again, on the item features it was trained with."""
+        arrays = dict(state.arrays)
+        evidence = arrays.pop("evidence").astype(np.float32)
+        config = ModelConfig.model_validate(state.meta["config"])
+        model = CoreModel(features, evidence, config, seed=0)
+        model.load_state_dict({n: torch.from_numpy(a.copy()) for n, a in arrays.items()})
+        return cls(model, tuple(state.meta["reads"]), name=state.meta["name"])

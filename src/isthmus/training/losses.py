@@ -52,6 +52,9 @@ def full_softmax(queries: Tensor, catalogue: Tensor, answer: Tensor, chunk: int 
     Returns:
         [n] nats.
     """
-    parts = [(queries @ part.T).logsumexp(1) for part in catalogue.split(chunk)]
+    parts = [
+        (queries @ catalogue[start : start + chunk].T).logsumexp(1)
+        for start in range(0, len(catalogue), chunk)
+    ]
     positive = (queries * F.embedding(answer, catalogue)).sum(1)
     return torch.stack(parts).logsumexp(0) - positive

@@ -66,7 +66,8 @@ class NextItemTask:
         device: torch.device,
     ) -> None:
         assert isinstance(model, nn.Module)
-        self.model, self.module = model, model
+        self.model: SequenceModel = model
+        self.module: nn.Module = model
         self.config, self.weights, self.device = config, weights, device
         self.bounds = [int(b) for b in item_offsets]
         self.windows = Windows.cut(events, max_length)

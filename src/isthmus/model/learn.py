@@ -1,0 +1,105 @@
+"""Fit a core model to events, with early stopping on questions of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.config import Config
+from isthmus.data.dataset import Dataset, Events
+from isthmus.data.splits import Queries, Split
+from isthmus.evaluation.metrics import per_query
+from isthmus.evaluation.ranks import rank
+from isthmus.model.core import CoreModel
+from isthmus.model.scorer import NeuralScorer
+from isthmus.training.loop import Log, pick_device, train
+from isthmus.training.next_item import NextItemTask
+from isthmus.training.tracking import tracker
+
+
+def evidence(dataset: Dataset, events: Events) -> NDArray[np.float32]:
+    """Events per item in flat numbering, float32 [n_items]."""
+    flat = dataset.flat(events.domain, events.item)
+    return np.bincount(flat, minlength=dataset.n_items).astype(np.float32)
+
+
+def learn(
+    model: CoreModel,
+    dataset: Dataset,
+    split: Split,
+    config: Config,
+    *,
+    reads: Sequence[int],
+    weights: Sequence[float],
+    name: str = "neural",
+    folder: Path | None = None,
+    curves: Path | None = None,
+) -> tuple[NeuralScorer, Log]:
+    """Train `model` and give it back as a scorer.
+
+    Args:
+        model: initial weights, changed in place.
+        dataset: the snapshot.
+        split: gives the training events and the questions for early stopping.
+        config: how to train.
+        reads: domains whose events are read as history.
+        weights: weight of each domain's mean loss, [n_domains]; 0 for a domain not to be learnt.
+        name: of the scorer and the progress bar.
+        folder: checkpoints to resume from.
+        curves: folder of TensorBoard event files.
+    """
+    settings = config.training
+    device = pick_device(settings.device)
+    model.to(device)
+    events = split.train_events(dataset).only(*reads)
+    task = NextItemTask(
+        model,
+        events,
+        dataset.item_offsets,
+        settings,
+        weights=weights,
+        max_length=config.model.max_length,
+        device=device,
+    )
+    asked = {
+        d: questions
+        for d, weight in enumerate(weights)
+        if weight > 0 and len(questions := _sample(dataset, split.stopping, d, config))
+    }
+
+    def validate() -> float:
+        scorer = NeuralScorer(model, tuple(reads))
+        return float(
+            np.mean(
+                [
+                    per_query(rank(scorer, dataset, questions, d, config=config.evaluation), [10])[
+                        "ndcg@10"
+                    ].mean()
+                    for d, questions in asked.items()
+                ]
+                or [0.0]
+            )
+        )
+
+    log = train(
+        task,
+        validate,
+        settings,
+        seed=config.seed,
+        label=name,
+        folder=folder,
+        tracking=tracker(curves),
+    )
+    return NeuralScorer(model, tuple(reads), name=name), log
+
+
+def _sample(dataset: Dataset, queries: Queries, domain: int, config: Config) -> Queries:
+    """At most `stopping_questions` questions about a domain, a fixed choice."""
+    position = queries.position[dataset.events.domain[queries.position] == domain]
+    most = config.training.stopping_questions
+    if len(position) > most:
+        position = np.sort(np.random.default_rng(0).choice(position, most, replace=False))
+    return Queries(position)

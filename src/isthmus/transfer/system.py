@@ -1,0 +1,109 @@
+"""Both sides of the question and the gate between them: what a recommender serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from isthmus.blend import Blend, Gated, GateDecision, decide
+from isthmus.config import Config
+from isthmus.data.dataset import Dataset
+from isthmus.data.features import ItemFeatures
+from isthmus.data.splits import Split
+from isthmus.errors import DataError
+from isthmus.transfer.sides import Side, fit_side, whitened
+from isthmus.transfer.strategies import Joint, TargetOnly
+
+
+@dataclass(frozen=True)
+class System:
+    """Everything fitted.
+
+    Attributes:
+        transferred: learnt from all domains; with one domain, the same as its target-only side.
+        alone: target-only side per domain index; domains without behaviour have none.
+        gates: decision per domain index.
+        features: whitened text vectors per domain, which the neural parts read.
+    """
+
+    transferred: Side
+    alone: dict[int, Side]
+    gates: dict[int, GateDecision]
+    features: list[ItemFeatures]
+
+    @property
+    def gated(self) -> Gated:
+        """The scorer to serve."""
+        return Gated(
+            self.transferred.blend,
+            {d: side.blend for d, side in self.alone.items()},
+            {d: gate.weight for d, gate in self.gates.items()},
+        )
+
+
+def fit_system(
+    dataset: Dataset,
+    split: Split,
+    raw: Sequence[ItemFeatures],
+    config: Config,
+    *,
+    targets: Sequence[int] | None = None,
+    folder: Path | None = None,
+) -> System:
+    """Fit the transferred side once, a target-only side per target, and the gates.
+
+    Args:
+        dataset: the snapshot.
+        split: training events and validation questions.
+        raw: text vectors as the language model gives them, per domain.
+        config: everything else.
+        targets: domain indices to gate; None: every domain.
+        folder: where checkpoints and curves go; a killed run finds its own there.
+
+    Raises:
+        DataError: no domain has any training event.
+    """
+    events = split.train_events(dataset)
+    behaved = {d for d in range(len(dataset.domains)) if (events.domain == d).any()}
+    if not behaved:
+        raise DataError(
+            "no domain has a training event", where="domains", hint="Check the interactions files"
+        )
+    features = whitened(raw, config.language.whiten_dim)
+    alone: dict[int, Side] = {}
+    gates: dict[int, GateDecision] = {}
+    wanted = range(len(dataset.domains)) if targets is None else targets
+    if len(dataset.domains) == 1:
+        side = fit_side(TargetOnly(0), dataset, split, raw, features, config, folder=folder)
+        only = GateDecision(0.0, float("nan"), None, "There is one domain: nothing to transfer.")
+        return System(side, {0: side}, {0: only}, features)
+    transferred = fit_side(Joint(), dataset, split, raw, features, config, folder=folder)
+    transferred = _with_prior_weights(transferred, len(dataset.domains))
+    for target in wanted:
+        if target not in behaved:
+            gates[target] = GateDecision(
+                1.0,
+                float("nan"),
+                None,
+                f"{dataset.names[target]} has no behaviour to validate on; the transferred model "
+                "is used, with the part weights of the other domains.",
+            )
+            continue
+        strategy = TargetOnly(target, name=f"target-only-{dataset.names[target]}")
+        alone[target] = fit_side(strategy, dataset, split, raw, features, config, folder=folder)
+        gates[target] = decide(
+            transferred.fitted[target], alone[target].fitted[target], config.blend
+        )
+    return System(transferred, alone, gates, features)
+
+
+def _with_prior_weights(side: Side, n_domains: int) -> Side:
+    """Domains without validation questions get the mean part weights of those that have some."""
+    informed = {d: f.weights for d, f in side.fitted.items() if len(f.gain)}
+    prior = {
+        name: sum(w[name] for w in informed.values()) / len(informed) if informed else 1.0
+        for name in side.parts
+    }
+    weights = {d: informed.get(d, prior) for d in range(n_domains)}
+    return replace(side, blend=Blend(side.parts, weights, name=side.name))
