@@ -1,0 +1,149 @@
+"""What came after what: item–item counts within the users' training histories.
+
+Under full ranking this is the baseline to fear. A pair counts in the direction of time, from the
+earlier item to the later one: items enter a catalogue and leave it, so counting both ways
+recommends what has gone. The score of an item is the sum of its similarities to the history, the
+latest events weighing most.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from isthmus.baselines.history import flat_items, history_matrix
+from isthmus.data.dataset import Dataset, Events
+from isthmus.scoring import Requests, Scores, pick
+from isthmus.training.checkpoint import State
+
+# Pair weights are whole multiples of this, so that sums are exact in any order of the items.
+GRAIN = 2.0**-20
+PAIRS_AT_ONCE = 1 << 24
+
+
+class CoOccurrenceConfig(BaseModel):
+    """What counts as together, and how counts become similarities.
+
+    similarity(i → j) = count(i → j) / ((n_i + k) ** from_power * (n_j + k) ** to_power), with n
+    the events of an item and k the shrinkage. Powers (.5, .5) are the cosine, (1, 0) the
+    conditional probability.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    merged: bool = Field(
+        True, description="History of all domains; off: the target's own history alone."
+    )
+    window: int = Field(50, ge=1, description="Most events apart that a pair counts.")
+    order_decay: float = Field(1.0, gt=0, le=1, description="Factor per event apart.")
+    backward: float = Field(0.0, ge=0, le=1, description="Weight of a pair against time.")
+    from_power: float = Field(0.5, ge=0, description="Discount of a popular history item.")
+    to_power: float = Field(0.5, ge=0, description="Discount of a popular candidate.")
+    shrinkage: float = Field(30.0, ge=0, description="Events added to each item's count.")
+    recency: float = Field(0.8, gt=0, le=1, description="Factor per event of age in a request.")
+
+
+class CoOccurrence:
+    """Similarity by co-occurrence in time order."""
+
+    def __init__(
+        self,
+        similarity: sp.csr_array,
+        item_offsets: NDArray[np.int64],
+        config: CoOccurrenceConfig,
+    ) -> None:
+        """Args: similarity float32 [n_items, n_items] over all domains, in flat numbering."""
+        self.name = "co-occurrence" if config.merged else "co-occurrence-target"
+        self.config = config
+        self._similarity = similarity
+        self._item_offsets = item_offsets
+        self._towards = [similarity[:, start:stop] for start, stop in pairwise(item_offsets)]
+
+    @classmethod
+    def fit(
+        cls, dataset: Dataset, events: Events, config: CoOccurrenceConfig | None = None
+    ) -> Self:
+        """Count pairs in `events`, what may be learned from."""
+        config = config or CoOccurrenceConfig()
+        histories = (
+            [events] if config.merged else [events.only(d) for d in range(len(dataset.domains))]
+        )
+        counts = sum(
+            (_pairs(dataset, history, config) for history in histories),
+            start=sp.csr_array((dataset.n_items, dataset.n_items), dtype=np.int64),
+        )
+        taken = np.bincount(dataset.flat(events.domain, events.item), minlength=dataset.n_items)
+        evidence = taken + config.shrinkage
+        similarity = counts.astype(np.float64) * GRAIN
+        row = np.repeat(np.arange(dataset.n_items), np.diff(similarity.indptr))
+        similarity.data /= evidence[row] ** config.from_power
+        similarity.data /= evidence[similarity.indices] ** config.to_power
+        return cls(similarity.astype(np.float32), dataset.item_offsets, config)
+
+    def score(
+        self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
+    ) -> Scores:
+        """See `Scorer`; items that never followed the history all score 0."""
+        asked = requests if self.config.merged else requests.only(domain)
+        flat = flat_items(asked, self._item_offsets)
+        history = history_matrix(
+            asked, flat, int(self._item_offsets[-1]), decay=self.config.recency
+        )
+        return Scores(pick((history @ self._towards[domain]).toarray(), items))
+
+    def state(self) -> State:
+        """The similarities as arrays of a CSR, and the configuration."""
+        arrays = {
+            "data": self._similarity.data,
+            "indices": self._similarity.indices,
+            "indptr": self._similarity.indptr,
+            "item_offsets": self._item_offsets,
+        }
+        return State(arrays, {"config": self.config.model_dump(mode="json")})
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """The same scorer again."""
+        arrays = state.arrays
+        size = int(arrays["item_offsets"][-1])
+        similarity = sp.csr_array(
+            (arrays["data"], arrays["indices"], arrays["indptr"]), shape=(size, size)
+        )
+        config = CoOccurrenceConfig.model_validate(state.meta["config"])
+        return cls(similarity, arrays["item_offsets"].astype(np.int64), config)
+
+
+def _pairs(dataset: Dataset, events: Events, config: CoOccurrenceConfig) -> sp.csr_array:
+    """Weighted pairs (earlier, later) of different items of one user, in units of `GRAIN`.
+
+    Returns:
+        int64 [n_items, n_items] over all domains.
+    """
+    user, flat = events.user, dataset.flat(events.domain, events.item)
+    shape = (dataset.n_items, dataset.n_items)
+    total = sp.csr_array(shape, dtype=np.int64)
+    waiting: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
+
+    def fold() -> sp.csr_array:
+        earlier, later, weight = (np.concatenate(column) for column in zip(*waiting, strict=True))
+        waiting.clear()
+        return total + sp.coo_array((weight, (earlier, later)), shape=shape).tocsr()
+
+    for gap in range(1, config.window + 1):
+        first = np.flatnonzero(user[:-gap] == user[gap:])
+        if not len(first):
+            break
+        first = first[flat[first] != flat[first + gap]]
+        weight = config.order_decay ** (gap - 1)
+        for start, stop, share in ((0, gap, 1.0), (gap, 0, config.backward)):
+            if units := round(weight * share / GRAIN):
+                column = np.full(len(first), units, np.int64)
+                waiting.append((flat[first + start], flat[first + stop], column))
+        if sum(len(column) for *_, column in waiting) > PAIRS_AT_ONCE:
+            total = fold()
+    return fold() if waiting else total

@@ -1,0 +1,59 @@
+"""Histories as sparse rows: what every baseline multiplies with what it has learned.
+
+Entries keep the order of the history, so a product adds up in that order and never in the order of
+item numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from isthmus.scoring import Requests
+
+
+def flat_items(requests: Requests, item_offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place of each history event in the flat numbering of a fitted snapshot, int64 [total].
+
+    Items and domains that the snapshot does not hold, because they were added later, give -1.
+    `item_offsets` int64 [n_domains + 1] says where each domain starts.
+    """
+    known = requests.domain < len(item_offsets) - 1
+    domain = np.where(known, requests.domain, 0).astype(np.int64)
+    flat = item_offsets[domain] + requests.item
+    return np.where(known & (flat < item_offsets[domain + 1]), flat, -1)
+
+
+def history_matrix(
+    requests: Requests,
+    column: NDArray[np.int64],
+    width: int,
+    *,
+    decay: float = 1.0,
+    last: int | None = None,
+    distinct: bool = False,
+) -> sp.csr_array:
+    """Weights of the history events, float32 [batch, width].
+
+    Args:
+        requests: the packed batch.
+        column: int64 [total], where each event belongs; -1 leaves it out.
+        width: number of columns.
+        decay: the event `age` places before the latest one that is not left out weighs
+            `decay ** age`.
+        last: how many of the latest events count; None: all.
+        distinct: a column counts once for each request, at its latest event.
+    """
+    kept = column >= 0
+    requests, column = requests.keep(kept), column[kept]
+    age, rows = requests.age, requests.rows
+    counted = np.ones(len(age), bool) if last is None else age < last
+    if distinct:
+        _, from_the_end = np.unique((rows * width + column)[::-1], return_index=True)
+        latest = np.zeros(len(age), bool)
+        latest[len(age) - 1 - from_the_end] = True
+        counted &= latest
+    indptr = np.concatenate([[0], np.cumsum(counted)])[requests.offsets]
+    weight = np.power(decay, age[counted]).astype(np.float32)
+    return sp.csr_array((weight, column[counted], indptr), shape=(len(requests), width))

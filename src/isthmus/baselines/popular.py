@@ -1,0 +1,164 @@
+"""What everybody takes: popularity over all time, and popularity lately.
+
+Scores are log(1 + count): the order is that of the counts, and the scale suits a blend. Items with
+equal counts stay tied.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from isthmus.data.dataset import Dataset, Events
+from isthmus.scoring import Float, Requests, Scores, pick
+from isthmus.training.checkpoint import State
+
+DAY = 86_400.0
+# An event this many half-lives old weighs less than single precision can add to a new one.
+LIVES = 60.0
+
+
+class Popular:
+    """Number of training events of each item; who asks makes no difference."""
+
+    name = "popular"
+
+    def __init__(self, count: NDArray[np.int64], item_offsets: NDArray[np.int64]) -> None:
+        """Args: count int64 [n_items] over all domains, in the flat numbering."""
+        self._count, self._item_offsets = count, item_offsets
+
+    @classmethod
+    def fit(cls, dataset: Dataset, events: Events) -> Self:
+        """Count `events`, what may be learned from."""
+        flat = dataset.flat(events.domain, events.item)
+        return cls(np.bincount(flat, minlength=dataset.n_items), dataset.item_offsets)
+
+    def score(
+        self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
+    ) -> Scores:
+        """See `Scorer`."""
+        count = self._count[self._item_offsets[domain] : self._item_offsets[domain + 1]]
+        level = np.log1p(count).astype(np.float32)
+        return Scores(pick(np.tile(level, (len(requests), 1)), items))
+
+    def state(self) -> State:
+        """Counts per item."""
+        return State({"count": self._count, "item_offsets": self._item_offsets})
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """The same scorer again."""
+        return cls(
+            state.arrays["count"].astype(np.int64), state.arrays["item_offsets"].astype(np.int64)
+        )
+
+
+class RecentPopularConfig(BaseModel):
+    """How fast popularity fades."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    half_life_days: float = Field(7.0, gt=0, description="Days in which an event loses half.")
+    half_life_share: float = Field(
+        0.25, gt=0, description="The same where events have no time, as a share of the history."
+    )
+
+
+class RecentPopular:
+    """Training events on the days before the question, fading by their age.
+
+    Only days that were over when the question was asked count, so leave-one-out questions see no
+    event of their own day or later. A question after the last training event, or without a time,
+    sees popularity at the end of training. Events without a time fade by their relative place in
+    their user's history and are the same for every question, since users share no clock there.
+    """
+
+    name = "recent-popular"
+
+    def __init__(
+        self,
+        daily: sp.csr_array,
+        first_day: int,
+        untimed: NDArray[np.float64],
+        item_offsets: NDArray[np.int64],
+        config: RecentPopularConfig,
+    ) -> None:
+        """Args are what `state` saves.
+
+        daily: float64 [n_days, n_items], events of each day and item in the flat numbering.
+        first_day: days from the epoch to the first row.
+        untimed: float64 [n_items], faded events without a time.
+        item_offsets: int64 [n_domains + 1].
+        config: as fitted.
+        """
+        self.config = config
+        self._daily, self._first_day, self._untimed = daily, first_day, untimed
+        self._item_offsets = item_offsets
+        self._of_domain = [daily[:, start:stop] for start, stop in pairwise(item_offsets)]
+
+    @classmethod
+    def fit(
+        cls, dataset: Dataset, events: Events, config: RecentPopularConfig | None = None
+    ) -> Self:
+        """Count `events`, what may be learned from, by day."""
+        config = config or RecentPopularConfig()
+        flat = dataset.flat(events.domain, events.item)
+        timed = ~np.isnan(events.time)
+        day = np.floor(events.time[timed] / DAY).astype(np.int64)
+        first, last = (int(day.min()), int(day.max())) if len(day) else (0, -1)
+        shape = (last - first + 1, dataset.n_items)
+        ones = np.ones(len(day))
+        daily = sp.coo_array((ones, (day - first, flat[timed])), shape=shape).tocsr()
+        place = np.arange(len(events)) - events.offsets[events.user] + 1
+        share_left = 1.0 - place / np.diff(events.offsets)[events.user]
+        faded = np.exp2(-share_left / config.half_life_share)
+        untimed = np.zeros(dataset.n_items)
+        np.add.at(untimed, flat[~timed], faded[~timed])
+        return cls(daily, first, untimed, dataset.item_offsets, config)
+
+    def score(
+        self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
+    ) -> Scores:
+        """See `Scorer`; reads nothing of a request but its time."""
+        daily = self._of_domain[domain]
+        end = daily.shape[0]
+        asked = np.floor(requests.query_time / DAY) - self._first_day
+        asked = np.clip(np.nan_to_num(asked, nan=end), 0, end).astype(np.int64)
+        moments, of_request = np.unique(asked, return_inverse=True)
+        lives = (moments[:, None] - 1 - np.arange(end)) / self.config.half_life_days
+        weight = np.where((lives >= 0) & (lives < LIVES), np.exp2(-np.maximum(lives, 0)), 0.0)
+        counts: NDArray[np.float64] = (sp.csr_array(weight) @ daily).toarray()
+        counts += self._untimed[self._item_offsets[domain] : self._item_offsets[domain + 1]]
+        level: Float = np.log1p(counts).astype(np.float32)
+        return Scores(pick(level[of_request], items))
+
+    def state(self) -> State:
+        """Events of each day as arrays of a CSR, and the configuration."""
+        arrays = {
+            "data": self._daily.data,
+            "indices": self._daily.indices,
+            "indptr": self._daily.indptr,
+            "untimed": self._untimed,
+            "item_offsets": self._item_offsets,
+        }
+        meta = {"first_day": self._first_day, "config": self.config.model_dump(mode="json")}
+        return State(arrays, meta)
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """The same scorer again."""
+        arrays = state.arrays
+        shape = (len(arrays["indptr"]) - 1, len(arrays["untimed"]))
+        daily = sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+        return cls(
+            daily,
+            int(state.meta["first_day"]),
+            arrays["untimed"].astype(np.float64),
+            arrays["item_offsets"].astype(np.int64),
+            RecentPopularConfig.model_validate(state.meta["config"]),
+        )
