@@ -40,7 +40,7 @@ def interpreter(peer: str) -> Path:
 
 def variables(peer: str) -> dict[str, str]:
     """The process environment in which a peer runs."""
-    return {**os.environ, **VARIABLES.get(peer, {})}
+    return {**os.environ, "PYTHONWARNINGS": "ignore", **VARIABLES.get(peer, {})}
 
 
 if __name__ == "__main__":
