@@ -1,0 +1,42 @@
+"""Token states → one vector per text, and the model that ends in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from isthmus.language.models import Pooling
+
+
+def pool(states: Tensor, mask: Tensor, how: Pooling) -> Tensor:
+    """Pool token states over the real tokens of right-padded texts.
+
+    Args:
+        states: [batch, length, dim].
+        mask: [batch, length], 1 for real tokens; each text has at least one.
+        how: mean of the real tokens, the first token, or the last real token.
+
+    Returns:
+        [batch, dim].
+    """
+    if how == "cls":
+        return states[:, 0]
+    if how == "last":
+        last = mask.sum(dim=1) - 1
+        return states.gather(1, last[:, None, None].expand(-1, 1, states.shape[-1])).squeeze(1)
+    weight = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+class PooledModel(nn.Module):
+    """A language model whose output is the pooled vector: [batch, length] twice → [batch, dim]."""
+
+    def __init__(self, model: Any, how: Pooling) -> None:
+        super().__init__()
+        self.model, self.how = model, how
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids and mask, int64 [batch, length] → [batch, dim]."""
+        states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return pool(states, attention_mask, self.how)
