@@ -127,9 +127,11 @@ class LanguageConfig(_Section):
     model: str = Field("embedded", description="'embedded' (MiniLM), a hub name, or a folder.")
     pooling: Literal["auto", "mean", "cls", "last"] = Field("auto", description="Token pooling.")
     max_tokens: int = Field(64, ge=4, description="Longer texts are truncated and counted.")
-    batch_tokens: int = Field(2048, ge=64, description="Tokens per encoding batch, after padding.")
+    batch_tokens: int | None = Field(
+        None, ge=1, description="Tokens per encoding batch, after padding; None: what is fastest."
+    )
     runtime: Literal["auto", "onnx", "torch"] = Field("auto", description="auto: ONNX if it loads.")
-    cache: Path | None = Field(None, description="Vector cache folder; None: the user's cache.")
+    cache: Path | None = Field(None, description="Folder for vectors; None: the user's cache.")
     whiten_dim: int = Field(200, ge=2, description="Dimensions kept by per-domain whitening.")
 
 
@@ -215,7 +217,9 @@ class Config(_Section):
     name: str = Field("isthmus", description="Names the run's folder.")
     seed: int = Field(0, description="One seed for everything but ties.")
     target: str | None = Field(None, description="Domain of the question; None: every domain.")
-    domains: dict[str, DomainConfig] = Field(default_factory=dict)
+    domains: dict[str, DomainConfig] = Field(
+        default_factory=dict, description="The catalogues, by name."
+    )
     people: PeopleConfig = PeopleConfig()
     cleaning: CleaningConfig = CleaningConfig()
     split: SplitConfig = SplitConfig()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_CLOSED = (".", "?", "!", "…")
+
 
 class IsthmusError(Exception):
     """Base of the hierarchy.
@@ -24,7 +26,7 @@ class IsthmusError(Exception):
         parts = [f"{where}: {what}" if where else what]
         if hint:
             parts.append(hint)
-        super().__init__(". ".join(part.rstrip(".") for part in parts) + ".")
+        super().__init__(" ".join(part if part.endswith(_CLOSED) else f"{part}." for part in parts))
 
 
 class ConfigError(IsthmusError):
