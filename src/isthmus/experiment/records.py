@@ -1,7 +1,7 @@
 """What a run leaves behind: one typed `RunRecord`, and the folder it is written to.
 
     config.toml      the resolved configuration; runs again as it is
-    metrics.parquet  every figure in long form, see `METRICS`
+    metrics.parquet  every figure in long form, see `evaluation.result.RECORD_SCHEMA`
     metrics.json     the headline figures, for programs
     run.json         everything else a report shows, with the checksum of metrics.parquet
 
@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import tomllib
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def read_run(folder: Path) -> RunRecord:
         raise CheckpointError(
             f"cannot be read: {error.strerror}", where=str(error.filename), hint=again
         ) from None
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"damaged: {error}", where=str(folder), hint=again) from None
     if schema != SCHEMA:
         raise CheckpointError(
@@ -94,8 +95,12 @@ def summary(record: RunRecord) -> dict[str, Any]:
     for row in record.headline().iter_rows(named=True):
         figure = {"value": row["value"], "ci95": [row["ci_low"], row["ci_high"]]}
         if row["against"] is not None:
-            named = ("system", "against", "target", "slice", "metric", "n", "p")
-            differences.append({key: row[key] for key in named} | figure)
+            named = ("system", "against", "target", "slice", "metric", "n", "p_holm")
+            uplift = {
+                "relative": row["relative"],
+                "relative_ci95": [row["rel_low"], row["rel_high"]],
+            }
+            differences.append({key: row[key] for key in named} | figure | uplift)
         elif row["slice"] == "all":
             domain = systems.setdefault(row["system"], {}).setdefault(row["target"], {})
             domain[row["metric"]] = figure
@@ -118,7 +123,8 @@ def write_whole(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         aside.replace(path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
         raise CheckpointError(
             f"cannot be written: {error.strerror}",
             where=str(path),

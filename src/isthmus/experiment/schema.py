@@ -13,24 +13,9 @@ from typing import Any, Literal, Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-METRICS: dict[str, pl.DataType] = {
-    "system": pl.String(),  # who was measured
-    "sources": pl.String(),  # domains it learnt from beside the target, "books, films"
-    "target": pl.String(),
-    "protocol": pl.String(),  # "leave-one-out, full ranking"
-    "share": pl.Float64(),  # of the target's training data
-    "seed": pl.Int64(),  # null: pooled over seeds
-    "control": pl.String(),  # null: none; else "shuffled texts", …
-    "slice": pl.String(),  # "all" or a name in `RunRecord.slices`
-    "metric": pl.String(),  # "ndcg@10"
-    "value": pl.Float64(),  # in a paired row: system minus against, in the metric's unit
-    "ci_low": pl.Float64(),  # 95 % interval
-    "ci_high": pl.Float64(),
-    "n": pl.Int64(),  # questions measured on
-    "against": pl.String(),  # null, or the other system of a paired row
-    "p": pl.Float64(),  # of a paired row, after Holm correction; null where not tested
-}
-_DEFAULTS: dict[str, Any] = {"sources": "", "share": 1.0, "slice": "all"}
+from isthmus.evaluation.result import RECORD_SCHEMA
+
+_DEFAULTS: dict[str, Any] = {"sources": "", "share": 1.0, "control": "none", "slice": "all"}
 
 
 class _Model(BaseModel):
@@ -202,9 +187,10 @@ class RunRecord(_Model):
     """Everything that a run found out.
 
     Attributes:
-        metrics: all figures, columns `METRICS`; missing columns are filled, unknown ones refused.
-        protocol: the protocol of the headline figures.
-        slices: slice name → what a person would call it, "people with at most two events in gear".
+        split: which rule made the questions.
+        protocol: the protocol of the headline figures, `full` or `sampled`.
+        metric: the headline metric.
+        metrics: all figures, in `RECORD_SCHEMA`; missing columns are filled, unknown ones refused.
         config: the resolved configuration as plain values; None entries are left out.
         notes: limits of this run worth saying, one sentence each.
     """
@@ -215,12 +201,12 @@ class RunRecord(_Model):
 
     name: str
     created: str
-    protocol: str
+    split: str
+    protocol: str = "full"
     metric: str = "ndcg@10"
     systems: list[System]
     verdicts: list[Verdict] = Field(default_factory=list)
     metrics: pl.DataFrame = Field(exclude=True)
-    slices: dict[str, str] = Field(default_factory=dict)
     gates: list[GateReport] = Field(default_factory=list)
     curves: list[Curve] = Field(default_factory=list)
     examples: list[ExampleUser] = Field(default_factory=list)
@@ -247,13 +233,15 @@ class RunRecord(_Model):
         """Targets in the order of their first figure."""
         return self.metrics["target"].unique(maintain_order=True).to_list()
 
+    @property
+    def setting(self) -> str:
+        """Split and protocol in words: "leave-one-out split, full ranking"."""
+        shown = {"full": "full ranking", "sampled": "sampled candidates"}
+        return f"{self.split} split, {shown.get(self.protocol, self.protocol)}"
+
     def system(self, role: str) -> str | None:
         """Name of the first system in a role, None where there is none."""
         return next((s.name for s in self.systems if s.role == role), None)
-
-    def slice_label(self, name: str) -> str:
-        """A slice's name in words."""
-        return self.slices.get(name, "everybody" if name == "all" else name)
 
     def headline(self) -> pl.DataFrame:
         """Figures of the headline protocol on all data without controls, pooled over seeds.
@@ -266,30 +254,37 @@ class RunRecord(_Model):
         return (
             self.metrics.filter(
                 pl.col("protocol") == self.protocol,
-                pl.col("control").is_null(),
+                pl.col("control") == "none",
                 pl.col("share") == 1.0,
             )
             .filter(seedless | ~seedless.any().over(keys))
             .group_by(keys, maintain_order=True)
-            .agg(pl.col("value", "ci_low", "ci_high").mean(), pl.col("n", "p").max())
+            .agg(
+                pl.col("value", "ci_low", "ci_high", "relative", "rel_low", "rel_high").mean(),
+                pl.col("n", "p", "p_holm").max(),
+            )
         )
 
 
 def metric_table(rows: pl.DataFrame | Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    """Rows of figures as a table with the columns `METRICS`; absent columns get their default.
+    """Rows of figures as a table in `RECORD_SCHEMA`; what is absent gets its default.
 
     Raises:
         ValueError: an unknown column, or a column that must be there is not.
     """
-    table = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(list(rows), None, strict=False)
-    if unknown := set(table.columns) - set(METRICS):
-        raise ValueError(f"unknown metrics columns {sorted(unknown)}; known: {list(METRICS)}")
+    if isinstance(rows, pl.DataFrame):
+        table = rows
+    else:
+        table = pl.DataFrame(list(rows), infer_schema_length=None, strict=False)
+    if unknown := set(table.columns) - set(RECORD_SCHEMA):
+        raise ValueError(f"unknown metrics columns {sorted(unknown)}; known: {list(RECORD_SCHEMA)}")
     if absent := {"system", "target", "protocol", "metric", "value", "n"} - set(table.columns):
         raise ValueError(f"metrics lack the columns {sorted(absent)}")
     filled = table.with_columns(
-        pl.lit(_DEFAULTS.get(name)).alias(name) for name in METRICS if name not in table.columns
+        pl.lit(None).alias(name) for name in RECORD_SCHEMA if name not in table.columns
     )
-    return filled.select(pl.col(name).cast(dtype) for name, dtype in METRICS.items()).fill_nan(None)
+    typed = filled.select(RECORD_SCHEMA.names()).cast(RECORD_SCHEMA).fill_nan(None)
+    return typed.with_columns(pl.col(name).fill_null(value) for name, value in _DEFAULTS.items())
 
 
 def _plain(value: Any) -> Any:

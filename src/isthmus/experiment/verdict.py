@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import polars as pl
+
+from isthmus.evaluation.slices import (
+    ALL,
+    COLD,
+    NEW,
+    RARE,
+    SEEN,
+    WITH_SOURCE,
+    WITHOUT_SOURCE,
+)
 from isthmus.experiment.schema import Estimate, Verdict
+
+_LENGTH = "target history "
 
 MATTERS = 0.05
 """Relative gain below which "does it help?" is answered "no" rather than "undecided"."""
@@ -77,6 +90,45 @@ def verdict(
     )
 
 
+def most_for(differences: pl.DataFrame, target: str, metric: str = "ndcg@10") -> str | None:
+    """The group of people who gain most, in words; None unless it surely gains more than all do.
+
+    Args:
+        differences: rows of `evaluation.compare` of the transferred against target-only.
+        target: their target.
+        metric: what was measured.
+    """
+    rows = differences.filter(pl.col("target") == target, pl.col("metric") == metric)
+    overall = rows.filter(pl.col("slice") == ALL)["relative"]
+    people = pl.col("slice").is_in([COLD, WITH_SOURCE, WITHOUT_SOURCE]) | pl.col(
+        "slice"
+    ).str.starts_with(_LENGTH)
+    if not len(overall):
+        return None
+    ahead = rows.filter(people, pl.col("rel_low") > overall[0], pl.col("p_holm") < 0.05)
+    if not len(ahead):
+        return None
+    return slice_in_words(ahead.sort("relative", descending=True)["slice"][0], target)
+
+
+def slice_in_words(name: str, target: str) -> str:
+    """What a person would call a slice: "cold users" → "people new to gear"."""
+    words = {
+        ALL: "everybody",
+        COLD: f"people new to {target}",
+        NEW: "items nobody had taken before",
+        RARE: "items with at most 3 events",
+        SEEN: "items seen in training",
+        WITH_SOURCE: "people with a history elsewhere",
+        WITHOUT_SOURCE: "people without a history elsewhere",
+        f"{_LENGTH}0": f"people with no events in {target}",
+    }
+    if name not in words and name.startswith(_LENGTH):
+        length = name.removeprefix(_LENGTH).replace("> ", "more than ")
+        return f"people with {length} events in {target}"
+    return words.get(name, name)
+
+
 def percent(share: float, *, sign: bool = True) -> str:
     """A share in words: .38 → "+38 %"; below ten per cent one decimal where it tells something."""
     value = share * 100
@@ -86,10 +138,10 @@ def percent(share: float, *, sign: bool = True) -> str:
 
 
 def metric_label(metric: str) -> str:
-    """A metric's name as people write it: "ndcg@10" → "NDCG@10", "hr@10" → "HR@10"."""
+    """A metric's name as people write it: "ndcg@10" → "NDCG@10", "hit_rate@10" → "HR@10"."""
     name, at, cutoff = metric.partition("@")
-    short = name.upper() if name in {"ndcg", "hr", "mrr", "map", "auc"} else name.capitalize()
-    return short.replace("_", " ").replace("-", " ") + at + cutoff
+    known = {"ndcg": "NDCG", "hit_rate": "HR", "mrr": "MRR"}
+    return known.get(name, name.capitalize().replace("_", " ")) + at + cutoff
 
 
 def _listed(names: Sequence[str]) -> str:

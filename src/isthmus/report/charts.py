@@ -52,10 +52,10 @@ def uplift_chart(rows: Sequence[Uplift], gated: Sequence[Uplift], metric: str) -
         zeroline=False,
     )
     figure.update_xaxes(
-        tickformat="+.0%",
+        tickformat=".0%",
         zeroline=True,
         zerolinewidth=1.5,
-        title=f"change of {metric_label(metric)} against target-only, 95 % interval",
+        title=f"change of {metric_label(metric)}, 95 % interval",
     )
     return _themed(figure, height=120 + 54 * len(rows))
 
@@ -107,12 +107,13 @@ def blend_chart(gates: Sequence[GateReport], colours: Mapping[str, str]) -> go.F
                     text=[percent(s, sign=False) if s >= 0.06 else "" for s in shares],
                     textposition="inside",
                     insidetextanchor="middle",
+                    textangle=0,
                     textfont={"color": "#ffffff"},
                     hovertemplate="%{y}: %{x:.0%}<extra>" + escape(part) + "</extra>",
                 )
             )
-    figure.update_layout(barmode="stack", bargap=0.35)
-    figure.update_xaxes(tickformat=".0%", range=[0, 1], showgrid=False)
+    figure.update_layout(barmode="stack", bargap=0.35, legend_traceorder="normal")
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.001], showgrid=False, zeroline=False)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return _themed(figure, height=110 + 46 * len(bars))
 
@@ -148,7 +149,7 @@ def _lines(curves: Sequence[Curve], values: Sequence[Sequence[float | None]]) ->
                 hovertemplate="epoch %{x}: %{y:.4f}<extra>" + name + "</extra>",
             )
         )
-    figure.update_xaxes(title="epoch")
+    figure.update_xaxes(title="epoch", zeroline=False)
     return _themed(figure, height=320)
 
 
@@ -156,13 +157,13 @@ def map_charts(items: ItemMap) -> list[tuple[str, go.Figure]]:
     """Captioned charts of the sampled items on a plane, before and after whitening."""
     before, after = items.distance_before, items.distance_after
     return [
-        ("As the language model sees them" + _apart(before), _plane(items, items.before)),
+        ("Before whitening" + _apart(before), _plane(items, items.before)),
         ("After whitening" + _apart(after), _plane(items, items.after)),
     ]
 
 
 def _apart(distance: float | None) -> str:
-    return "" if distance is None else f" · distance of the domains {distance:.3g}"
+    return "" if distance is None else f" · distance of the domains {distance:.2g}"
 
 
 def _plane(items: ItemMap, points: Sequence[tuple[float, float]]) -> go.Figure:
@@ -208,7 +209,7 @@ def _themed(figure: go.Figure, height: int) -> go.Figure:
     )
     figure.update_traces(showlegend=True)
     figure.update_xaxes(automargin=True, ticks="", title_font_size=12)
-    figure.update_yaxes(automargin=True, ticks="")
+    figure.update_yaxes(automargin=True, ticks="", ticklabelstandoff=10)
     return figure
 
 

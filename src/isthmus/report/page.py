@@ -22,7 +22,7 @@ from plotly.offline import get_plotlyjs
 
 from isthmus.experiment.records import read_run, write_whole
 from isthmus.experiment.schema import ExampleUser, RunRecord
-from isthmus.experiment.verdict import metric_label, percent
+from isthmus.experiment.verdict import metric_label, percent, slice_in_words
 from isthmus.report import charts, reading
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -83,9 +83,18 @@ def environment() -> jinja2.Environment:
         figure=reading.figure,
         duration=reading.duration,
         shortened=reading.shortened,
+        in_words=slice_in_words,
+        md=_markdown,
+        kept=lambda text: text.replace(" %", "\u00a0%"),
         count=lambda value: f"{value:,}",
     )
     return env
+
+
+def _markdown(text: str) -> str:
+    """Text that can neither leave its table cell nor bring HTML."""
+    plain = " ".join(text.split())
+    return plain.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def _target(record: RunRecord, target: str) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from typing import Any
 import polars as pl
 
 from isthmus.experiment.schema import Estimate, RunRecord, System
+from isthmus.experiment.verdict import slice_in_words
 
-COLUMNS = ("ndcg@10", "hr@10", "hr@100", "mrr", "mrr@10", "coverage@10", "novelty@10")
-MAX_COLUMNS = 6
-_ACCURACY = ("ndcg", "hr", "mrr", "recall", "map", "precision", "auc")
+COLUMNS = ("ndcg@10", "hit_rate@10", "hit_rate@100", "mrr", "coverage@10")
+MAX_COLUMNS = 5
+_ACCURACY = ("ndcg", "hit_rate", "mrr", "recall")
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,15 @@ def all_metrics(record: RunRecord, target: str) -> list[str]:
 def uplift(record: RunRecord, target: str, role: str = "transferred") -> list[Uplift]:
     """Relative gain over target-only by slice, everybody first; empty where nothing was paired.
 
-    The difference and its interval are divided by what target-only reaches on the slice.
+    Where the record has no relative figure, the difference and its interval are divided by what
+    target-only reaches on the slice.
     """
     system, alone = record.system(role), record.system("target-only")
     if system is None or alone is None:
         return []
     pairs = _paired(record, target).filter(pl.col("system") == system, pl.col("against") == alone)
     rows = [
-        _uplift(row, row["slice"], record.slice_label(row["slice"]))
+        _uplift(row, row["slice"], slice_in_words(row["slice"], target))
         for row in pairs.iter_rows(named=True)
     ]
     return sorted(rows, key=lambda row: row.slice != "all")
@@ -121,6 +123,8 @@ def harmed(record: RunRecord, target: str, role: str = "transferred") -> list[Up
 def _leads(record: RunRecord, target: str) -> list[Uplift]:
     """What is served against every other system, on everybody; the slice field names the other."""
     served = record.system("gated") or record.system("transferred")
+    if served is None:
+        return []
     pairs = _paired(record, target).filter(pl.col("system") == served, pl.col("slice") == "all")
     return [_uplift(row, row["against"], row["against"]) for row in pairs.iter_rows(named=True)]
 
@@ -137,19 +141,25 @@ def _paired(record: RunRecord, target: str) -> pl.DataFrame:
         figures.filter(pl.col("against").is_not_null())
         .join(base, on=["against", "slice"], how="inner", maintain_order="left")
         .filter(pl.col("base") > 0)
-        .drop_nulls(["value", "ci_low", "ci_high"])
+        .with_columns(
+            pl.col("relative").fill_null(pl.col("value") / pl.col("base")),
+            pl.col("rel_low").fill_null(pl.col("ci_low") / pl.col("base")),
+            pl.col("rel_high").fill_null(pl.col("ci_high") / pl.col("base")),
+        )
+        .drop_nulls(["relative", "rel_low", "rel_high"])
     )
 
 
 def _uplift(row: dict[str, Any], name: str, label: str) -> Uplift:
-    value, low, high, base = (row[key] for key in ("value", "ci_low", "ci_high", "base"))
-    tested = row["p"] is None or row["p"] < 0.05
+    relative = Estimate(value=row["relative"], low=row["rel_low"], high=row["rel_high"])
+    sure = row["p_holm"] is None or row["p_holm"] < 0.05
+    side = 1 if relative.low > 0 else -1 if relative.high < 0 else 0
     return Uplift(
         slice=name,
         label=label,
         n=row["n"],
-        relative=Estimate(value=value / base, low=low / base, high=high / base),
-        verdict=0 if not tested else 1 if low > 0 else -1 if high < 0 else 0,
+        relative=relative,
+        verdict=side if sure else 0,
     )
 
 

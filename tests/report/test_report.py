@@ -1,0 +1,210 @@
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+from run_samples import HOSTILE, SYSTEMS, bare, full
+
+from isthmus.experiment.records import write_run
+from isthmus.experiment.schema import RunRecord
+from isthmus.report.figures import write_picture
+from isthmus.report.model_card import card, write_model_card
+from isthmus.report.page import render, write_report
+from isthmus.report.reading import duration, figure, harmed, standing, uplift
+from isthmus.report.tables import overview
+
+
+class Page(HTMLParser):
+    """Every tag, attribute and visible word of a page; and its scripts apart."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.charts: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag if tag in ("script", "style") else ""
+        if tag == "script" and "data-chart" in dict(attrs):
+            self._inside = "chart"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "chart":
+            self.charts.append(data)
+        elif not self._inside:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).replace("\u00a0", " ").split())
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    return Page(render(full()))
+
+
+def test_the_page_says_every_verdict_first_and_names_every_system(page: Page) -> None:
+    for verdict in full().verdicts:
+        assert verdict.sentence in page.text
+    assert page.text.index(full().verdicts[0].sentence) < page.text.index("side by side")
+    for system in SYSTEMS:
+        assert page.text.count(system) >= 2
+
+
+def test_the_page_asks_for_nothing_from_anywhere(page: Page) -> None:
+    for tag, attributes in page.tags:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "img")
+        for name in ("src", "href", "action", "srcset", "data"):
+            assert (attributes.get(name) or "#").startswith("#")
+    (policy,) = [a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "url(" not in render(bare()).split("<style>")[1].split("</style>")[0]
+
+
+def test_titles_cannot_run(page: Page) -> None:
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    plain = [attributes for attributes in scripts if not attributes]
+    assert len(plain) == 2
+    assert len(scripts) == len(plain) + len(page.charts)
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert HOSTILE[0] in page.text
+    for chart in page.charts:
+        assert "<" not in chart
+        json.loads(chart)
+
+
+def test_titles_in_charts_are_escaped_for_plotly(page: Page) -> None:
+    shown = [t for c in page.charts for d in json.loads(c)["data"] for t in d.get("text") or []]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(2)&gt;" in shown
+    assert not [t for t in shown if "<script" in t or "<img" in t]
+
+
+def test_titles_of_all_scripts_are_shown_and_long_ones_shortened(page: Page) -> None:
+    for title in HOSTILE[1:4]:
+        assert title in page.text
+    assert HOSTILE[4].strip() not in page.text
+    assert "long long" in page.text
+
+
+def test_every_section_is_there(page: Page) -> None:
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    sections = {"systems", "whom", "gate", "people", "learning", "map", "data", "cost", "config"}
+    assert sections <= ids
+    links = {a["href"] for t, a in page.tags if t == "a"}
+    assert links == {f"#{name}" for name in sections}
+
+
+def test_what_is_absent_is_left_out() -> None:
+    page = Page(render(bare()))
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    assert not ids & {"gate", "people", "learning", "map", "data"}
+    assert {a["href"] for t, a in page.tags if t == "a"} == {
+        "#systems", "#whom", "#cost", "#config",
+    }  # fmt: skip
+    assert "None" not in page.text
+    alone = bare(verdicts=[], systems=[], metrics=bare().metrics.filter(system="popular"))
+    page = Page(render(alone))
+    assert "popular" in page.text
+    assert not page.charts
+
+
+def test_the_figures_of_the_page_are_those_of_the_record(page: Page) -> None:
+    record = full()
+    table = standing(record, "gear")
+    assert [row.system.name for row in table.rows][:3] == ["isthmus", "cross-domain", "target-only"]
+    best = table.rows[0].cells[0]
+    assert best is not None
+    assert best.best
+    known = record.metrics.filter(
+        system="isthmus", target="gear", slice="all", metric="ndcg@10"
+    )["value"][0]  # fmt: skip
+    assert best.value == known
+    assert figure(known) in page.text
+    other = table.rows[-1]
+    assert other.system.name == "popular"
+    assert other.lead is not None
+    assert other.lead.low > 0
+
+
+def test_uplift_is_relative_and_harm_is_what_holm_leaves() -> None:
+    record = full()
+    rows = uplift(record, "gear")
+    assert rows[0].slice == "all"
+    assert rows[0].relative.value == pytest.approx(0.38)
+    assert [row.slice for row in harmed(record, "gear")] == ["target history > 10"]
+    assert not harmed(record, "gear", "gated")
+    unsure = record.metrics.with_columns(p_holm=0.3 + 0 * record.metrics["value"])
+    assert not harmed(full(metrics=unsure), "gear")
+
+
+def test_write_report_and_card(tmp_path: Path) -> None:
+    write_run(tmp_path, full())
+    report, model_card = write_report(tmp_path), write_model_card(tmp_path)
+    assert report == tmp_path / "report.html"
+    assert report.read_text("utf-8") == render(full())
+    assert model_card == tmp_path / "model-card.md"
+    assert model_card.read_text("utf-8") == card(full())
+
+
+@pytest.mark.parametrize("record", [full(), bare()], ids=["full", "bare"])
+def test_the_card_has_every_section_and_whole_tables(record: RunRecord) -> None:
+    text = card(record)
+    assert re.findall(r"^## (.+)$", text, re.M) == [
+        "What it is", "Intended use", "Data", "Figures", "Where it hurts", "Gate", "Limits",
+        "Cost", "Versions",
+    ]  # fmt: skip
+    for verdict in record.verdicts:
+        assert verdict.sentence in text
+    assert "more than 10 events in gear: −60 %" in text or "−23 %" in text
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+        assert len(block.splitlines()) > 2
+
+
+def test_the_card_keeps_hostile_names_in_their_cells() -> None:
+    text = card(bare(notes=["a | b\n# c <img src=x onerror=alert(1)>"]))
+    assert "- a \\| b # c &lt;img" in text
+
+
+def test_the_picture_is_sound_and_small(tmp_path: Path) -> None:
+    path = write_picture(full(), tmp_path / "docs" / "uplift.svg")
+    root = ElementTree.fromstring(path.read_text("utf-8"))
+    words = " ".join(" ".join(root.itertext()).replace("\u00a0", " ").split())
+    assert "people new to gear" in words
+    assert "−23 %" in words
+    assert path.stat().st_size < 20_000
+    width = float(root.attrib["width"])
+    for mark in root.iter("{http://www.w3.org/2000/svg}circle"):
+        assert 0 < float(mark.attrib["cx"]) < width
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_terminal_says_the_same_within_its_width(width: int) -> None:
+    console = Console(width=width, record=True, file=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(overview(full()))
+    said = capture.get()
+    assert "\x1b" not in said
+    assert max(map(len, said.splitlines())) <= width
+    flat = " ".join(said.split())
+    for verdict in full().verdicts:
+        assert verdict.sentence in flat
+    for system in SYSTEMS:
+        assert re.search(rf"^{re.escape(system)} .*0\.\d{{4}} ±", said, re.M)
+    assert re.search(r"^everybody +7,144 +\+38 % .*●", said, re.M)
+
+
+def test_spans_of_time_and_figures() -> None:
+    assert [duration(s) for s in (4.21, 161.4, 4321)] == ["4.2 s", "2 min 41 s", "1 h 12 min"]
+    assert [figure(v) for v in (0.05, 11.23, 123456.7)] == ["0.0500", "11.2", "123,457"]
