@@ -1,0 +1,189 @@
+"""ALS: matrix factorisation for implicit feedback, solved exactly side by side.
+
+Source: Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008.
+Solved by conjugate gradients, as in Takács, Pilászy, Tikk, RecSys 2011. Only the item side is
+kept: whoever asks is folded in from their history, so people new to the model are no special case.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from isthmus.baselines.history import flat_items, history_matrix
+from isthmus.data.dataset import Dataset, Events
+from isthmus.scoring import Float, Requests, Scores, pick
+from isthmus.training.checkpoint import State
+
+Double = NDArray[np.float64]
+ENTRIES_AT_ONCE = 1 << 20
+
+
+class ALSConfig(BaseModel):
+    """Size and strength of the factorisation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    merged: bool = Field(False, description="One factorisation of all domains; off: one for each.")
+    dim: int = Field(64, ge=1, description="Factors of an item and of a person.")
+    l2: float = Field(1.0, gt=0, description="Penalty on every factor.")
+    alpha: float = Field(20.0, gt=0, description="Confidence in what was taken: 1 + alpha.")
+    sweeps: int = Field(15, ge=1, description="Times that both sides are solved.")
+    recency: float = Field(
+        0.8, gt=0, le=1, description="Factor on alpha per event of age in a request."
+    )
+    seed: int = Field(0, description="Of the starting factors.")
+
+
+class ALS:
+    """Scores are inner products of item factors and the factors of who asks."""
+
+    def __init__(self, factors: Float, item_offsets: NDArray[np.int64], config: ALSConfig) -> None:
+        """Args: factors float32 [n_items, dim] over all domains, in the flat numbering."""
+        self.name = "als-merged" if config.merged else "als"
+        self.config = config
+        self._factors, self._item_offsets = factors, item_offsets
+
+    @classmethod
+    def fit(cls, dataset: Dataset, events: Events, config: ALSConfig | None = None) -> Self:
+        """Factorise `events`, what may be learned from."""
+        config = config or ALSConfig()
+        offsets = dataset.item_offsets
+        bounds = [0, len(offsets) - 1] if config.merged else list(range(len(offsets)))
+        place = np.empty(dataset.n_users, np.int64)
+        place[dataset.user_ids.arg_sort().to_numpy()] = np.arange(dataset.n_users)
+        ones = np.ones(len(events))
+        columns = dataset.flat(events.domain, events.item)
+        shape = (dataset.n_users, dataset.n_items)
+        taken = sp.coo_array((ones, (events.user, columns)), shape=shape).tocsr()
+        taken.data[:] = config.alpha
+        factors = [
+            _factorise(taken[:, offsets[first] : offsets[end]], place, config)
+            for first, end in pairwise(bounds)
+        ]
+        return cls(np.concatenate(factors).astype(np.float32), offsets, config)
+
+    def score(
+        self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
+    ) -> Scores:
+        """See `Scorer`; items without a training event score 0."""
+        known = self._factors
+        flat = flat_items(requests, self._item_offsets)
+        start, stop = self._item_offsets[domain], self._item_offsets[domain + 1]
+        if not self.config.merged:
+            known = known[start:stop]
+            flat = np.where((flat >= start) & (flat < stop), flat - start, -1)
+        history = history_matrix(
+            requests, flat, len(known), decay=self.config.recency, distinct=True
+        )
+        people = solve_side(
+            history.astype(np.float64) * self.config.alpha,
+            known.astype(np.float64),
+            np.zeros((len(requests), self.config.dim)),
+            self.config.l2,
+        )
+        total = people.astype(np.float32) @ self._factors[start:stop].T
+        return Scores(pick(total, items))
+
+    def state(self) -> State:
+        """Item factors and the configuration."""
+        return State(
+            {"factors": self._factors, "item_offsets": self._item_offsets},
+            {"config": self.config.model_dump(mode="json")},
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """The same scorer again."""
+        return cls(
+            state.arrays["factors"].astype(np.float32),
+            state.arrays["item_offsets"].astype(np.int64),
+            ALSConfig.model_validate(state.meta["config"]),
+        )
+
+
+def _factorise(taken: sp.csr_array, place: NDArray[np.int64], config: ALSConfig) -> Double:
+    """Item factors [n_items, dim] for confidences above 1, `taken` [n_users, n_items].
+
+    `place` [n_users] ranks the users by raw id, so that the starting factors of a person depend on
+    no row number, and those of an item on nothing at all: items are solved first.
+    """
+    start = np.random.default_rng(config.seed).normal(0.0, 0.1, (taken.shape[0], config.dim))
+    users = start[place]
+    items = np.zeros((taken.shape[1], config.dim))
+    by_item = taken.T.tocsr()
+    for _ in range(config.sweeps):
+        items = solve_side(by_item, users, items, config.l2)
+        users = solve_side(taken, items, users, config.l2)
+    return items
+
+
+def solve_side(
+    extra: sp.csr_array, fixed: Double, start: Double, l2: float, tolerance: float = 1e-5
+) -> Double:
+    """Minimise over one side with the other fixed, by conjugate gradients in all rows at once.
+
+    Row r solves (FᵀF + Fᵀ C_r F + l2 I) x = Fᵀ (C_r + I) p_r with F = `fixed`, C_r the diagonal
+    of row r of `extra`, and p_r one where that row has an entry.
+
+    Args:
+        extra: confidence above 1, [n, m]; no duplicate entries.
+        fixed: factors of the other side, [m, dim].
+        start: where to begin, [n, dim]; a near start saves steps.
+        l2: penalty.
+        tolerance: residual left, as a share of the right-hand side.
+
+    Returns:
+        float64 [n, dim].
+    """
+    gram = fixed.T @ fixed + l2 * np.eye(fixed.shape[1])
+    blocks = np.searchsorted(extra.indptr, np.arange(0, extra.nnz, ENTRIES_AT_ONCE), "right") - 1
+    bounds = np.unique([0, *blocks, extra.shape[0]])
+    solved = np.zeros_like(start)
+    for first, end in pairwise(bounds):
+        rows = slice(first, end)
+        solved[rows] = _conjugate_gradients(extra[rows], fixed, gram, start[rows], tolerance)
+    return solved
+
+
+def _conjugate_gradients(
+    extra: sp.csr_array, fixed: Double, gram: Double, start: Double, tolerance: float
+) -> Double:
+    """`solve_side` for a block of rows whose entries fit in memory, times dim."""
+    row = np.repeat(np.arange(extra.shape[0]), np.diff(extra.indptr))
+    entries = fixed[extra.indices]
+
+    def weighted(values: Double) -> Double:
+        summed: Double = sp.csr_array((values, extra.indices, extra.indptr), extra.shape) @ fixed
+        return summed
+
+    def apply(x: Double) -> Double:
+        inner = np.einsum("ij,ij->i", entries, x[row])
+        return x @ gram + weighted(extra.data * inner)
+
+    target = weighted(extra.data + 1.0)
+    enough = tolerance**2 * (target**2).sum(1)
+    x = start.copy()
+    residual = target - apply(x)
+    direction = residual.copy()
+    size = (residual**2).sum(1)
+    for _ in range(fixed.shape[1]):
+        open_ = size > enough
+        if not open_.any():
+            break
+        applied = apply(direction)
+        step = np.where(open_, size / np.where(open_, (direction * applied).sum(1), 1.0), 0.0)
+        x += step[:, None] * direction
+        residual -= step[:, None] * applied
+        smaller = (residual**2).sum(1)
+        direction = (
+            residual
+            + np.where(open_, smaller / np.where(open_, size, 1.0), 0.0)[:, None] * direction
+        )
+        size = smaller
+    return x

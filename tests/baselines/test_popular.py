@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from baseline_world import asking, dataset_of
+
+from isthmus.baselines.popular import DAY, Popular, RecentPopular, RecentPopularConfig
+
+HALF = RecentPopularConfig(half_life_days=2.0, half_life_share=0.5)
+
+
+def test_popular_counts_events_of_its_own_domain() -> None:
+    dataset = dataset_of([[(0, 1), (1, 0)], [(0, 1), (0, 2)], [(1, 0)]], (4, 2))
+    scorer = Popular.fit(dataset, dataset.events)
+    requests = asking([], [(0, 1)])
+    np.testing.assert_allclose(
+        scorer.score(requests, 0).total, np.log1p([[0, 2, 1, 0]] * 2), rtol=1e-6
+    )
+    np.testing.assert_allclose(scorer.score(requests, 1).total, np.log1p([[2, 0]] * 2), rtol=1e-6)
+
+
+def test_popular_learns_only_from_the_events_it_is_given() -> None:
+    dataset = dataset_of([[(0, 0), (0, 1)]], (2,))
+    given = dataset.events.keep(np.array([True, False]))
+    counts = Popular.fit(dataset, given).score(asking([]), 0).total
+    np.testing.assert_allclose(counts, np.log1p([[1, 0]]), rtol=1e-6)
+
+
+def test_an_event_loses_half_its_weight_in_a_half_life() -> None:
+    dataset = dataset_of([[(0, 0), (0, 1), (0, 2)]], (4,), [[0.0, 2 * DAY, 4 * DAY + 5]])
+    scorer = RecentPopular.fit(dataset, dataset.events, HALF)
+    expected = np.log1p([[0.25, 0.5, 1.0, 0.0]])
+    np.testing.assert_allclose(scorer.score(asking([]), 0).total, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("day", "counts"),
+    [
+        (0.5, [0, 0, 0, 0]),
+        (1.0, [1, 0, 0, 0]),
+        (2.9, [2**-0.5, 0, 0, 0]),
+        (3.0, [0.5, 1, 0, 0]),
+        (4.9, [2**-0.75 * 2**-0.25 * 2**-0.5, 2**-0.5, 0, 0]),
+        (5.0, [0.25, 0.5, 1, 0]),
+        (900.0, [0.25, 0.5, 1, 0]),
+        (-7.0, [0, 0, 0, 0]),
+    ],
+)
+def test_a_question_sees_only_days_that_were_over(day: float, counts: list[float]) -> None:
+    dataset = dataset_of([[(0, 0), (0, 1), (0, 2)]], (4,), [[0.0, 2 * DAY, 4 * DAY + 5]])
+    scorer = RecentPopular.fit(dataset, dataset.events, HALF)
+    scores = scorer.score(asking([], query_time=day * DAY), 0).total
+    np.testing.assert_allclose(scores, np.log1p([counts]), rtol=1e-6)
+
+
+def test_without_a_clock_an_event_fades_by_its_place_in_the_history() -> None:
+    dataset = dataset_of([[(0, 0), (0, 1)], [(0, 2)]], (4,))
+    scorer = RecentPopular.fit(dataset, dataset.events, HALF)
+    expected = np.log1p([[0.5, 1.0, 1.0, 0.0]])
+    np.testing.assert_allclose(scorer.score(asking([]), 0).total, expected, rtol=1e-6)
