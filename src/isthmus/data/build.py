@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from isthmus.config import CleaningConfig, Config
 from isthmus.data import ordering
-from isthmus.data.cleaning import CleaningReport, Origin, k_core
+from isthmus.data.cleaning import CleaningReport, Origin
 from isthmus.data.coding import CodedDomain, code_domain
 from isthmus.data.dataset import Dataset, Domain, Events
 from isthmus.data.frames import DomainFrames, PeopleFrames
+from isthmus.data.kcore import k_core
 from isthmus.data.people import clean_people
 from isthmus.data.tables import read_domain, read_people
 from isthmus.errors import DataError

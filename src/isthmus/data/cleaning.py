@@ -11,9 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from isthmus.config import CleaningConfig
 from isthmus.data.texts import clean_texts
@@ -383,23 +381,3 @@ def one_row_per_id(
     kept = config.item_conflicts
     report.add(origin, "dropped", conflicts, f"same {column}, other content; the {kept} kept")
     return distinct.unique([column], keep=kept, maintain_order=True)
-
-
-def k_core(
-    user: NDArray[np.int64], item: NDArray[np.int64], min_user: int, min_item: int
-) -> NDArray[np.bool_]:
-    """Which events stay when people and items with too few are dropped until none is left.
-
-    Args:
-        user: person of each event, [n].
-        item: item of each event, [n].
-        min_user: least events of a person.
-        min_item: least events of an item.
-    """
-    keep = np.ones(len(user), bool)
-    while True:
-        per_user, per_item = np.bincount(user[keep]), np.bincount(item[keep])
-        enough = (per_user[user[keep]] >= min_user) & (per_item[item[keep]] >= min_item)
-        if enough.all():
-            return keep
-        keep[keep] = enough

@@ -74,8 +74,8 @@ def look_at(column: pl.Series) -> Looks:
     """Judge the head of a column by its content."""
     values = column.drop_nulls()
     nested = isinstance(column.dtype, pl.List | pl.Array)
-    if nested or isinstance(column.dtype, pl.Struct) or not len(values):
-        vector = nested and column.explode().dtype.is_float()
+    if nested or column.dtype == pl.Struct or not len(values):
+        vector = nested and str(column.dtype).startswith(("List(Float", "Array(Float"))
         return Looks(column.name, False, False, False, vector, nested, 0.0, 0)
     text = values.cast(pl.String)
     numbers = text.cast(pl.Float64, strict=False)
@@ -99,7 +99,7 @@ def look_at(column: pl.Series) -> Looks:
 
 def find(role: Role, looks: list[Looks], taken: set[str]) -> str | None:
     """The column that fits a role best by name, where its content allows it; None where none."""
-    fits = _FITS.get(role, lambda look: not look.is_list)
+    fits = _FITS[role]
     pattern = _PATTERNS[role]
     named = [
         look

@@ -269,9 +269,9 @@ def _split(pair: _Pair, said: list[str]) -> list[_Pair]:
     values = counts[name].to_list()[:_MOST_DOMAINS]
     said.append(
         f"{pair.events.name} holds {len(values)} domains, by its column {name!r}: each value "
-        f"became a domain with only = {{{name} = […]}}; the largest has {counts['n'][0]:,} events, the "
-        f"smallest {counts['n'][-1]:,}. Delete those you do not want, or take 'only' out to treat "
-        "the file as one domain."
+        f"became a domain with only = {{{name} = […]}}; the largest has "
+        f"{counts['n'][0]:,} events, the smallest {counts['n'][-1]:,}. Delete those you do not "
+        "want, or take 'only' out to treat the file as one domain."
     )
     numbers = all(re.fullmatch(r"[\d.]+", value) for value in values)
     return [
@@ -357,7 +357,7 @@ def _domain(pair: _Pair, folder: Path) -> TomlTable:
     if pair.events is not None:
         section.add("events", _inline(dict(pair.events.columns)))
     if pair.items is not None:
-        catalogue: dict[str, Any] = {**pair.items.columns}
+        catalogue: dict[str, Any] = {str(r): c for r, c in pair.items.columns.items()}
         texts = _texts(pair.items)
         vectors = {look.name: look.name for look in pair.items.looks if look.is_vector}
         catalogue |= ({"text": texts} if texts else {}) | ({"vectors": vectors} if vectors else {})
