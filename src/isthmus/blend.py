@@ -78,17 +78,18 @@ class Examples:
 
     Attributes:
         scores: float32 [n, n_candidates, n_parts] standardised; the answer stands first.
-        valid: bool [n, n_candidates]; false where a candidate was seen or appears twice.
+        stands_for: float32 [n, n_candidates] items that a candidate speaks for: 1 for the answer
+            and the best of each part, more for random ones, 0 where it was seen or appears twice.
         user: int64 [n].
     """
 
     scores: NDArray[np.float32]
-    valid: NDArray[np.bool_]
+    stands_for: NDArray[np.float32]
     user: NDArray[np.int64]
 
     def where(self, mask: NDArray[np.bool_]) -> Examples:
         """The questions where `mask` [n] is true."""
-        return Examples(self.scores[mask], self.valid[mask], self.user[mask])
+        return Examples(self.scores[mask], self.stands_for[mask], self.user[mask])
 
 
 def gather(
@@ -109,10 +110,10 @@ def gather(
         for s in range(0, len(position), batch)
     ]
     n_candidates = 1 + len(parts) * CANDIDATES_PER_PART + RANDOM_CANDIDATES
-    empty = np.zeros((0, n_candidates, len(parts)), np.float32), np.zeros((0, n_candidates), bool)
-    scores = np.concatenate([empty[0], *(k[0] for k in kept)])
-    valid = np.concatenate([empty[1], *(k[1] for k in kept)])
-    return Examples(scores, valid, dataset.events.user[position])
+    none = np.zeros((0, n_candidates, len(parts)), np.float32)
+    scores = np.concatenate([none, *(k[0] for k in kept)])
+    stands_for = np.concatenate([none[:, :, 0], *(k[1] for k in kept)])
+    return Examples(scores, stands_for, dataset.events.user[position])
 
 
 def _gather_batch(
@@ -122,7 +123,7 @@ def _gather_batch(
     domain: int,
     max_history: int,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     requests = Requests.at(dataset, position, max_history=max_history)
     answer = dataset.events.item[position].astype(np.int64)[:, None]
     n_items = dataset.domains[domain].n_items
@@ -144,7 +145,11 @@ def _gather_batch(
     inside = np.maximum(candidates, 0)
     scores = np.stack([np.take_along_axis(b, inside, axis=1) for b in standardised], axis=2)
     valid = (candidates >= 0) & ~np.take_along_axis(seen, inside, axis=1) & _first(candidates)
-    return scores, valid
+    random = np.arange(candidates.shape[1]) >= candidates.shape[1] - RANDOM_CANDIDATES
+    others = n_items - (valid & ~random).sum(1) - seen.sum(1)
+    drawn = np.maximum((valid & random).sum(1), 1)
+    each = np.where(random, np.maximum(others / drawn, 0)[:, None], 1.0)
+    return scores, np.where(valid, each, 0.0).astype(np.float32)
 
 
 def _first(values: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -159,15 +164,19 @@ def _first(values: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def fit_weights(examples: Examples, *, ridge: float = 1e-3) -> NDArray[np.float64]:
-    """Weights [n_parts] that make the answers likeliest under a softmax over the candidates."""
+    """Weights [n_parts] that make the answers likeliest under a softmax over the catalogue.
+
+    Random candidates count for the items that they stand for, which makes it an estimate of the
+    whole catalogue's softmax, not of one among the hardest candidates.
+    """
     scores = torch.from_numpy(examples.scores)
-    hidden = torch.from_numpy(~examples.valid)
+    stands_for = torch.from_numpy(examples.stands_for).log()
     weights = torch.full((scores.shape[2],), 0.5, requires_grad=True)
     optimiser = torch.optim.LBFGS([weights], max_iter=60, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        logits = (scores @ weights).masked_fill(hidden, -torch.inf)
+        logits = scores @ weights + stands_for
         loss: torch.Tensor = (logits.logsumexp(1) - logits[:, 0]).mean()
         loss = loss + ridge * (weights**2).sum()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -183,7 +192,7 @@ def gains(
 ) -> NDArray[np.float64]:
     """NDCG@cutoff of each example under `weights`, [n]; ties count against the answer."""
     total = examples.scores @ weights.astype(np.float32)
-    above = ((total[:, 1:] >= total[:, :1]) & examples.valid[:, 1:]).sum(1)
+    above = ((total[:, 1:] >= total[:, :1]) & (examples.stands_for[:, 1:] > 0)).sum(1)
     return np.where(above < cutoff, 1 / np.log2(above + 2.0), 0.0)
 
 

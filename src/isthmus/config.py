@@ -142,7 +142,7 @@ class ModelConfig(_Section):
     layers: int = Field(2, ge=1, description="Transformer blocks.")
     heads: int = Field(2, ge=1, description="Attention heads; divides dim.")
     feed: int = Field(2, ge=1, description="Width of the feed-forward layer, in multiples of dim.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="In the blocks and on the input.")
+    dropout: float = Field(0.3, ge=0, lt=1, description="In the blocks and on the input.")
     max_length: int = Field(50, ge=1, description="Latest events the user tower reads.")
     adapter_rank: int = Field(8, ge=0, description="Rank of per-domain adapters; 0: none.")
     use_ids: bool = Field(True, description="ID embeddings beside text.")
@@ -161,7 +161,7 @@ class TrainingConfig(_Section):
     stopping_questions: int = Field(
         4000, ge=1, description="Most validation questions per domain asked while training."
     )
-    batch_events: int = Field(4096, ge=16, description="History events per packed batch.")
+    batch_events: int = Field(1024, ge=16, description="History events per packed batch.")
     negatives: int = Field(512, ge=1, description="Shared uniform negatives per domain and batch.")
     full_softmax: bool = Field(False, description="Whole catalogue instead of sampled negatives.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak, AdamW.")

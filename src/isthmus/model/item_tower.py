@@ -16,6 +16,11 @@ from torch import Tensor, nn
 from isthmus.config import ModelConfig
 from isthmus.data.features import ItemFeatures
 
+TEXT_SCALE, ID_SCALE = 0.03, 0.05
+"""Initial deviation of an item vector's entries from its text and from its ID. Text starts small:
+started larger, it takes several epochs to shrink (Food–Kitchen, 9 epochs, validation NDCG@10 of
+food .0315 from 0.5 against .0367 from 0.1)."""
+
 
 class ItemTower(nn.Module):
     """Items of all domains, addressed by their flat index in one snapshot.
@@ -53,7 +58,7 @@ class ItemTower(nn.Module):
         text = torch.from_numpy(np.concatenate([f.vectors for f in features]).astype(np.float32))
         present = torch.from_numpy(np.concatenate([f.present for f in features]))
         domain = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-        table = torch.randn(sum(sizes), config.dim, generator=generator) * 0.05
+        table = torch.randn(sum(sizes), config.dim, generator=generator) * ID_SCALE
         buffers = {"text": text, "present": present, "trust": trust, "evidence": n}
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
@@ -63,7 +68,7 @@ class ItemTower(nn.Module):
         self.missing = nn.Embedding(len(sizes), config.dim)
         nn.init.normal_(
             self.project.weight,
-            std=float(__import__("os").environ.get("TS", "0.5")) / text.shape[1] ** 0.5,
+            std=TEXT_SCALE / text.shape[1] ** 0.5,
         )
         nn.init.zeros_(self.missing.weight)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,6 +93,7 @@ def learn(
         seed=config.seed,
         label=name,
         folder=folder,
+        mark=_mark(model, events, config, weights),
         tracking=tracker(curves),
     )
     return NeuralScorer(model, tuple(reads), name=name), log
@@ -103,3 +106,20 @@ def _sample(dataset: Dataset, queries: Queries, domain: int, config: Config) -> 
     if len(position) > most:
         position = np.sort(np.random.default_rng(0).choice(position, most, replace=False))
     return Queries(position)
+
+
+def _mark(model: CoreModel, events: Events, config: Config, weights: Sequence[float]) -> str:
+    """What the outcome of training depends on, as a short text."""
+    digest = hashlib.blake2b(digest_size=16)
+    settings = {
+        "model": model.config.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+        "evaluation": config.evaluation.model_dump(mode="json"),
+        "seed": config.seed,
+        "weights": list(weights),
+    }
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    for array in (events.offsets, events.domain, events.item, events.time):
+        digest.update(array.tobytes())
+    digest.update(model.items.text.cpu().numpy().tobytes())
+    return digest.hexdigest()

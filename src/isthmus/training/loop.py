@@ -90,6 +90,7 @@ def train(
     seed: int,
     label: str = "training",
     folder: Path | None = None,
+    mark: str = "",
     tracking: Tracker | None = None,
 ) -> Log:
     """Train until validation stops gaining; the best weights stay in the module.
@@ -100,7 +101,8 @@ def train(
         config: epochs, rates, patience.
         seed: of batches, negatives and dropout.
         label: shown with the progress bar.
-        folder: where checkpoints are kept; a run that finds one there goes on from it.
+        folder: where checkpoints are kept; a run that finds its own there goes on from it.
+        mark: what the run depends on; a checkpoint with another mark is not this run's.
         tracking: takes the curves.
 
     Raises:
@@ -108,7 +110,7 @@ def train(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        run = _Run(task, config, seed)
+        run = _Run(task, config, seed, mark)
         if folder is not None and folder.exists():
             run.resume(folder)
         with progress(label, config.epochs) as tick:
@@ -128,8 +130,8 @@ def train(
 class _Run:
     """The state of one training run between epochs."""
 
-    def __init__(self, task: Task, config: TrainingConfig, seed: int) -> None:
-        self.task, self.config = task, config
+    def __init__(self, task: Task, config: TrainingConfig, seed: int, mark: str) -> None:
+        self.task, self.config, self.mark = task, config, mark
         self.rng = np.random.default_rng(seed)
         self.log = Log()
         self.step = 0
@@ -232,13 +234,15 @@ class _Run:
                 ),
             },
             kind=CHECKPOINT_KIND,
-            meta={"step": self.step, "log": vars(self.log)},
+            meta={"mark": self.mark, "step": self.step, "log": vars(self.log)},
         )
         self.saved_at = time.monotonic()
 
     def resume(self, folder: Path) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint, if it is this run's."""
         saved = read_folder(folder, kind=CHECKPOINT_KIND)
+        if saved.meta["mark"] != self.mark:
+            return
         self.task.module.load_state_dict(_tensors(saved.state("weights")))
         self.best_weights = _tensors(saved.state("best"))
         self.task.rows.load(_tensors(saved.state("rows")))

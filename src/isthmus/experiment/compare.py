@@ -1,0 +1,310 @@
+"""Does the other domain help, by how much, and for whom? One call, one run folder, one record.
+
+Fits the transferred and the target-only side and every baseline, asks each the same test
+questions, and writes `runs/NAME/`. Finished parts are kept, so a killed comparison goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from isthmus.config import Config
+from isthmus.data.build import build_dataset
+from isthmus.data.check import check_dataset
+from isthmus.data.cleaning import CleaningReport
+from isthmus.data.dataset import Dataset
+from isthmus.evaluation.compare import compare as differences
+from isthmus.evaluation.result import Evaluation, pool
+from isthmus.experiment.baselines import chosen
+from isthmus.experiment.environment import library_versions, peak_rss_mb
+from isthmus.experiment.pictures import data_facts, example_users, item_map
+from isthmus.experiment.records import write_run
+from isthmus.experiment.schema import (
+    Cost,
+    Curve,
+    Estimate,
+    GateReport,
+    RunRecord,
+    Stage,
+    Verdict,
+    metric_table,
+)
+from isthmus.experiment.schema import System as SystemRow
+from isthmus.experiment.seed_run import (
+    GATED,
+    NEURAL,
+    NEURAL_ALONE,
+    TARGET_ONLY,
+    TRANSFERRED,
+    Measured,
+    measure_baselines,
+    measure_systems,
+)
+from isthmus.experiment.verdict import most_for, slice_in_words, verdict
+from isthmus.recommender import Recommender
+
+ABOUT = {
+    GATED: ("gated", "Both sides mixed by the gate: what is served."),
+    TRANSFERRED: ("transferred", "Learnt from all domains, blended."),
+    TARGET_ONLY: ("target-only", "The same architecture, blend and budget, target alone."),
+    NEURAL: ("baseline", "The transferred side's neural part by itself."),
+    NEURAL_ALONE: ("baseline", "The target-only side's neural part by itself."),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` gives back.
+
+    Attributes:
+        record: everything measured, as written to the run folder.
+        recommender: the first seed's, ready to serve; None where every part was already measured.
+    """
+
+    record: RunRecord
+    recommender: Recommender
+
+
+def compare(
+    config: Config,
+    *,
+    dataset: Dataset | None = None,
+    targets: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0,),
+    baselines: Sequence[str] | None = None,
+    folder: Path = Path("runs"),
+    tell: Callable[[str], None] = lambda _line: None,
+) -> Comparison:
+    """Fit, measure and record.
+
+    Args:
+        config: the run; `config.name` names its folder below `folder`.
+        dataset: tables already read; None builds them from the configuration.
+        targets: domains to answer for; None: `config.target`, or every domain.
+        seeds: training seeds; figures are pooled over them.
+        baselines: names from `experiment.baselines.BASELINES`; None: all.
+        folder: parent of the run folder.
+        tell: called with a line when a stage begins.
+
+    Raises:
+        ConfigError: an unknown baseline.
+        RequestError: an unknown target.
+    """
+    start = time.perf_counter()
+    competitors = chosen(baselines)
+    cleaning: CleaningReport | None = None
+    if dataset is None:
+        tell("reading tables")
+        dataset, cleaning = build_dataset(config)
+    wanted = targets or ([config.target] if config.target else list(dataset.names))
+    indices = [dataset.domain_index(name) for name in wanted]
+    run = folder / config.name
+    mark = _fingerprint(config, dataset)
+
+    measured: list[Measured] = []
+    first: Recommender | None = None
+    for seed in seeds:
+        settings = config.model_copy(update={"seed": seed})
+        place = run / "parts" / f"seed-{seed}"
+        began = time.perf_counter()
+        tell(f"seed {seed}: fitting both sides")
+        recommender = Recommender.fit(dataset, settings, targets=wanted, folder=place)
+        fitting = {"fit": time.perf_counter() - began}
+        first = first or recommender
+        found = Measured.load(place / "systems", mark)
+        if found is None:
+            tell(f"seed {seed}: measuring both sides")
+            found = measure_systems(recommender, indices, settings, fitting)
+            found.save(place / "systems", mark)
+        for name, baseline in competitors.items():
+            if not baseline.seeded and seed != seeds[0]:
+                continue
+            part = Measured.load(place / "baselines" / name, mark)
+            if part is None:
+                part = measure_baselines(
+                    {name: baseline}, recommender, recommender.raw, indices, settings, place, tell
+                )
+                part.save(place / "baselines" / name, mark)
+            found.evaluations |= part.evaluations
+            found.seconds |= part.seconds
+        measured.append(found)
+    assert first is not None, "there is at least one seed"
+
+    record = _record(config, dataset, cleaning, wanted, list(seeds), measured, first, start)
+    write_run(run, record)
+    return Comparison(record, first)
+
+
+def _record(
+    config: Config,
+    dataset: Dataset,
+    cleaning: CleaningReport | None,
+    targets: Sequence[str],
+    seeds: Sequence[int],
+    measured: Sequence[Measured],
+    recommender: Recommender,
+    start: float,
+) -> RunRecord:
+    metrics, pooled = _figures(dataset, targets, seeds, measured)
+    rows = metric_table(metrics)
+    slices = {s: slice_in_words(s, targets[0]) for s in rows["slice"].unique(maintain_order=True)}
+    stages: dict[str, float] = {}
+    for found in measured:
+        for name, seconds in found.seconds.items():
+            stages[name] = stages.get(name, 0.0) + seconds
+    split = recommender.split
+    return RunRecord(
+        name=config.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        split=split.name,
+        protocol=next(iter(pooled[GATED].values())).protocol,
+        systems=[
+            SystemRow(name=name, role=ABOUT[name][0], about=ABOUT[name][1])
+            if name in ABOUT
+            else SystemRow(name=name, about=chosen([name])[name].about)
+            for name in pooled
+        ],
+        verdicts=[_verdict(rows, dataset, target, measured) for target in targets],
+        metrics=rows,
+        slices=slices,
+        gates=[_gate(target, measured) for target in targets],
+        curves=_curves(dataset, measured[0]),
+        examples=example_users(recommender, targets),
+        item_map=item_map(dataset, recommender.raw, recommender.system.features),
+        data=data_facts(dataset, check_dataset(dataset, cleaning), cleaning),
+        cost=Cost(
+            stages=[Stage(name=name, seconds=seconds) for name, seconds in stages.items()],
+            seconds=time.perf_counter() - start,
+            peak_rss_mb=peak_rss_mb(),
+            parameters=measured[0].parameters,
+            device=str(recommender.system.transferred.neural.model.items.table.device),
+        ),
+        versions=library_versions(),
+        config=config.model_dump(mode="json"),
+        notes=list(dataset.notes),
+    )
+
+
+def _figures(
+    dataset: Dataset, targets: Sequence[str], seeds: Sequence[int], measured: Sequence[Measured]
+) -> tuple[pl.DataFrame, dict[str, dict[str, Evaluation]]]:
+    """All rows: each seed, pooled over seeds, and paired differences; and the pooled evaluations."""
+    frames: list[pl.DataFrame] = []
+    pooled: dict[str, dict[str, Evaluation]] = {}
+    for target in targets:
+        sources = [name for name in dataset.names if name != target]
+        for system in measured[0].evaluations:
+            each = [
+                (seed, found.evaluations[system][target])
+                for seed, found in zip(seeds, measured, strict=True)
+                if target in found.evaluations.get(system, {})
+            ]
+            if not each:
+                continue
+            used = sources if _reads_sources(system) else []
+            pooled.setdefault(system, {})[target] = pool([evaluation for _, evaluation in each])
+            frames.append(pooled[system][target].records(system=system, sources=used))
+            if len(seeds) > 1:
+                frames += [e.records(system=system, sources=used, seed=s) for s, e in each]
+        frames += [
+            differences(
+                pooled[ours][target],
+                theirs[target],
+                system=ours,
+                against=name,
+                sources=sources,
+            )
+            for ours in (GATED, TRANSFERRED)
+            for name, theirs in pooled.items()
+            if target in theirs and name not in (GATED, TRANSFERRED, NEURAL, NEURAL_ALONE)
+        ]
+    return pl.concat(frames), pooled
+
+
+def _reads_sources(system: str) -> bool:
+    if system in ABOUT:
+        return system in (GATED, TRANSFERRED, NEURAL)
+    return chosen([system])[system].merged
+
+
+def _verdict(
+    rows: pl.DataFrame, dataset: Dataset, target: str, measured: Sequence[Measured]
+) -> Verdict:
+    """The headline for one target: the transferred side against the target alone."""
+    sources = [name for name in dataset.names if name != target]
+    paired = rows.filter(
+        pl.col("target") == target,
+        pl.col("system") == TRANSFERRED,
+        pl.col("against") == TARGET_ONLY,
+    )
+    overall = paired.filter(pl.col("slice") == "all", pl.col("metric") == "ndcg@10")
+    weight = _mean([found.gates[target]["weight"] for found in measured])
+    if not overall.height:
+        return verdict(target, sources, None, gate_weight=weight)
+    row = overall.row(0, named=True)
+    return verdict(
+        target,
+        sources,
+        row["relative"],
+        row["rel_low"],
+        row["rel_high"],
+        weight,
+        most_for=most_for(paired, target),
+    )
+
+
+def _gate(target: str, measured: Sequence[Measured]) -> GateReport:
+    """Gate and blend weights, averaged over seeds; the reason is the first seed's."""
+    relative = [f.gates[target]["relative"] for f in measured if f.gates[target]["relative"]]
+    uplift = None
+    if relative:
+        value, low, high = (_mean([r[i] for r in relative]) for i in range(3))
+        uplift = Estimate(value=value, low=low, high=high)
+    return GateReport(
+        target=target,
+        weight=_mean([found.gates[target]["weight"] for found in measured]),
+        reason=measured[0].gates[target]["reason"],
+        transferred=_mean_weights([f.blends[target][TRANSFERRED] for f in measured]),
+        target_only=_mean_weights([f.blends[target].get(TARGET_ONLY, {}) for f in measured]),
+        uplift=uplift,
+    )
+
+
+def _curves(dataset: Dataset, found: Measured) -> list[Curve]:
+    return [
+        Curve(
+            system=stage,
+            domain="all domains" if stage == "joint" else stage.removeprefix("target-only-"),
+            epochs=[int(e["epoch"]) for e in epochs],
+            loss=[e["loss"] for e in epochs],
+            validation=[e.get("validation") for e in epochs],
+        )
+        for stage, epochs in found.curves.items()
+    ]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _mean_weights(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: _mean([weights[name] for weights in each]) for name in each[0]}
+
+
+def _fingerprint(config: Config, dataset: Dataset) -> str:
+    """What figures depend on beside the seed: settings, and the data's shape and content."""
+    settings = config.model_dump(mode="json", exclude={"name", "seed", "target", "domains"})
+    events = dataset.events
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
+    for array in (events.offsets, events.domain, events.item, events.time):
+        digest.update(array.tobytes())
+    digest.update("\n".join(dataset.names).encode())
+    return digest.hexdigest()

@@ -1,0 +1,152 @@
+"""One seed of a comparison: fit everything, measure it, keep it on disk.
+
+A finished part is a checkpoint folder of its own, so a comparison that was killed goes on with
+what is missing and reads the rest back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from isthmus.blend import GateDecision
+from isthmus.config import Config
+from isthmus.data.features import ItemFeatures
+from isthmus.evaluation.evaluate import evaluate
+from isthmus.evaluation.result import Evaluation
+from isthmus.experiment.baselines import Baseline, Ingredients
+from isthmus.recommender import Recommender
+from isthmus.scoring import Scorer
+from isthmus.training.checkpoint import read_folder, write_folder
+from isthmus.transfer.sides import Side
+
+KIND = "comparison"
+
+GATED, TRANSFERRED, TARGET_ONLY = "cross-domain, gated", "cross-domain", "target-only"
+NEURAL, NEURAL_ALONE = "cross-domain, neural part", "target-only, neural part"
+
+
+@dataclass
+class Measured:
+    """What was found out with one seed; everything plain but the evaluations.
+
+    Attributes:
+        evaluations: by system, then target.
+        gates: per target, weight, confidence, relative change and reason.
+        blends: per target, part weights of the two sides.
+        curves: per training stage, the log of its epochs.
+        seconds: by stage.
+        parameters: of the transferred neural part.
+    """
+
+    evaluations: dict[str, dict[str, Evaluation]] = field(default_factory=dict)
+    gates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    blends: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    parameters: int = 0
+
+    def save(self, folder: Path, fingerprint: str) -> None:
+        """Write as one checkpoint folder."""
+
+        def write(into: Path) -> None:
+            for system, by_target in self.evaluations.items():
+                for target, evaluation in by_target.items():
+                    evaluation.save(into / f"{system}@{target}.parquet")
+
+        meta = {k: v for k, v in vars(self).items() if k != "evaluations"}
+        meta["systems"] = {s: list(by) for s, by in self.evaluations.items()}
+        write_folder(folder, {}, kind=KIND, meta={**meta, "of": fingerprint}, files=[write])
+
+    @classmethod
+    def load(cls, folder: Path, fingerprint: str) -> Measured | None:
+        """What `save` wrote for the same question, None where there is none."""
+        if not folder.exists():
+            return None
+        saved = read_folder(folder, kind=KIND)
+        meta = dict(saved.meta)
+        if meta.pop("of") != fingerprint:
+            return None
+        systems = meta.pop("systems")
+        evaluations = {
+            system: {t: Evaluation.load(saved.file(f"{system}@{t}.parquet")) for t in targets}
+            for system, targets in systems.items()
+        }
+        return cls(evaluations=evaluations, **meta)
+
+
+def measure_systems(
+    recommender: Recommender, targets: Sequence[int], config: Config, seconds: Mapping[str, float]
+) -> Measured:
+    """Ask the test questions of both sides, the gated mix and the neural parts."""
+    dataset, split, system = recommender.dataset, recommender.split, recommender.system
+    found = Measured(seconds=dict(seconds))
+    start = time.perf_counter()
+    for target in targets:
+        name = dataset.names[target]
+        alone = system.alone.get(target)
+        scorers: dict[str, Scorer] = {
+            GATED: system.gated,
+            TRANSFERRED: system.transferred.blend,
+            NEURAL: system.transferred.neural,
+        }
+        if alone is not None:
+            scorers |= {TARGET_ONLY: alone.blend, NEURAL_ALONE: alone.neural}
+        for label, scorer in scorers.items():
+            found.evaluations.setdefault(label, {})[name] = evaluate(
+                scorer, dataset, split, target, config=config.evaluation
+            )
+        found.gates[name] = _plain_gate(system.gates[target])
+        found.blends[name] = {TRANSFERRED: dict(system.transferred.blend.weights[target])}
+        if alone is not None:
+            found.blends[name][TARGET_ONLY] = dict(alone.blend.weights[target])
+    found.seconds["evaluate"] = time.perf_counter() - start
+    for side in _sides(recommender):
+        found.seconds |= side.seconds
+        found.curves |= {stage: log.epochs for stage, log in side.logs.items()}
+    model = system.transferred.neural.model
+    found.parameters = sum(p.numel() for p in model.parameters()) + model.items.table.numel()
+    return found
+
+
+def measure_baselines(
+    baselines: Mapping[str, Baseline],
+    recommender: Recommender,
+    raw: Sequence[ItemFeatures],
+    targets: Sequence[int],
+    config: Config,
+    folder: Path,
+    tell: Callable[[str], None],
+) -> Measured:
+    """Fit each competitor for each target and ask it the test questions."""
+    dataset, split = recommender.dataset, recommender.split
+    events = split.train_events(dataset)
+    found = Measured()
+    for name, baseline in baselines.items():
+        start = time.perf_counter()
+        tell(name)
+        for target in targets:
+            checkpoints = folder / "checkpoints" / f"{name}-{dataset.names[target]}"
+            given = Ingredients(dataset, split, events, raw, config, target, checkpoints)
+            found.evaluations.setdefault(name, {})[dataset.names[target]] = evaluate(
+                baseline.fit(given), dataset, split, target, config=config.evaluation
+            )
+        found.seconds[f"baseline {name}"] = time.perf_counter() - start
+    return found
+
+
+def _sides(recommender: Recommender) -> list[Side]:
+    system = recommender.system
+    both = [system.transferred, *system.alone.values()]
+    return list({id(side): side for side in both}.values())
+
+
+def _plain_gate(gate: GateDecision) -> dict[str, Any]:
+    """JSON has no NaN."""
+    plain = asdict(gate)
+    if plain["confidence"] != plain["confidence"]:
+        plain["confidence"] = None
+    return plain
