@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from isthmus.config import EvaluationConfig
@@ -209,6 +208,8 @@ def _counts(
 
 
 def _best(block: NDArray[np.float32], order: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    import torch  # here, so that reading saved figures does not load it
+
     values, columns = torch.from_numpy(block).topk(length, dim=1)
     return np.where(values.numpy() > -np.inf, order[columns.numpy()], -1)
 
