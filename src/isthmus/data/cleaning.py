@@ -160,11 +160,13 @@ def require_columns(present: Iterable[str], wanted: Mapping[str, str], origin: O
     present = list(present)
     for canonical, name in wanted.items():
         if name not in present:
-            key = f" or set {origin.key}.{canonical.removesuffix('_id')}" if origin.key else ""
+            near = did_you_mean(name, present)
+            key = f"{origin.key}.{canonical.removesuffix('_id')}" if origin.key else None
+            todo = f"Set {key} to the right one" if key else "Rename the column in the file"
             raise DataError(
                 f"no column {name!r}; the columns are {', '.join(map(repr, present))}",
                 where=origin.file,
-                hint=did_you_mean(name, present).rstrip("?.") + f"? Correct the file{key}",
+                hint=f"{near} {todo}" if near.startswith("Did") else todo,
             )
 
 

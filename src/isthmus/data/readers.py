@@ -6,6 +6,7 @@ of them later, where numbers are wanted. A delimiter other than the usual is rec
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import re
@@ -133,7 +134,10 @@ def _must_exist(path: Path) -> None:
 def _head(path: Path, compression: str | None) -> bytes:
     try:
         with pa.input_stream(str(path), compression=compression) as stream:
-            head: bytes = stream.read(_HEAD_BYTES)
+            head = b""
+            # A compressed stream may give less than asked for.
+            while len(head) < _HEAD_BYTES and (more := stream.read(_HEAD_BYTES - len(head))):
+                head += more
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from None
     if not head.strip():
@@ -149,10 +153,14 @@ def _as_text(path: Path, head: bytes) -> str:
                 where=str(path),
                 hint="Rename it, or export it as CSV in UTF-8",
             )
-    text = head.decode("utf-8", "replace").removeprefix("\ufeff")
-    if "\0" in text or "\ufffd" in text[:-4]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        text = decoder.decode(head, final=len(head) < _HEAD_BYTES)
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
         raise DataError("not text in UTF-8", where=str(path), hint="Save it as CSV in UTF-8")
-    return text
+    return text.removeprefix("\ufeff")
 
 
 def _must_be_json_lines(path: Path, text: str) -> None:

@@ -74,7 +74,8 @@ def _events(
     require_columns(table.columns, wanted, origin)
     _say(table, origin, report)
     sources = list(dict.fromkeys(wanted.values()))
-    frame = table.read(sources, only=_only(config, table, name))
+    require_columns(table.columns, {column: column for column in config.only}, origin)
+    frame = table.read(sources, only=config.only)
     return frame.select(pl.col(source).alias(new) for new, source in wanted.items()), origin
 
 
@@ -93,7 +94,7 @@ def _items(
     require_columns(table.columns, {c: c for c in columns.text}, origin)
     require_columns(table.columns, {c: c for c in columns.vectors.values()}, origin)
     _say(table, origin, report)
-    frame = table.read(only=_only(config, table, name))
+    frame = table.read(only={c: v for c, v in config.only.items() if c in table.columns})
     vectors = {
         key: _matrix(frame[source], origin, source) for key, source in columns.vectors.items()
     }
@@ -103,14 +104,6 @@ def _items(
         others = _typed(others, skip=columns.text)
     mapped = frame.select(pl.col(source).alias(new) for new, source in wanted.items())
     return pl.concat([mapped, others], how="horizontal"), vectors, origin
-
-
-def _only(config: DomainConfig, table: Table, name: str) -> dict[str, list[str]]:
-    origin = Origin(table.path.name, name, key=None)
-    present = {column: values for column, values in config.only.items() if column in table.columns}
-    if config.only and not present:
-        require_columns(table.columns, {column: column for column in config.only}, origin)
-    return present
 
 
 def _say(table: Table, origin: Origin, report: CleaningReport) -> None:

@@ -1,0 +1,124 @@
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from isthmus.config import Config
+from isthmus.data.build import build_dataset
+from isthmus.data.guess import guess_config
+from isthmus.errors import DataError
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+def load(folder: Path, files: list[Path]) -> tuple[Config, str]:
+    guess = guess_config(files, base=folder)
+    path = folder / "isthmus.toml"
+    path.write_text(guess.toml, "utf-8")
+    return Config.load(path), "\n".join(guess.sentences)
+
+
+def test_files_are_paired_by_name_and_columns_found_by_name(tmp_path):
+    for name in ("books", "films"):
+        pl.DataFrame(
+            {
+                "reviewerID": ["u1", "u2", "u1"],
+                "asin": ["a", "a", "b"],
+                "unixReviewTime": [1400000000, 1400000001, 1400000002],
+                "overall": [5.0, 3.0, 4.0],
+                "helpful": [0, 1, 2],
+            }
+        ).write_csv(tmp_path / f"{name}_reviews.csv")
+        pl.DataFrame(
+            {"asin": ["a", "b"], "title": ["A", "B"], "brand": ["x", "y"], "price": [1.0, 2.0]}
+        ).write_parquet(tmp_path / f"{name}_meta.parquet")
+    config, said = load(tmp_path, sorted(tmp_path.iterdir()))
+    assert list(config.domains) == ["books", "films"]
+    books = config.domains["books"]
+    assert books.interactions == tmp_path / "books_reviews.csv"
+    assert books.items == tmp_path / "books_meta.parquet"
+    assert books.events.model_dump(exclude_none=True) == {
+        "user": "reviewerID",
+        "item": "asin",
+        "time": "unixReviewTime",
+        "rating": "overall",
+    }
+    assert books.catalogue.title == "title"
+    assert books.catalogue.text == ["title", "brand"]
+    assert "books_reviews.csv holds interactions: user = 'reviewerID'" in said
+    dataset, _ = build_dataset(config)
+    assert dataset.domains[0].items["text"].to_list() == ["A | x", "B | y"]
+
+
+def test_catalogues_of_other_names_are_paired_by_their_ids(tmp_path):
+    events = {"user_id": [1, 2, 1], "product_id": [10, 11, 10], "created_at": ["2020-01-01"] * 3}
+    pl.DataFrame(events).write_csv(tmp_path / "north.csv")
+    pl.DataFrame(events | {"product_id": [20, 21, 20]}).write_csv(tmp_path / "south.csv")
+    for name, ids in (("alpha", [20, 21]), ("beta", [10, 11])):
+        lines = [json.dumps({"id": i, "name": f"Thing {i}"}) for i in ids]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    config, said = load(tmp_path, sorted(tmp_path.iterdir()))
+    assert config.domains["north"].items == tmp_path / "beta.jsonl"
+    assert config.domains["south"].items == tmp_path / "alpha.jsonl"
+    assert "100% of the item ids" in said
+    assert len(build_dataset(config)[0].events) == 6
+
+
+def test_columns_without_telling_names_are_judged_by_content_and_said_to_be_unsure(tmp_path):
+    pl.DataFrame(
+        {"a": ["x", "y", "x", "y"], "b": ["p", "p", "q", "q"], "date": ["2020-01-01"] * 4}
+    ).write_csv(tmp_path / "log.csv")
+    config, said = load(tmp_path, [tmp_path / "log.csv"])
+    (domain,) = config.domains.values()
+    assert (domain.events.user, domain.events.item) == ("a", "b")
+    assert "Unsure: 'a' in log.csv as user" in said
+
+
+def test_tables_about_people_and_lists_are_recognised(tmp_path):
+    pl.DataFrame({"user_id": ["u", "v"], "item_id": ["a", "a"], "rating": [1, 2]}).write_csv(
+        tmp_path / "shop.csv"
+    )
+    pl.DataFrame({"user_id": ["u"], "other_id": ["v"]}).write_csv(tmp_path / "friends.csv")
+    pl.DataFrame({"user_id": ["u", "v"], "age": [30, 40]}).write_csv(tmp_path / "users.csv")
+    pl.DataFrame({"user_id": ["u"], "films": [["a", "b"]]}).write_parquet(tmp_path / "l.parquet")
+    config, said = load(tmp_path, sorted(p for p in tmp_path.iterdir()))
+    assert config.people.links == tmp_path / "friends.csv"
+    assert config.people.users == tmp_path / "users.csv"
+    assert "l.parquet is left out: films hold lists" in said
+
+
+def test_no_interactions_at_all_is_an_error(tmp_path):
+    pl.DataFrame({"item_id": [1, 2], "title": ["a", "b"]}).write_csv(tmp_path / "items.csv")
+    with pytest.raises(DataError, match="no file of interactions"):
+        guess_config([tmp_path / "items.csv"])
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the research data is not here")
+@pytest.mark.parametrize(
+    ("folder", "domains", "events"),
+    [
+        ("amazon-food-kitchen", {"food", "kitchen"}, 173_548),
+        ("amazon-beauty-toys-games", {"beauty", "toys", "games"}, 708_428),
+        ("microlens-videos", {"videos"}, 359_048),
+    ],
+)
+def test_real_folders_are_guessed_and_built(tmp_path, folder, domains, events):
+    config, _ = load(tmp_path, sorted((SHARED / folder).glob("*.parquet")))
+    assert set(config.domains) == domains
+    dataset, _ = build_dataset(config)
+    assert len(dataset.events) == events
+    assert all(domain.items["text"].null_count() < domain.n_items for domain in dataset.domains)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the research data is not here")
+def test_one_file_with_many_domains_is_split(tmp_path):
+    config, said = load(tmp_path, sorted((SHARED / "ciao-social").glob("*.parquet")))
+    assert len(config.domains) == 28
+    assert config.domains["category_3"].only == {"category": ["3"]}
+    assert "holds 28 domains, by its column 'category'" in said
+    assert "truster and trustee may be links" in said
+    few = config.model_copy(
+        update={"domains": {n: config.domains[n] for n in ("category_1", "category_2")}}
+    )
+    assert build_dataset(few)[0].domains[0].n_items > 1000
