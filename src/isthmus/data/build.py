@@ -146,7 +146,7 @@ def _merged(
     coded: list[CodedDomain], users: pl.DataFrame | None, config: CleaningConfig
 ) -> tuple[Events, pl.Series, tuple[str, ...], list[str]]:
     """Histories of all domains in order, people's raw ids, event kinds, and notes."""
-    active = [d.people.gather(np.unique(d.user)) for d in coded]
+    active = [d.active for d in coded]
     known = [] if users is None else [users["user_id"]]
     user_ids = pl.concat([*active, *known]).unique().sort().alias("user_id")
     kinds = tuple(sorted({kind for domain in coded for kind in domain.kinds}))
@@ -260,7 +260,7 @@ def _notes(coded: list[CodedDomain]) -> list[str]:
     """What is odd about the domains, one sentence each."""
     silent = [d.name for d in coded if not len(d.user)]
     notes = [f"{name} has no events: it is known by its items only." for name in silent]
-    active = [(d.name, d.people.gather(np.unique(d.user))) for d in coded if len(d.user)]
+    active = [(d.name, d.active) for d in coded if len(d.user)]
     for (a, people_a), (b, people_b) in combinations(active, 2):
         if not bool(people_a.is_in(people_b.implode()).any()):
             notes.append(

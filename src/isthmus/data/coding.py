@@ -56,6 +56,11 @@ class CodedDomain:
     vectors: Mapping[str, NDArray[np.float32]]
     corpus: tuple[str, ...]
 
+    @property
+    def active(self) -> pl.Series:
+        """Ids of people with events, sorted."""
+        return self.people.gather(np.flatnonzero(np.bincount(self.user)))
+
     def keep_events(self, mask: NDArray[np.bool_]) -> CodedDomain:
         """The events where `mask` [n] is true."""
         return replace(
@@ -258,16 +263,20 @@ def _without_repeats(
     moment = domain.columns.get("time", domain.columns.get("order"))
     pair = domain.user.astype(np.int64) * max(domain.items.height, 1) + domain.item
     key = pl.DataFrame({"pair": pair} | ({} if moment is None else {"moment": moment}))
-    keeper = key.select(
-        pl.struct(pl.all()).is_last_distinct()
-        if config.duplicates == "last"
-        else pl.struct(pl.all()).is_first_distinct()
-    ).to_series()
-    repeats = len(keeper) - int(keeper.sum())
+    # Few pairs occur twice, so that the moments of few rows need comparing.
+    rows = key["pair"].is_duplicated().arg_true()
+    whole = pl.struct(pl.all())
+    distinct = (
+        whole.is_last_distinct() if config.duplicates == "last" else whole.is_first_distinct()
+    )
+    repeated = rows.filter(~key[rows].select(distinct).to_series())
+    repeats = len(repeated)
     report.duplicates[domain.name] = repeats
     what = "the same person, item and moment as another"
     if config.duplicates == "keep":
         report.add(origin, "noted", repeats, what)
         return domain
     report.add(origin, "dropped", repeats, f"{what}; the {config.duplicates} kept")
-    return domain.keep_events(keeper.to_numpy()) if repeats else domain
+    keep = np.ones(len(pair), bool)
+    keep[repeated.to_numpy()] = False
+    return domain.keep_events(keep) if repeats else domain

@@ -108,8 +108,9 @@ def occurrences(tie: Hash, place: Float, *others: NDArray[np.generic]) -> Hash:
         others: further columns of the events, so that which of several comes first does not depend
             on the file.
     """
-    frame = pl.DataFrame({"tie": tie, "place": place})
-    repeated = np.flatnonzero(frame.is_duplicated().to_numpy())
+    candidates = np.flatnonzero(pl.Series(tie).is_duplicated().to_numpy())
+    frame = pl.DataFrame({"tie": tie[candidates], "place": place[candidates]})
+    repeated = candidates[frame.is_duplicated().to_numpy()]
     if not len(repeated):
         return tie
     columns = {f"column_{i}": column[repeated] for i, column in enumerate(others)}
@@ -124,7 +125,7 @@ def occurrences(tie: Hash, place: Float, *others: NDArray[np.generic]) -> Hash:
 
 
 def _sorted_by(**columns: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Stable argsort by several columns, the first one first."""
+    """Argsort by several columns, the first one first; equal rows come in any order."""
     frame = pl.DataFrame(columns)
-    order = frame.select(pl.arg_sort_by(*frame.columns, maintain_order=True)).to_series()
+    order = frame.select(pl.arg_sort_by(*frame.columns)).to_series()
     return order.cast(pl.Int64).to_numpy()

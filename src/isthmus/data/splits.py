@@ -151,11 +151,15 @@ def global_cut(
 
 
 def make_split(
-    dataset: Dataset, kind: Literal["auto", "global", "leave-one-out"], *, min_history: int = 1
+    dataset: Dataset,
+    kind: Literal["auto", "global", "leave-one-out"],
+    *,
+    quantiles: tuple[float, float] = (0.8, 0.9),
+    min_history: int = 1,
 ) -> Split:
     """The named split; `auto` takes the global cut where every event has a time."""
     if kind == "auto":
         kind = "leave-one-out" if np.isnan(dataset.events.time).any() else "global"
     if kind == "global":
-        return global_cut(dataset, min_history=min_history)
+        return global_cut(dataset, quantiles=quantiles, min_history=min_history)
     return leave_one_out(dataset, min_history=min_history)
