@@ -1,0 +1,193 @@
+"""The long evidence: every figure that the README quotes, measured again.
+
+    python benchmarks/proof.py [NAME …] [--again]
+
+Each study writes `benchmarks/results/NAME.json`; a study whose result is there is not repeated
+without `--again`, and a comparison that was killed goes on with what is missing. Real data are read
+from `../shared/data`; a study that needs them is passed over where they are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+RESULTS = BENCHMARKS / "results"
+WORK = BENCHMARKS / "work"
+DATA = ROOT.parent / "shared" / "data"
+SHOWN = ("ndcg@10", "hit_rate@10", "hit_rate@100", "mrr")
+
+
+def comparison(
+    config: str, *, name: str, seeds: str = "0", settings: tuple[str, ...] = (), baselines: str = ""
+) -> dict[str, Any]:
+    """Run `isthmus compare` in a process of its own and sum up its records."""
+    command = [
+        *(sys.executable, "-m", "isthmus", "compare"),
+        *("--config", str(BENCHMARKS / "configs" / config)),
+        *("--seeds", seeds, "--runs", str(WORK / "runs")),
+        *("--set", f"name={name}"),
+        *(part for setting in settings for part in ("--set", setting)),
+        *(("--baselines", baselines) if baselines else ()),
+    ]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, cwd=ROOT)
+    seconds = time.perf_counter() - start
+    return {"command": _shown(command), "seconds": seconds, **summary(WORK / "runs" / name)}
+
+
+def summary(run: Path) -> dict[str, Any]:
+    """Figures of a run folder: every system, what is ahead of what, gates and slices."""
+    metrics = json.loads((run / "metrics.json").read_text())
+    about = json.loads((run / "run.json").read_text())
+    table = pl.read_parquet(run / "metrics.parquet")
+    return {
+        "systems": {
+            system: {
+                target: {m: figures[m] for m in SHOWN if m in figures}
+                for target, figures in by_target.items()
+            }
+            for system, by_target in metrics["systems"].items()
+        },
+        "differences": [
+            row
+            for row in metrics["differences"]
+            if row["metric"] == "ndcg@10"
+            and (row["slice"] == "all" or row["against"] == "target-only")
+        ],
+        "seeds": table.filter(
+            pl.col("seed").is_not_null(), pl.col("slice") == "all", pl.col("metric").is_in(SHOWN)
+        )
+        .select("system", "target", "seed", "metric", "value")
+        .to_dicts(),
+        "verdicts": [verdict["sentence"] for verdict in about["verdicts"]],
+        "gates": about["gates"],
+        "cost": about["cost"],
+    }
+
+
+def food_kitchen() -> dict[str, Any]:
+    """Leave-one-out, ties shuffled, full ranking, three seeds."""
+    return comparison("food-kitchen.toml", name="food-kitchen", seeds="0,1,2")
+
+
+def food_kitchen_global() -> dict[str, Any]:
+    """The same under the global cut."""
+    return comparison(
+        "food-kitchen.toml",
+        name="food-kitchen-global",
+        seeds="0,1,2",
+        settings=("split.kind=global",),
+    )
+
+
+def food_kitchen_shuffled() -> dict[str, Any]:
+    """Items renumbered and file rows shuffled: figures must stay within seed noise."""
+    folder = WORK / "shuffled"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    settings = ["split.shuffle_items=1"]
+    for domain in ("food", "kitchen"):
+        for table in ("interactions", "items"):
+            file = DATA / "amazon-food-kitchen" / f"{domain}.{table}.parquet"
+            shuffled = folder / file.name
+            pl.read_parquet(file).sample(fraction=1.0, shuffle=True, seed=7).write_parquet(shuffled)
+            settings.append(f'domains.{domain}.{table}="{shuffled}"')
+    return comparison(
+        "food-kitchen.toml",
+        name="food-kitchen-shuffled",
+        settings=tuple(settings),
+        baselines="co-occurrence,text,recent-popular",
+    )
+
+
+def beauty() -> dict[str, Any]:
+    """Beauty alone, leave-one-out in the source's order, full ranking."""
+    return comparison("beauty.toml", name="beauty")
+
+
+def toys() -> dict[str, Any]:
+    """Toys alone, likewise."""
+    return comparison("toys.toml", name="toys")
+
+
+def script(*arguments: str) -> Callable[[], dict[str, Any]]:
+    """A benchmark that prints its figures as JSON on the last line of its output."""
+
+    def run() -> dict[str, Any]:
+        command = [sys.executable, *arguments]
+        out = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        return {"command": _shown(command), **_last_json(out.stdout)}
+
+    return run
+
+
+def _last_json(output: str) -> dict[str, Any]:
+    start = output.rfind("\n{") + 1 if not output.startswith("{") else 0
+    found: dict[str, Any] = json.loads(output[start:])
+    return found
+
+
+def _shown(command: list[str]) -> str:
+    """A command as a reader would type it, from the project's root."""
+    words = ["python", *command[1:]]
+    return " ".join(word.replace(f"{ROOT}/", "").replace(f"{DATA}/", "") for word in words)
+
+
+STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
+    "food-kitchen": food_kitchen,
+    "food-kitchen-global": food_kitchen_global,
+    "beauty": beauty,
+    "toys": toys,
+    "food-kitchen-shuffled": food_kitchen_shuffled,
+    "step-time": script("benchmarks/step_time.py"),
+    "encode": script("benchmarks/encode.py"),
+    "load-events": script("benchmarks/load_events.py"),
+    "evaluate-speed": script("benchmarks/evaluate_speed.py"),
+    "kill-resume": script("benchmarks/kill_resume.py"),
+    "peers": script("benchmarks/peers/run.py"),
+}
+NEEDS_DATA = {"food-kitchen", "food-kitchen-global", "food-kitchen-shuffled", "beauty", "toys"}
+
+
+def main() -> None:
+    """Run the named studies, or all, passing over those that are done."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(STUDIES))
+    parser.add_argument("--again", action="store_true", help="repeat what is done")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.names) - set(STUDIES):
+        parser.error(f"no study is called {sorted(unknown)[0]!r}; known: {', '.join(STUDIES)}")
+    RESULTS.mkdir(exist_ok=True)
+    for name, study in STUDIES.items():
+        result = RESULTS / f"{name}.json"
+        if chosen.names and name not in chosen.names:
+            continue
+        if result.exists() and not (chosen.again and (not chosen.names or name in chosen.names)):
+            print(f"{name}: done, see {result.relative_to(ROOT)}")
+            continue
+        if name in NEEDS_DATA | {"peers"} and not DATA.exists():
+            print(f"{name}: passed over, there is no ../shared/data")
+            continue
+        print(f"{name}: {(study.__doc__ or '').strip().splitlines()[0] if study.__doc__ else ''}")
+        start = time.perf_counter()
+        found = study()
+        aside = result.with_suffix(".part")
+        aside.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        aside.replace(result)
+        print(f"{name}: {time.perf_counter() - start:.0f} s, {result.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
