@@ -66,7 +66,7 @@ class WorldConfig(BaseModel):
         description="Share of a person's interests that are the same in all domains.",
     )
     drift: float = Field(
-        0.1, ge=0, le=1, description="How fast tastes change; 0: never, 1: nearly new in a year."
+        0.05, ge=0, le=1, description="How fast tastes change; 0: never, 1: nearly new in a year."
     )
     seed: int = Field(0, ge=0, description="Same seed, same world.")
     overlap: float = Field(

@@ -29,7 +29,7 @@ CITIES = [
     "Valparaíso",
     "Naples",
     "Lyon",
-    "Oslo",
+    "Turku",
     "Bruges",
     "Halifax",
     "Cádiz",
