@@ -59,7 +59,9 @@ def whitened(raw: Sequence[ItemFeatures], dim: int) -> list[ItemFeatures]:
     features = []
     for feature in raw:
         if not feature.present.any():
-            features.append(feature)
+            # As wide as the others, since one table holds the vectors of all domains.
+            width = min(dim, feature.dim)
+            features.append(ItemFeatures(feature.vectors[:, :width], feature.present))
             continue
         whitening = Whitening.fit(feature.vectors, feature.present, dim=dim)
         vectors = whitening.transform(feature.vectors, feature.present)

@@ -81,12 +81,13 @@ def fit_system(
     transferred = fit_side(Joint(), dataset, split, raw, features, config, folder=folder)
     transferred = _with_prior_weights(transferred, len(dataset.domains))
     for target in wanted:
-        if target not in behaved:
+        if target not in behaved or target not in transferred.fitted:
+            cause = "is not learnt" if target in behaved else "has no behaviour to validate on"
             gates[target] = GateDecision(
                 1.0,
                 float("nan"),
                 None,
-                f"{dataset.names[target]} has no behaviour to validate on; the transferred model "
+                f"{dataset.names[target]} {cause}; the transferred model "
                 "is used, with the part weights of the other domains.",
             )
             continue

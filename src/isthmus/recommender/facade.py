@@ -1,0 +1,413 @@
+"""Two catalogues in, recommendations out: the whole library behind one class.
+
+recommender = Recommender.fit(dataset)
+recommender.recommend("gear", users=["ann"])
+recommender.save("model"); Recommender.load("model")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from isthmus.blend import GateDecision
+from isthmus.config import Config
+from isthmus.data.dataset import Dataset
+from isthmus.data.features import ItemFeatures
+from isthmus.data.splits import Split, make_split
+from isthmus.errors import RequestError
+from isthmus.evaluation.evaluate import QueryName
+from isthmus.evaluation.ranks import canonical_order
+from isthmus.evaluation.result import Evaluation
+from isthmus.recommender import storage
+from isthmus.recommender.answers import table
+from isthmus.recommender.asking import Asked, History, ask, ask_rows
+from isthmus.recommender.export import write_lists
+from isthmus.recommender.filters import offered_items
+from isthmus.recommender.measuring import measured
+from isthmus.recommender.profile import Profile, Suggestion, domain_profiles, suggested
+from isthmus.recommender.ranking import Top, best_items
+from isthmus.recommender.reasons import reasons
+from isthmus.recommender.relations import Relations
+from isthmus.recommender.serving import Served, bases
+from isthmus.recommender.similar import similar_items
+from isthmus.recommender.themes import Themes
+from isthmus.scoring import Scorer
+from isthmus.transfer.sides import Side
+from isthmus.transfer.system import System, fit_system
+
+SUGGESTED_SHARE, SUGGESTED_LEAST, SUGGESTED_MOST = 0.1, 10, 50
+"""Recommendations whose themes a profile looks at, by share of the catalogue and number."""
+
+
+class Encoder(Protocol):
+    """Texts → vectors; see `isthmus.language.TextEncoder`."""
+
+    def encode(self, texts: Sequence[str | None]) -> ItemFeatures:
+        """Vectors of texts, in their order; None is masked."""
+        ...
+
+
+class Recommender:
+    """A fitted system, ready to answer for every domain of its dataset.
+
+    Histories of known users hold all their events, those after the training cut as well.
+
+    Attributes:
+        dataset: the snapshot it was fitted to.
+        config: how.
+        split: what it learnt from, and the questions it is measured on.
+        raw: text vectors per domain as the language model gave them.
+        system: both sides and the gates.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: Config,
+        split: Split,
+        raw: Sequence[ItemFeatures],
+        system: System,
+    ) -> None:
+        self.dataset, self.config, self.split = dataset, config, split
+        self.raw, self.system = list(raw), system
+        self._relations: dict[int, Relations] = {}
+        self._themes = {d: Themes(domain) for d, domain in enumerate(dataset.domains)}
+        self._rank_of_equals: dict[int, NDArray[np.int64]] = {}
+
+    @classmethod
+    def fit(
+        cls,
+        dataset: Dataset,
+        config: Config | None = None,
+        *,
+        split: Split | None = None,
+        targets: Sequence[str] | None = None,
+        folder: Path | None = None,
+        encoder: Encoder | None = None,
+    ) -> Recommender:
+        """Encode texts, train both sides, weigh their parts and set the gates.
+
+        Args:
+            dataset: the snapshot.
+            config: everything else; None: defaults.
+            split: None makes the configured one.
+            targets: domains to gate; None: the configured target, or every domain.
+            folder: checkpoints and curves; a killed fit that is called again goes on from there.
+            encoder: reads the texts; None loads the configured language model.
+
+        Raises:
+            DataError: nothing to learn from, or the split leaves one side empty.
+            LanguageModelError: the language model cannot be found or run.
+            RequestError: an unknown target.
+        """
+        config = config or Config()
+        if targets is None and config.target is not None:
+            targets = [config.target]
+        indices = None if targets is None else [dataset.domain_index(name) for name in targets]
+        split = split or make_split(
+            dataset,
+            config.split.kind,
+            quantiles=config.split.quantiles,
+            min_history=config.split.min_history,
+        )
+        if encoder is None:
+            from isthmus.language import TextEncoder
+
+            encoder = TextEncoder.load(config.language, device=config.training.device)
+        raw = [encoder.encode(domain.items["text"].to_list()) for domain in dataset.domains]
+        system = fit_system(dataset, split, raw, config, targets=indices, folder=folder)
+        return cls(dataset, config, split, raw, system)
+
+    @property
+    def gates(self) -> dict[str, GateDecision]:
+        """How far transfer is let in, by domain."""
+        return {self.dataset.names[d]: gate for d, gate in self.system.gates.items()}
+
+    def recommend(
+        self,
+        domain: str,
+        *,
+        users: Sequence[str] | None = None,
+        histories: Sequence[History] | None = None,
+        k: int = 10,
+        seen: bool = False,
+        category: str | None = None,
+        allow: Sequence[str] | None = None,
+        deny: Sequence[str] | None = None,
+        query_time: float | None = None,
+    ) -> pl.DataFrame:
+        """The best items of a domain for each person, with what carried them.
+
+        Args:
+            domain: where to recommend.
+            users: raw ids; one that the dataset does not hold is a person without a history.
+            histories: (domain, item id) pairs, oldest first; called `history 1`, `history 2` ….
+            k: most items each.
+            seen: whether items of the person's own history are offered too.
+            category: only items with this in their category, upper and lower case alike.
+            allow: only these items.
+            deny: none of these items.
+            query_time: Unix seconds of the question; None: after everything known.
+
+        Returns:
+            Columns `request`, `rank` (from 1), `item_id`, `title`, `category`, `score` (relative
+            to the average item of that request), `parts` (a struct; they add up to the score),
+            `basis` (what the ranking rests on) and `why` (what carried this item). Fewer than `k`
+            rows where fewer items can be offered, which `basis` says.
+
+        Raises:
+            RequestError: an unknown domain or item, or nothing can be offered; says why.
+        """
+        target = self.dataset.domain_index(domain)
+        _positive(k)
+        offered = offered_items(
+            self.dataset.domains[target], category=category, allow=allow, deny=deny
+        )
+        asked = ask(
+            self.dataset,
+            users=users,
+            histories=histories,
+            query_time=query_time,
+            max_history=self.config.evaluation.max_history,
+        )
+        # In stretches, because reasons compare every item with every event behind it.
+        batch = self.config.evaluation.batch
+        frames = [
+            self._answers(asked.part(start, start + batch), target, k, offered, seen)
+            for start in range(0, max(len(asked), 1), batch)
+        ]
+        answers = pl.concat(frames)
+        if len(asked) and answers.is_empty():
+            raise RequestError(
+                f"everything in {domain!r} that the filters leave ({offered.sum():,} items) is in "
+                "the history already",
+                where="filters",
+                hint="Offer seen items too, or loosen the filters",
+            )
+        return answers
+
+    def similar(
+        self, domain: str, item_id: str, *, to: str | None = None, k: int = 10
+    ) -> pl.DataFrame:
+        """Items like an item: by text, by what was chosen together, and in the neural item space.
+
+        Args:
+            domain: where the item is.
+            item_id: its raw id.
+            to: domain to look in; None: the same.
+            k: most items.
+
+        Returns:
+            Columns `item_id`, `title`, `category`, `score` (relative to the average item) and
+            `parts` (a struct; they add up to the score).
+
+        Raises:
+            RequestError: an unknown domain or item, or one without text and behaviour.
+        """
+        source = self.dataset.domain_index(domain)
+        target = source if to is None else self.dataset.domain_index(to)
+        _positive(k)
+        item = self.dataset.domains[source].index_of(item_id)
+        # Only the transferred side has seen both domains.
+        side = Served.of(self.system, target).side if source == target else self.system.transferred
+        return similar_items(
+            self.dataset, self._related(side), source, item, target, k, self._equals(target)
+        )
+
+    def profile(self, user: str | None = None, *, history: History | None = None) -> Profile:
+        """What a person cares about in each domain, and what that suggests in the others.
+
+        Args:
+            user: raw id; one that the dataset does not hold has no history.
+            history: or (domain, item id) pairs, oldest first.
+
+        Raises:
+            RequestError: neither or both are given, or an unknown domain or item.
+        """
+        if (user is None) == (history is None):
+            raise RequestError("a profile is of one person", hint="Give a user or a history")
+        asked = ask(
+            self.dataset,
+            users=None if user is None else [user],
+            histories=None if history is None else [history],
+            max_history=self.config.evaluation.max_history,
+        )
+        suggestions = [self._suggestion(asked, d) for d in range(len(self.dataset.domains))]
+        return Profile(
+            user=user,
+            known=user in self.dataset.user_index,
+            n_events=len(asked.whole.item),
+            domains=domain_profiles(asked.whole, self._themes),
+            suggestions=tuple(found for found in suggestions if found is not None),
+        )
+
+    def evaluate(
+        self,
+        *,
+        queries: QueryName = "test",
+        systems: Mapping[str, Scorer] | None = None,
+        domains: Sequence[str] | None = None,
+    ) -> dict[str, dict[str, Evaluation]]:
+        """Measure on the questions of the split.
+
+        Args:
+            queries: which questions; `test` is to be asked once.
+            systems: by name; None: `gated` (what is served), `transferred` and `target-only`.
+            domains: targets; None: every domain that some question is about.
+
+        Returns:
+            Evaluations by domain, then system.
+
+        Raises:
+            RequestError: an unknown domain.
+            DataError: no question is about a domain that was named.
+        """
+        asked = getattr(self.split, queries).position
+        found = np.unique(self.dataset.events.domain[asked]).tolist()
+        wanted = found if domains is None else [self.dataset.domain_index(n) for n in domains]
+        return {
+            self.dataset.names[d]: measured(
+                self.dataset, self.split, self.system, d, self.config, queries, systems
+            )
+            for d in wanted
+        }
+
+    def export(
+        self, domain: str, path: Path | str, *, k: int = 10, chunk: int = 1024, seen: bool = False
+    ) -> int:
+        """Write the best items for every known user to Parquet, in chunks of bounded memory.
+
+        Columns `user_id`, `rank`, `item_id`, `score`, `basis`, as `recommend` gives them.
+
+        Args:
+            domain: where to recommend.
+            path: the file; it appears whole or not at all.
+            k: most items each.
+            chunk: users at once.
+            seen: whether items of a user's own history are offered too.
+
+        Returns:
+            Rows written.
+
+        Raises:
+            RequestError: an unknown domain.
+            DataError: the file cannot be written.
+        """
+        target = self.dataset.domain_index(domain)
+        _positive(k)
+        _positive(chunk, "chunk")
+        starts = range(0, self.dataset.n_users, chunk)
+        offered = np.ones(self.dataset.domains[target].n_items, bool)
+
+        def frames() -> Iterator[pl.DataFrame]:
+            for start in starts:
+                rows = np.arange(start, min(start + chunk, self.dataset.n_users))
+                asked = ask_rows(self.dataset, rows, max_history=self.config.evaluation.max_history)
+                yield self._answers(asked, target, k, offered, seen, explained=False)
+
+        return write_lists(Path(path), frames(), len(starts))
+
+    def save(self, folder: Path | str) -> None:
+        """Write a model folder; see `isthmus.training.checkpoint`.
+
+        Raises:
+            CheckpointError: the folder cannot be written or holds other things.
+        """
+        storage.save(Path(folder), self.dataset, self.config, self.split, self.raw, self.system)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Recommender:
+        """Read a model folder; it gives the same scores as before.
+
+        Raises:
+            CheckpointError: no such folder, one of another tool, damaged, or newer than this
+                library.
+        """
+        return cls(*storage.load(Path(folder)))
+
+    def _answers(
+        self,
+        asked: Asked,
+        target: int,
+        k: int,
+        offered: NDArray[np.bool_],
+        seen: bool,
+        *,
+        explained: bool = True,
+    ) -> pl.DataFrame:
+        served = Served.of(self.system, target)
+        top = self._best(served, asked, target, k, offered, seen)
+        why = [[""] * top.item.shape[1]] * len(asked)
+        if explained:
+            relations = self._related(served.side)
+            why = reasons(self.dataset, served, relations, asked.visible, target, top)
+        basis = bases(self.dataset.names, asked, target, k, served, top)
+        return table(self.dataset.domains[target], asked.labels, top, basis, why)
+
+    def _best(
+        self,
+        served: Served,
+        asked: Asked,
+        target: int,
+        k: int,
+        offered: NDArray[np.bool_],
+        seen: bool,
+    ) -> Top:
+        return best_items(
+            served.scorer,
+            asked,
+            target,
+            min(k, len(offered)),
+            offered=offered,
+            rank_of_equals=self._equals(target),
+            seen=seen,
+            batch=self.config.evaluation.batch,
+        )
+
+    def _suggestion(self, asked: Asked, target: int) -> Suggestion | None:
+        """What the one person's history elsewhere brings up in a domain, None without any."""
+        elsewhere = asked.visible.keep(asked.visible.domain != target)
+        if not len(elsewhere.item):
+            return None
+        names = self.dataset.names
+        served = Served.of(self.system, target)
+        carried = elsewhere.keep(np.isin(elsewhere.domain, served.reads))
+        if not len(carried.item):
+            sources = tuple(names[d] for d in np.unique(elsewhere.domain))
+            shut = f"nothing is carried over: {names[target]} is served from its own events alone"
+            return Suggestion(names[target], sources, (), shut)
+        sources = tuple(names[d] for d in np.unique(carried.domain))
+        offered = np.ones(self.dataset.domains[target].n_items, bool)
+        k = int(np.clip(SUGGESTED_SHARE * len(offered), SUGGESTED_LEAST, SUGGESTED_MOST))
+        newcomer = replace(asked, visible=carried)
+        top = self._best(served, newcomer, target, k, offered, False)
+        themes = suggested(top.item[top.item >= 0].tolist(), self._themes[target])
+        note = None if themes else "nothing stands out against the catalogue"
+        return Suggestion(names[target], sources, themes, note)
+
+    def _related(self, side: Side) -> Relations:
+        """Relations as a side learnt them, computed once."""
+        if id(side) not in self._relations:
+            self._relations[id(side)] = Relations(side)
+        return self._relations[id(side)]
+
+    def _equals(self, domain: int) -> NDArray[np.int64]:
+        """Which of two items of equal score goes first: a draw by raw id, [n_items]."""
+        if domain not in self._rank_of_equals:
+            order = canonical_order(self.dataset, domain)
+            rank = np.empty_like(order)
+            rank[order] = np.arange(len(order))
+            self._rank_of_equals[domain] = rank
+        return self._rank_of_equals[domain]
+
+
+def _positive(number: int, name: str = "k") -> None:
+    if number < 1:
+        raise RequestError(f"{name} is {number}", where=name, hint="Set it to 1 or more")

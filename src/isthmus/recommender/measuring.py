@@ -1,0 +1,67 @@
+"""How well a fitted system answers the questions of its split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from isthmus.config import Config
+from isthmus.data.dataset import Dataset
+from isthmus.data.splits import Split
+from isthmus.evaluation.evaluate import QueryName, evaluate
+from isthmus.evaluation.result import Evaluation
+from isthmus.scoring import Scorer
+from isthmus.transfer.system import System
+
+
+def measured(
+    dataset: Dataset,
+    split: Split,
+    system: System,
+    domain: int,
+    config: Config,
+    queries: QueryName,
+    systems: Mapping[str, Scorer] | None,
+) -> dict[str, Evaluation]:
+    """Evaluations of one target by name.
+
+    Args:
+        dataset: the snapshot.
+        split: holds the questions.
+        system: gives the usual scorers.
+        domain: index of the target.
+        config: protocol and seed.
+        queries: which questions.
+        systems: other scorers by name; None: `gated`, `transferred` and `target-only`, of which
+            the last two are there as far as the system has them.
+
+    Raises:
+        DataError: no question is about this target.
+    """
+
+    def ask(name: str, scorer: Scorer) -> Evaluation:
+        found = evaluate(
+            scorer,
+            dataset,
+            split,
+            domain,
+            config=config.evaluation,
+            queries=queries,
+            seed=config.seed,
+        )
+        return replace(found, system=name)
+
+    if systems is not None:
+        return {name: ask(name, scorer) for name, scorer in systems.items()}
+    alone = system.alone.get(domain)
+    sides: dict[str, Scorer] = {}
+    if alone is not system.transferred:
+        sides["transferred"] = system.transferred.blend
+    if alone is not None:
+        sides["target-only"] = alone.blend
+    found = {name: ask(name, scorer) for name, scorer in sides.items()}
+    weight = system.gated.weights.get(domain, 1.0) if alone is not None else 1.0
+    # A gate that is wide open or shut serves one side as it is: no need to ask again.
+    same = {1.0: "transferred", 0.0: "target-only"}.get(weight)
+    served = replace(found[same], system="gated") if same in found else ask("gated", system.gated)
+    return {"gated": served, **found}

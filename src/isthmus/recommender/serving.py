@@ -1,0 +1,121 @@
+"""Who answers for a domain, and how an answer says what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from isthmus.blend import Gated
+from isthmus.recommender.asking import Asked, Origin
+from isthmus.recommender.ranking import Top
+from isthmus.transfer.sides import Side
+from isthmus.transfer.system import System
+
+POPULAR = "recent-popular"
+
+
+@dataclass(frozen=True)
+class Served:
+    """What answers for one domain.
+
+    Attributes:
+        scorer: both sides, mixed by the gate.
+        side: the transferred one unless the gate is shut; reasons are read off it.
+        weights: of the side's parts.
+    """
+
+    scorer: Gated
+    side: Side
+    weights: Mapping[str, float]
+
+    @classmethod
+    def of(cls, system: System, domain: int) -> Served:
+        """Who answers for `domain`."""
+        gated = system.gated
+        shut = domain in system.alone and gated.weights.get(domain, 1.0) == 0
+        side = system.alone[domain] if shut else system.transferred
+        return cls(gated, side, side.blend.weights[domain])
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """Domain indices whose histories make a difference."""
+        return self.side.neural.reads
+
+
+def bases(
+    names: Sequence[str], asked: Asked, domain: int, k: int, served: Served, top: Top
+) -> list[str]:
+    """One plain sentence for each request: what its ranking rests on.
+
+    Args:
+        names: domain names in index order.
+        asked: the batch.
+        domain: index of the target.
+        k: items that were asked for.
+        served: who answered.
+        top: the answers.
+    """
+    present = np.zeros((len(asked), len(names)), bool)
+    present[asked.visible.rows, asked.visible.domain] = True
+    nobody = np.zeros(len(asked), bool)
+    personal = np.logical_or.reduce(
+        [spoke for name, spoke in top.opinion.items() if name != POPULAR] or [nobody]
+    )
+    # With a negative weight what is popular goes last.
+    liked = served.weights.get(POPULAR, 0.0) > 0
+    popular = top.opinion.get(POPULAR, nobody) & liked
+    facts = np.column_stack([present, personal, popular, asked.origin])
+    kinds, kind = np.unique(facts.astype(np.int8), axis=0, return_inverse=True)
+    sentences = [
+        _sentence(
+            names,
+            domain,
+            set(served.reads),
+            [d for d in range(len(names)) if row[d]],
+            personal=bool(row[-3]),
+            popular=bool(row[-2]),
+            origin=Origin(int(row[-1])),
+        )
+        for row in kinds
+    ]
+    return [
+        sentences[place] + (f"; only {n} could be offered" if n < k else "")
+        for place, n in zip(kind.reshape(-1).tolist(), top.n_offered.tolist(), strict=True)
+    ]
+
+
+def _sentence(
+    names: Sequence[str],
+    domain: int,
+    reads: set[int],
+    present: list[int],
+    *,
+    personal: bool,
+    popular: bool,
+    origin: Origin,
+) -> str:
+    fallback = "what is popular now" if popular else "nothing to rank by, in any order"
+    if origin is Origin.STRANGER:
+        return f"unknown user, no history: {fallback}"
+    if not present:
+        return f"no history: {fallback}"
+    # The target goes first, then the others in the dataset's order.
+    read = sorted(reads.intersection(present), key=lambda d: (d != domain, d))
+    kept_out = _listed([names[d] for d in present if d not in reads])
+    if not read:
+        return f"history in {kept_out} only, kept out of {names[domain]} by the gate: {fallback}"
+    where = _listed([names[d] for d in read])
+    given = "given " if origin is Origin.GIVEN else ""
+    if not personal:
+        return f"{given}history in {where} tells no item from another: {fallback}"
+    if read[0] != domain:
+        return f"{given}history in {where} only: new to {names[domain]}"
+    closing = f"; {kept_out} kept out by the gate" if kept_out else ""
+    return f"{given or 'own '}history in {where}{closing}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([part for part in (", ".join(words[:-1]), *words[-1:]) if part])

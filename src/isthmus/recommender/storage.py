@@ -1,0 +1,226 @@
+"""A fitted recommender as one checkpoint folder.
+
+    dataset/                   the snapshot (`data/storage.py`)
+    states/split               training mask and questions
+    states/raw/D, features/D   text vectors of each domain, as encoded and whitened
+    states/SIDE/PART           every part of the transferred side and of each target-only side
+    states/SIDE/validation-D   what validation said of its blend
+
+What the sides share (whitened texts) is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.baselines.content import ContentKNN
+from isthmus.baselines.cooccurrence import CoOccurrence
+from isthmus.baselines.popular import RecentPopular
+from isthmus.blend import Blend, FittedWeights, GateDecision
+from isthmus.config import Config
+from isthmus.data.dataset import Dataset
+from isthmus.data.features import ItemFeatures
+from isthmus.data.splits import Queries, Split
+from isthmus.data.storage import load_dataset, save_dataset
+from isthmus.model.scorer import NeuralScorer
+from isthmus.scoring import Scorer
+from isthmus.training.checkpoint import Checkpoint, State, read_folder, write_folder
+from isthmus.training.loop import Log, pick_device
+from isthmus.transfer.sides import Side
+from isthmus.transfer.system import System
+
+Array = NDArray[np.generic]
+
+KIND = "model"
+_QUESTIONS = ("stopping", "tuning", "test")
+_PARTS: dict[str, Callable[[State], Scorer]] = {
+    "co-occurrence": CoOccurrence.from_state,
+    "text": ContentKNN.from_state,
+    "recent-popular": RecentPopular.from_state,
+}
+
+
+def save(
+    folder: Path,
+    dataset: Dataset,
+    config: Config,
+    split: Split,
+    raw: Sequence[ItemFeatures],
+    system: System,
+) -> None:
+    """Write everything that serving and evaluating need.
+
+    Raises:
+        CheckpointError: the folder cannot be written or holds other things.
+    """
+    # With one domain both sides are the same object, and are kept as one.
+    sides = {"transferred": system.transferred}
+    sides |= {
+        f"alone-{d}": side for d, side in system.alone.items() if side is not system.transferred
+    }
+    states = {"split": _split_state(split)}
+    for group, features in (("raw", raw), ("features", system.features)):
+        states |= {f"{group}/{d}": _features_state(f) for d, f in enumerate(features)}
+    shared: dict[str, Array] = {}
+    for name, side in sides.items():
+        states |= {f"{name}/{part}": state for part, state in _side_states(side, shared).items()}
+    states["texts"] = State(shared)
+    meta = {
+        "config": config.model_dump(mode="json"),
+        "split": {"name": split.name, "cut_times": list(split.cut_times)},
+        "n_domains": len(dataset.domains),
+        "sides": {name: _side_meta(side) for name, side in sides.items()},
+        "alone": {
+            str(d): "transferred" if side is system.transferred else f"alone-{d}"
+            for d, side in system.alone.items()
+        },
+        "gates": {str(d): asdict(gate) for d, gate in system.gates.items()},
+    }
+    write_folder(
+        folder,
+        states,
+        kind=KIND,
+        meta=meta,
+        files=[lambda into: save_dataset(dataset, into / "dataset")],
+    )
+
+
+def load(folder: Path) -> tuple[Dataset, Config, Split, list[ItemFeatures], System]:
+    """What `save` wrote.
+
+    Raises:
+        CheckpointError: no such folder, one of another tool, damaged, or newer than this library.
+    """
+    saved = read_folder(folder, kind=KIND)
+    meta = saved.meta
+    dataset = load_dataset(saved.folder / "dataset")
+    config = Config.parse(meta["config"], where=f"{folder}: config")
+    n_domains = range(meta["n_domains"])
+    raw = [_features(saved.state(f"raw/{d}")) for d in n_domains]
+    features = [_features(saved.state(f"features/{d}")) for d in n_domains]
+    # A model trained on a GPU serves wherever it is loaded.
+    device = pick_device("cpu" if config.training.device == "cpu" else "auto")
+    sides = {
+        name: _side(saved, name, described, features) for name, described in meta["sides"].items()
+    }
+    for side in sides.values():
+        side.neural.model.to(device)
+    system = System(
+        transferred=sides["transferred"],
+        alone={int(d): sides[name] for d, name in meta["alone"].items()},
+        gates={int(d): _gate(gate) for d, gate in meta["gates"].items()},
+        features=features,
+    )
+    return dataset, config, _split(saved), raw, system
+
+
+def _split_state(split: Split) -> State:
+    arrays = {name: getattr(split, name).position for name in _QUESTIONS}
+    return State({"in_train": split.in_train, **arrays})
+
+
+def _split(saved: Checkpoint) -> Split:
+    arrays = saved.state("split").arrays
+    questions = {name: Queries(arrays[name].astype(np.int64)) for name in _QUESTIONS}
+    return Split(
+        name=saved.meta["split"]["name"],
+        in_train=arrays["in_train"].astype(bool),
+        cut_times=tuple(saved.meta["split"]["cut_times"]),
+        **questions,
+    )
+
+
+def _features_state(features: ItemFeatures) -> State:
+    vectors = features.vectors
+    half = vectors.astype(np.float16)
+    # Encoded vectors have passed through half precision, so most often nothing is lost.
+    exact = np.array_equal(half.astype(np.float32), vectors)
+    return State({"vectors": half if exact else vectors, "present": features.present})
+
+
+def _features(state: State) -> ItemFeatures:
+    return ItemFeatures(
+        state.arrays["vectors"].astype(np.float32), state.arrays["present"].astype(bool)
+    )
+
+
+def _side_states(side: Side, shared: dict[str, Array]) -> dict[str, State]:
+    """States of a side's parts; arrays of its text part that others have too go to `shared`."""
+    states = {"neural": side.neural.state()}
+    for name, part in side.parts.items():
+        if name == "neural":
+            continue
+        state: State = part.state()  # type: ignore[attr-defined]
+        if name == "text":
+            own = {k: a for k, a in state.arrays.items() if not _same(shared.setdefault(k, a), a)}
+            state = State(own, state.meta)
+        states[name] = state
+    for d, fitted in side.fitted.items():
+        states[f"validation-{d}"] = State(
+            {"gain": fitted.gain, "user": fitted.user}, {"weights": fitted.weights}
+        )
+    return states
+
+
+def _same(one: Array, other: Array) -> bool:
+    return one is other or (one.dtype == other.dtype and np.array_equal(one, other))
+
+
+def _side_meta(side: Side) -> dict[str, Any]:
+    return {
+        "name": side.name,
+        "parts": list(side.parts),
+        "weights": {str(d): dict(weights) for d, weights in side.blend.weights.items()},
+        "fitted": list(side.fitted),
+        "logs": {stage: vars(log) for stage, log in side.logs.items()},
+        "seconds": side.seconds,
+    }
+
+
+def _side(
+    saved: Checkpoint, name: str, described: Mapping[str, Any], features: Sequence[ItemFeatures]
+) -> Side:
+    neural = NeuralScorer.from_state(saved.state(f"{name}/neural"), features)
+    parts: dict[str, Scorer] = {}
+    for part in described["parts"]:
+        if part == "neural":
+            parts[part] = neural
+            continue
+        state = saved.state(f"{name}/{part}")
+        if part == "text":
+            state = State({**saved.state("texts").arrays, **state.arrays}, state.meta)
+        parts[part] = _PARTS[part](state)
+    fitted = {}
+    for d in described["fitted"]:
+        state = saved.state(f"{name}/validation-{d}")
+        fitted[int(d)] = FittedWeights(
+            state.meta["weights"],
+            state.arrays["gain"].astype(np.float64),
+            state.arrays["user"].astype(np.int64),
+        )
+    weights = {int(d): weights for d, weights in described["weights"].items()}
+    return Side(
+        name=described["name"],
+        neural=neural,
+        parts=parts,
+        blend=Blend(parts, weights, name=described["name"]),
+        fitted=fitted,
+        logs={stage: Log(**log) for stage, log in described["logs"].items()},
+        seconds=dict(described["seconds"]),
+    )
+
+
+def _gate(gate: Mapping[str, Any]) -> GateDecision:
+    relative = gate["relative"]
+    return GateDecision(
+        weight=gate["weight"],
+        confidence=gate["confidence"],
+        relative=None if relative is None else tuple(relative),
+        reason=gate["reason"],
+    )
