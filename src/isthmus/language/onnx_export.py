@@ -96,7 +96,13 @@ def open_session(graph: bytes, *, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    # Its fused skip + layer norm is not vectorised: the two apart are a tenth faster over all.
+    return onnxruntime.InferenceSession(
+        graph,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=["SkipLayerNormFusion"],
+    )
 
 
 def _example(batch: int, length: int, vocabulary: int) -> tuple[torch.Tensor, torch.Tensor]:
