@@ -110,14 +110,17 @@ def test_one_domain_alone_has_no_cold_users() -> None:
     assert "cold users" not in found.slices
 
 
-def test_new_items_are_counted_in_training_alone(
-    dataset: Dataset, split: Split, evaluation: Evaluation
-) -> None:
+def test_new_items_are_counted_in_training_alone() -> None:
+    dataset = small_dataset(n_users=120, n_items=(900, 20))
+    split = make_split(dataset, "global")
+    found = evaluate(table_scorer(dataset), dataset, split, 0, config=CONFIG)
     train = split.train_events(dataset)
     trained = set(train.item[train.domain == 0].tolist())
-    answers = dataset.events.item[evaluation.position[evaluation.slices["all"]]]
-    seen = evaluation.slices["seen items"][evaluation.slices["all"]]
-    assert seen.tolist() == [int(a) in trained for a in answers]
+    asked = found.slices["all"]
+    answers = dataset.events.item[found.position[asked]]
+    new = found.slices["new items"][asked]
+    assert new.tolist() == [int(a) not in trained for a in answers]
+    assert 0 < new.sum() < len(new)
 
 
 def test_records_are_long_and_carry_intervals(evaluation: Evaluation) -> None:
@@ -215,6 +218,21 @@ def test_harm_lists_the_slices_that_are_surely_worse(dataset: Dataset, split: Sp
     assert "new items" not in set(worse["slice"])
     assert (worse["value"] < 0).all()
     assert harm(compare(a, a)).height == 0
+    assert harm(compare(a, hurt)).height == 0
+
+
+def test_harm_reads_the_corrected_p_of_one_metric() -> None:
+    rows = pl.DataFrame(
+        {
+            "metric": ["ndcg@10", "ndcg@10", "ndcg@10", "mrr"],
+            "slice": ["sure", "surer", "not after Holm", "another metric"],
+            "value": [-0.01, -0.02, -0.03, -0.04],
+            "p": [0.002, 0.002, 0.03, 0.002],
+            "p_holm": [0.01, 0.01, 0.09, 0.01],
+        }
+    )
+    assert harm(rows)["slice"].to_list() == ["surer", "sure"]
+    assert harm(rows, metric="mrr")["slice"].to_list() == ["another metric"]
 
 
 def test_other_questions_cannot_be_compared(

@@ -34,6 +34,14 @@ def test_a_users_questions_are_drawn_together() -> None:
     assert as_if_independent.high - as_if_independent.low < 0.5 * (once.high - once.low)
 
 
+def test_every_user_is_drawn_as_often_as_any_other() -> None:
+    draws = resampled_means(np.eye(20), np.arange(20), n_resamples=4000)[1][:, 0]
+    np.testing.assert_allclose(draws.sum(axis=1), 1)
+    np.testing.assert_allclose(draws.mean(axis=0), 1 / 20, rtol=0.1)
+    # Counts of a draw with replacement: variance (1 − 1/n), up to chance.
+    np.testing.assert_allclose((draws * 20).var(axis=0), 1 - 1 / 20, rtol=0.15)
+
+
 def test_the_order_of_rows_is_of_no_account() -> None:
     rng = np.random.default_rng(0)
     values, users = rng.normal(size=200), rng.integers(0, 40, 200)

@@ -84,12 +84,25 @@ def test_what_is_merged_is_said(dataset: Dataset) -> None:
 
 
 def test_merged_lengths_name_where_they_went(dataset: Dataset) -> None:
-    slices = slice_masks(dataset, questions(dataset), 0, np.ones(30, np.int64), min_slice=120)
-    kept = {name for name in slices.masks if name.startswith("target")}
-    assert 1 < len(kept) < 5
+    position, popularity = questions(dataset), np.ones(30, np.int64)
+    declared = slice_masks(dataset, position, 0, popularity, min_slice=1).masks
+    slices = slice_masks(dataset, position, 0, popularity, min_slice=120)
     told = [note for note in slices.notes if note.startswith("target history")]
     assert told
-    assert all(note.split("'")[1] in kept for note in told)
+    for note in told:
+        gone, home = note.split(":")[0], note.split("'")[1]
+        assert gone not in slices.masks
+        assert (declared[gone] <= slices.masks[home]).all()
+
+
+def test_a_slice_of_just_the_least_size_stands_alone(dataset: Dataset) -> None:
+    position, popularity = questions(dataset), np.arange(30) % 6
+    declared = slice_masks(dataset, position, 0, popularity, min_slice=1).masks
+    least = min(int(mask.sum()) for mask in declared.values())
+    found = slice_masks(dataset, position, 0, popularity, min_slice=least)
+    assert found.masks.keys() == declared.keys()
+    assert found.notes == ()
+    assert slice_masks(dataset, position, 0, popularity, min_slice=least + 1).notes
 
 
 def test_everybody_having_a_source_history_is_no_slice(dataset: Dataset) -> None:
