@@ -86,9 +86,19 @@ def relatedness(themes: tuple[Theme, ...]) -> NDArray[np.float64]:
     return matrix
 
 
+def word_list(kind: str) -> tuple[str, ...]:
+    """Names that belong to no theme: `cities`, `streets`, `first_names` or `last_names`."""
+    return tuple(_raw()["names"][kind])
+
+
+@cache
+def _raw() -> dict[str, Any]:
+    return tomllib.loads(files(__package__).joinpath("themes.toml").read_text("utf-8"))
+
+
 @cache
 def _read() -> tuple[Theme, ...]:
-    raw = tomllib.loads(files(__package__).joinpath("themes.toml").read_text("utf-8"))
+    raw = _raw()
     brands = raw["departments"]
     return tuple(
         Theme(

@@ -12,126 +12,8 @@ from itertools import count
 
 import numpy as np
 
-from isthmus.data.world.themes import Theme, Topic
+from isthmus.data.world.themes import Theme, Topic, word_list
 
-CITIES = [
-    "Lisbon",
-    "Trieste",
-    "Bergen",
-    "Kyoto",
-    "Marseille",
-    "Galway",
-    "Ghent",
-    "Porto",
-    "Hobart",
-    "Tangier",
-    "Riga",
-    "Valparaíso",
-    "Naples",
-    "Lyon",
-    "Turku",
-    "Bruges",
-    "Halifax",
-    "Cádiz",
-    "Vienna",
-    "Dundee",
-]
-_STREETS = [
-    "Quay Street",
-    "Lantern Lane",
-    "Orchard Road",
-    "Mill Hill",
-    "Harbour Row",
-    "Juniper Street",
-    "Station Road",
-    "Bell Lane",
-    "Canal Street",
-    "Saddler's Yard",
-]
-_FIRST = [
-    "Agnes",
-    "Tomás",
-    "Ingrid",
-    "Samuel",
-    "Noor",
-    "Beatrix",
-    "Hugo",
-    "Leila",
-    "Marcus",
-    "Yuki",
-    "Elena",
-    "Patrick",
-    "Amara",
-    "Johan",
-    "Ruth",
-    "Dario",
-    "Mei",
-    "Oscar",
-    "Fiona",
-    "Kwame",
-    "Clara",
-    "Mateo",
-    "Hannah",
-    "Idris",
-    "Sofia",
-    "Walter",
-    "Priya",
-    "Emil",
-    "Joan",
-    "Rafael",
-    "Greta",
-    "Nathan",
-    "Zadie",
-    "Lucas",
-    "Miriam",
-    "Arthur",
-    "Freya",
-    "Omar",
-    "Celia",
-    "Viktor",
-]
-_LAST = [
-    "Marsh",
-    "Okafor",
-    "Lindqvist",
-    "Bellamy",
-    "Tanaka",
-    "Rossi",
-    "Hargreaves",
-    "Moreau",
-    "Petrov",
-    "Castellano",
-    "Whitlock",
-    "Nair",
-    "Brandt",
-    "Okoye",
-    "Ferreira",
-    "Dunmore",
-    "Sato",
-    "Callahan",
-    "Weiss",
-    "Abbott",
-    "Novak",
-    "Delgado",
-    "Thorne",
-    "Ashworth",
-    "Kowal",
-    "Haddad",
-    "Blythe",
-    "Mercer",
-    "Jansen",
-    "Ito",
-    "Lockwood",
-    "Romano",
-    "Pell",
-    "Sorensen",
-    "Vance",
-    "Adeyemi",
-    "Kerr",
-    "Fontaine",
-    "Holloway",
-    "Strand",
-]
 _SMALL = frozenset(
     ["a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"]
 )
@@ -286,14 +168,15 @@ def _products(theme: Theme, topic: Topic, rng: np.random.Generator) -> list[Card
 
 def names_of_people(n: int, rng: np.random.Generator) -> list[str]:
     """At most `n` names of authors, directors or teachers, all different."""
-    pairs = rng.permutation(len(_FIRST) * len(_LAST))[:n]
-    return [f"{_FIRST[p % len(_FIRST)]} {_LAST[p // len(_FIRST)]}" for p in pairs]
+    first, last = word_list("first_names"), word_list("last_names")
+    pairs = rng.permutation(len(first) * len(last))[:n]
+    return [f"{first[p % len(first)]} {last[p // len(first)]}" for p in pairs]
 
 
 def _words(theme: Theme, topic: Topic, rng: np.random.Generator) -> dict[str, str]:
     """One choice of words to fill a pattern with."""
 
-    def one_of(words: tuple[str, ...] | list[str]) -> str:
+    def one_of(words: tuple[str, ...]) -> str:
         return words[rng.integers(len(words))]
 
     a, b, c = (_capitals(topic.aspects[i]) for i in rng.permutation(len(topic.aspects))[:3])
@@ -310,8 +193,8 @@ def _words(theme: Theme, topic: Topic, rng: np.random.Generator) -> dict[str, st
         "a_person": f"{article} {topic.person}",
         "A_person": f"{article.capitalize()} {topic.person}",
         "place": topic.place,
-        "city": one_of(CITIES),
-        "street": one_of(_STREETS),
+        "city": one_of(word_list("cities")),
+        "street": one_of(word_list("streets")),
         "A": a,
         "B": b,
         "C": c,
