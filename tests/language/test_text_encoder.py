@@ -35,10 +35,6 @@ def by_hand(folder: Path, text: str, how: str) -> np.ndarray:
     return {"mean": states.mean(0), "cls": states[0], "last": states[-1]}[how].numpy()
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
-
-
 @pytest.mark.parametrize(
     ("model", "pooling", "how"),
     [
@@ -55,6 +51,21 @@ def test_vectors_are_the_models_own(model, pooling, how, tmp_path, request):
     expected = np.stack([by_hand(folder, text, how) for text in TEXTS])
     assert features.vectors.dtype == np.float32
     np.testing.assert_allclose(features.vectors, expected, atol=4e-3)
+
+
+def test_of_an_encoder_decoder_the_encoder_reads(bert, tmp_path):
+    import shutil
+
+    from transformers import T5Config, T5Model
+
+    folder = shutil.copytree(bert, tmp_path / "t5")
+    torch.manual_seed(0)
+    vocabulary = len(load_tokenizer(bert))
+    config = T5Config(vocab_size=vocabulary, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
+    T5Model(config).save_pretrained(folder)
+    features = encoder(folder, tmp_path).encode(TEXTS)
+    expected = np.stack([by_hand(folder, text, "mean") for text in TEXTS])
+    np.testing.assert_allclose(features.vectors, expected, rtol=2e-3, atol=4e-3)
 
 
 @pytest.mark.parametrize("model", ["bert", "gpt2"])
@@ -195,3 +206,23 @@ def test_import_and_cached_runs_stay_light(bert, tmp_path):
         "assert not {'torch', 'transformers', 'onnxruntime'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script, str(bert), str(tmp_path)], check=True)
+
+
+def test_a_run_that_is_cut_short_goes_on_where_it_stopped(bert, tmp_path, monkeypatch):
+    monkeypatch.setattr("isthmus.language.encoder._SAVE_EVERY_SECONDS", 0.0)
+    subject = encoder(bert, tmp_path, batch_tokens=1)
+    subject.encode(["warm"])
+    run, calls = subject._runtime.run, []
+
+    def killed(ids, mask):
+        calls.append(ids)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return run(ids, mask)
+
+    object.__setattr__(subject._runtime, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        subject.encode(TEXTS)
+    again = encoder(bert, tmp_path)
+    again.encode(TEXTS)
+    assert again.report.n_cached == 3

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from isthmus.language.aside import write_aside
 
 _log = logging.getLogger(__name__)
-_MERGE_AT = 32
+_MERGE_AT, _SMALL_ROWS = 32, 16_384
 _LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -71,7 +71,6 @@ class VectorCache:
 
     def __init__(self, folder: Path, dim: int) -> None:
         self.folder, self.dim = folder, dim
-        self.damaged = 0
         self._row = np.dtype([("key", "<u8", (2,)), ("truncated", "?"), ("vector", "<f2", (dim,))])
         self._segments: dict[str, _Segment] = {}
 
@@ -79,7 +78,7 @@ class VectorCache:
         """Look up texts by `text_keys` [n, 2]."""
         found = Encoded.none(len(keys), self.dim)
         self._refresh()
-        for segment in self._segments.values():
+        for segment in list(self._segments.values()):
             rows = np.flatnonzero(~found.known)
             at = np.searchsorted(segment.high, keys[rows, 0])
             at[at == len(segment.high)] = 0
@@ -104,7 +103,7 @@ class VectorCache:
     def merge(self) -> None:
         """Put many small segments into one."""
         self._refresh()
-        before = dict(self._segments)
+        before = {n: s for n, s in self._segments.items() if len(s.table) <= _SMALL_ROWS}
         if len(before) < _MERGE_AT:
             return
         table = np.concatenate([segment.table for segment in before.values()])
@@ -140,7 +139,6 @@ class VectorCache:
         except (OSError, ValueError) as error:
             _log.warning("Vector cache file %s cannot be read: %s", path, error)
             return None
-        self.damaged += 1
         _log.warning("Vector cache file %s is damaged: its texts are encoded again", path)
         self._drop(path.name)
         return None

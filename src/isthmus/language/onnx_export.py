@@ -130,7 +130,8 @@ def _name(graph: bytes) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter without its remarks on optional packages and on its own future."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    names = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
