@@ -155,7 +155,7 @@ def test_the_global_cut_falls_at_quantiles_of_events_not_of_time() -> None:
     split = global_cut(dataset)
     assert split.in_train.mean() == pytest.approx(0.8, abs=0.001)
     assert len(split.test) / 4000 == pytest.approx(0.1, abs=0.001)
-    other = global_cut(dataset, quantiles=(0.5, 0.75))
+    other = make_split(dataset, "global", quantiles=(0.5, 0.75))
     assert other.in_train.mean() == pytest.approx(0.5, abs=0.001)
 
 
