@@ -8,7 +8,6 @@ recommender.save("model"); Recommender.load("model")
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -31,19 +30,17 @@ from isthmus.recommender.asking import Asked, History, ask, ask_rows
 from isthmus.recommender.export import write_lists
 from isthmus.recommender.filters import offered_items
 from isthmus.recommender.measuring import measured
-from isthmus.recommender.profile import Profile, Suggestion, domain_profiles, suggested
-from isthmus.recommender.ranking import Top, best_items
+from isthmus.recommender.profile import Profile, domain_profiles
+from isthmus.recommender.ranking import best_items
 from isthmus.recommender.reasons import reasons
 from isthmus.recommender.relations import Relations
 from isthmus.recommender.serving import Served, bases
 from isthmus.recommender.similar import similar_items
+from isthmus.recommender.suggesting import suggestion
 from isthmus.recommender.themes import Themes
 from isthmus.scoring import Scorer
 from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System, fit_system
-
-SUGGESTED_SHARE, SUGGESTED_LEAST, SUGGESTED_MOST = 0.1, 10, 50
-"""Recommendations whose themes a profile looks at, by share of the catalogue and number."""
 
 
 class Encoder(Protocol):
@@ -239,7 +236,17 @@ class Recommender:
             histories=None if history is None else [history],
             max_history=self.config.evaluation.max_history,
         )
-        suggestions = [self._suggestion(asked, d) for d in range(len(self.dataset.domains))]
+        suggestions = [
+            suggestion(
+                self.dataset.names,
+                Served.of(self.system, d),
+                asked,
+                d,
+                themes,
+                self._equals(d),
+            )
+            for d, themes in self._themes.items()
+        ]
         return Profile(
             user=user,
             known=user in self.dataset.user_index,
@@ -343,54 +350,22 @@ class Recommender:
         explained: bool = True,
     ) -> pl.DataFrame:
         served = Served.of(self.system, target)
-        top = self._best(served, asked, target, k, offered, seen)
+        top = best_items(
+            served.scorer,
+            asked,
+            target,
+            k,
+            offered=offered,
+            rank_of_equals=self._equals(target),
+            seen=seen,
+            batch=self.config.evaluation.batch,
+        )
         why = [[""] * top.item.shape[1]] * len(asked)
         if explained:
             relations = self._related(served.side)
             why = reasons(self.dataset, served, relations, asked.visible, target, top)
         basis = bases(self.dataset.names, asked, target, k, served, top)
         return table(self.dataset.domains[target], asked.labels, top, basis, why)
-
-    def _best(
-        self,
-        served: Served,
-        asked: Asked,
-        target: int,
-        k: int,
-        offered: NDArray[np.bool_],
-        seen: bool,
-    ) -> Top:
-        return best_items(
-            served.scorer,
-            asked,
-            target,
-            min(k, len(offered)),
-            offered=offered,
-            rank_of_equals=self._equals(target),
-            seen=seen,
-            batch=self.config.evaluation.batch,
-        )
-
-    def _suggestion(self, asked: Asked, target: int) -> Suggestion | None:
-        """What the one person's history elsewhere brings up in a domain, None without any."""
-        elsewhere = asked.visible.keep(asked.visible.domain != target)
-        if not len(elsewhere.item):
-            return None
-        names = self.dataset.names
-        served = Served.of(self.system, target)
-        carried = elsewhere.keep(np.isin(elsewhere.domain, served.reads))
-        if not len(carried.item):
-            sources = tuple(names[d] for d in np.unique(elsewhere.domain))
-            shut = f"nothing is carried over: {names[target]} is served from its own events alone"
-            return Suggestion(names[target], sources, (), shut)
-        sources = tuple(names[d] for d in np.unique(carried.domain))
-        offered = np.ones(self.dataset.domains[target].n_items, bool)
-        k = int(np.clip(SUGGESTED_SHARE * len(offered), SUGGESTED_LEAST, SUGGESTED_MOST))
-        newcomer = replace(asked, visible=carried)
-        top = self._best(served, newcomer, target, k, offered, False)
-        themes = suggested(top.item[top.item >= 0].tolist(), self._themes[target])
-        note = None if themes else "nothing stands out against the catalogue"
-        return Suggestion(names[target], sources, themes, note)
 
     def _related(self, side: Side) -> Relations:
         """Relations as a side learnt them, computed once."""

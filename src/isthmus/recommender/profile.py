@@ -181,28 +181,6 @@ def domain_profiles(requests: Requests, themes: Mapping[int, Themes]) -> tuple[D
     return tuple(sorted(profiles, key=lambda profile: -profile.share))
 
 
-def suggested(items: list[int], themes: Themes) -> tuple[Suggested, ...]:
-    """Themes of recommended items, those that stand out most against the catalogue first.
-
-    Args:
-        items: local indices, best first.
-        themes: of their domain.
-    """
-    found = [t for t in themes.of(items, [1.0] * len(items)) if len(t.members) > 1]
-    base = themes.shares([t.name for t in found])
-    everything = [
-        Suggested(
-            theme.name,
-            len(theme.members) / len(items),
-            of_catalogue,
-            tuple(themes.name(items[place]) for place in theme.members)[:EVIDENCE],
-        )
-        for theme, of_catalogue in zip(found, base, strict=True)
-    ]
-    standing_out = [theme for theme in everything if theme.share > theme.of_catalogue]
-    return tuple(sorted(standing_out, key=lambda s: s.of_catalogue - s.share)[:INTERESTS])
-
-
 def recency(requests: Requests) -> NDArray[np.float64]:
     """Weight of each event of the one person in `requests`, float64 [events] in (0, 1]."""
     time = requests.time

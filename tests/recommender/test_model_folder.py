@@ -1,0 +1,125 @@
+"""save → load gives the same recommender; what is no model folder is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recommender_world import WordEncoder, fitted, quick_config, small_world
+
+from isthmus.errors import CheckpointError
+from isthmus.recommender import Recommender
+from isthmus.scoring import Requests
+from isthmus.training.checkpoint import State, write_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "model"
+    fitted().save(path)
+    return path
+
+
+def test_every_scorer_comes_back_bit_for_bit(folder: Path) -> None:
+    loaded = Recommender.load(folder)
+    usual = fitted()
+    requests = Requests.of_users(usual.dataset, np.arange(usual.dataset.n_users))
+    for d in (0, 1):
+        for one, other in (
+            (usual.system.gated, loaded.system.gated),
+            (usual.system.transferred.blend, loaded.system.transferred.blend),
+            (usual.system.alone[d].blend, loaded.system.alone[d].blend),
+        ):
+            before, after = one.score(requests, d), other.score(requests, d)
+            assert np.array_equal(before.total, after.total)
+            assert all(np.array_equal(before.parts[n], after.parts[n]) for n in before.parts)
+
+
+def test_everything_else_comes_back(folder: Path) -> None:
+    loaded, usual = Recommender.load(folder), fitted()
+    assert loaded.config == usual.config
+    assert loaded.gates == usual.gates
+    assert np.array_equal(loaded.split.in_train, usual.split.in_train)
+    assert np.array_equal(loaded.split.test.position, usual.split.test.position)
+    assert loaded.split.cut_times == usual.split.cut_times
+    assert loaded.dataset.user_ids.equals(usual.dataset.user_ids)
+    for mine, theirs in zip(loaded.raw, usual.raw, strict=True):
+        assert np.array_equal(mine.vectors, theirs.vectors)
+        assert np.array_equal(mine.present, theirs.present)
+    side, before = loaded.system.transferred, usual.system.transferred
+    assert np.array_equal(side.fitted[1].gain, before.fitted[1].gain)
+    assert side.fitted[1].weights == before.fitted[1].weights
+    assert side.logs == before.logs
+    users = ["nobody", *usual.dataset.user_ids[:20]]
+    again = loaded.recommend("gear", users=users, histories=[[("books", "b00001")]])
+    assert again.equals(usual.recommend("gear", users=users, histories=[[("books", "b00001")]]))
+    assert loaded.similar("gear", "g00001").equals(usual.similar("gear", "g00001"))
+    assert loaded.profile(users[3]) == usual.profile(users[3])
+
+
+def test_evaluation_after_loading_gives_the_same_figures(folder: Path) -> None:
+    before, after = fitted().evaluate(), Recommender.load(folder).evaluate()
+    assert set(before) == {"books", "gear"}
+    for domain, by_system in before.items():
+        assert list(by_system) == ["gated", "transferred", "target-only"]
+        for system, found in by_system.items():
+            again = after[domain][system]
+            assert found.system == system
+            for metric, values in found.values.items():
+                assert np.array_equal(values, again.values[metric])
+
+
+def test_the_gated_figures_are_those_of_asking_the_gated_scorer() -> None:
+    usual = fitted()
+    asked = usual.evaluate(systems={"mine": usual.system.gated})
+    for domain, by_system in usual.evaluate().items():
+        for metric, values in by_system["gated"].values.items():
+            assert np.allclose(values, asked[domain]["mine"].values[metric])
+
+
+def test_a_loaded_model_can_be_saved_over_itself(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "again"
+    fitted().save(path)
+    loaded = Recommender.load(path)
+    loaded.save(path)
+    loaded.save(path)
+    twice = Recommender.load(path)
+    users = fitted().dataset.user_ids[:5].to_list()
+    assert twice.recommend("gear", users=users).equals(fitted().recommend("gear", users=users))
+
+
+def test_no_model_folder_is_refused_with_a_plain_message(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError):
+        Recommender.load(tmp_path / "missing")
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "pytorch_model.bin").write_bytes(b"weights")
+    with pytest.raises(CheckpointError):
+        Recommender.load(foreign)
+    write_folder(tmp_path / "training", {"a": State()}, kind="training")
+    with pytest.raises(CheckpointError, match="holds a training, not a model"):
+        Recommender.load(tmp_path / "training")
+
+
+def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    fitted().save(path)
+    victim = next(path.rglob("items-1.parquet"))
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        Recommender.load(path)
+
+
+def test_a_fit_that_is_called_again_goes_on_from_its_folder(tmp_path: Path) -> None:
+    dataset = small_world(60)
+    config = quick_config(training={"epochs": 2, "evaluate_every": 1, "checkpoint_seconds": 0})
+    one = Recommender.fit(dataset, config, encoder=WordEncoder(), folder=tmp_path)
+    assert (tmp_path / "checkpoints").is_dir()
+    two = Recommender.fit(dataset, config, encoder=WordEncoder(), folder=tmp_path)
+    users = dataset.user_ids[:10].to_list()
+    assert one.recommend("gear", users=users).equals(two.recommend("gear", users=users))
+    # The epochs of the second were read back, their seconds with them.
+    assert one.system.transferred.logs == two.system.transferred.logs
