@@ -165,6 +165,9 @@ class TrainingConfig(_Section):
     negatives: int = Field(512, ge=1, description="Shared uniform negatives per domain and batch.")
     full_softmax: bool = Field(False, description="Whole catalogue instead of sampled negatives.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak, AdamW.")
+    id_rate: float = Field(
+        4.0, gt=0, description="Rate of ID rows as a multiple; a row is seldom touched."
+    )
     weight_decay: float = Field(0.01, ge=0, description="On matrices only, never on tables.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of steps to the peak rate.")
     clip: float = Field(1.0, gt=0, description="Gradient norm at which it is clipped.")

@@ -45,10 +45,10 @@ from isthmus.experiment.seed_run import (
     TARGET_ONLY,
     TRANSFERRED,
     Measured,
-    measure_baselines,
+    measure_baseline,
     measure_systems,
 )
-from isthmus.experiment.verdict import most_for, slice_in_words, verdict
+from isthmus.experiment.verdict import most_for, verdict
 from isthmus.recommender import Recommender
 
 ABOUT = {
@@ -66,7 +66,7 @@ class Comparison:
 
     Attributes:
         record: everything measured, as written to the run folder.
-        recommender: the first seed's, ready to serve; None where every part was already measured.
+        recommender: the first seed's, ready to serve.
     """
 
     record: RunRecord
@@ -100,7 +100,7 @@ def compare(
     """
     start = time.perf_counter()
     competitors = chosen(baselines)
-    cleaning: CleaningReport | None = None
+    cleaning = CleaningReport()
     if dataset is None:
         tell("reading tables")
         dataset, cleaning = build_dataset(config)
@@ -112,27 +112,31 @@ def compare(
     measured: list[Measured] = []
     first: Recommender | None = None
     for seed in seeds:
-        settings = config.model_copy(update={"seed": seed})
         place = run / "parts" / f"seed-{seed}"
-        began = time.perf_counter()
-        tell(f"seed {seed}: fitting both sides")
-        recommender = Recommender.fit(dataset, settings, targets=wanted, folder=place)
-        fitting = {"fit": time.perf_counter() - began}
-        first = first or recommender
+        wanted_parts = {n: b for n, b in competitors.items() if b.seeded or seed == seeds[0]}
         found = Measured.load(place / "systems", mark)
-        if found is None:
-            tell(f"seed {seed}: measuring both sides")
-            found = measure_systems(recommender, indices, settings, fitting)
-            found.save(place / "systems", mark)
-        for name, baseline in competitors.items():
-            if not baseline.seeded and seed != seeds[0]:
-                continue
-            part = Measured.load(place / "baselines" / name, mark)
-            if part is None:
-                part = measure_baselines(
-                    {name: baseline}, recommender, recommender.raw, indices, settings, place, tell
-                )
-                part.save(place / "baselines" / name, mark)
+        parts: dict[str, Measured | None] = {
+            name: Measured.load(place / "baselines" / name, mark) for name in wanted_parts
+        }
+        if first is None or found is None or None in parts.values():
+            settings = config.model_copy(update={"seed": seed})
+            began = time.perf_counter()
+            tell(f"seed {seed}: fitting both sides")
+            recommender = Recommender.fit(dataset, settings, targets=wanted, folder=place)
+            first = first or recommender
+            fitting = time.perf_counter() - began
+            if found is None:
+                tell(f"seed {seed}: measuring both sides")
+                found = measure_systems(recommender, indices, settings, fitting)
+                found.save(place / "systems", mark)
+            for name, baseline in wanted_parts.items():
+                if parts[name] is None:
+                    tell(f"seed {seed}: {name}")
+                    fresh = measure_baseline(name, baseline, recommender, indices, place)
+                    fresh.save(place / "baselines" / name, mark)
+                    parts[name] = fresh
+        for part in parts.values():
+            assert part is not None, "it was measured above"
             found.evaluations |= part.evaluations
             found.seconds |= part.seconds
         measured.append(found)
@@ -146,7 +150,7 @@ def compare(
 def _record(
     config: Config,
     dataset: Dataset,
-    cleaning: CleaningReport | None,
+    cleaning: CleaningReport,
     targets: Sequence[str],
     seeds: Sequence[int],
     measured: Sequence[Measured],
@@ -155,7 +159,6 @@ def _record(
 ) -> RunRecord:
     metrics, pooled = _figures(dataset, targets, seeds, measured)
     rows = metric_table(metrics)
-    slices = {s: slice_in_words(s, targets[0]) for s in rows["slice"].unique(maintain_order=True)}
     stages: dict[str, float] = {}
     for found in measured:
         for name, seconds in found.seconds.items():
@@ -174,12 +177,11 @@ def _record(
         ],
         verdicts=[_verdict(rows, dataset, target, measured) for target in targets],
         metrics=rows,
-        slices=slices,
         gates=[_gate(target, measured) for target in targets],
         curves=_curves(dataset, measured[0]),
         examples=example_users(recommender, targets),
         item_map=item_map(dataset, recommender.raw, recommender.system.features),
-        data=data_facts(dataset, check_dataset(dataset, cleaning), cleaning),
+        data=data_facts(check_dataset(dataset, cleaning)),
         cost=Cost(
             stages=[Stage(name=name, seconds=seconds) for name, seconds in stages.items()],
             seconds=time.perf_counter() - start,
@@ -196,7 +198,7 @@ def _record(
 def _figures(
     dataset: Dataset, targets: Sequence[str], seeds: Sequence[int], measured: Sequence[Measured]
 ) -> tuple[pl.DataFrame, dict[str, dict[str, Evaluation]]]:
-    """All rows: each seed, pooled over seeds, and paired differences; and the pooled evaluations."""
+    """Rows of each seed, pooled over seeds and paired; and the pooled evaluations."""
     frames: list[pl.DataFrame] = []
     pooled: dict[str, dict[str, Evaluation]] = {}
     for target in targets:

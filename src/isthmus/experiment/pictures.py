@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from isthmus.data.check import DataReport
@@ -145,3 +144,36 @@ def _distance(vectors: NDArray[np.float32], labels: NDArray[np.int64]) -> float 
     )
     pairs = np.linalg.norm(centres[:, None] - centres[None, :], axis=2)
     return float(pairs[np.triu_indices(len(present), 1)].mean() / within) if within else None
+
+
+def data_facts(report: DataReport) -> DataFacts:
+    """The data report as the record keeps it."""
+    dropped: dict[str, dict[str, int]] = {d.name: {} for d in report.domains}
+    for entry in report.cleaning.entries:
+        if entry.action == "dropped" and entry.domain in dropped:
+            reasons = dropped[entry.domain]
+            reasons[entry.reason] = reasons.get(entry.reason, 0) + entry.rows
+    return DataFacts(
+        domains=[
+            DomainFacts(
+                name=d.name,
+                users=d.users,
+                items=d.items,
+                events=d.events,
+                density=d.density,
+                first=d.time_range[0] if d.time_range else None,
+                last=d.time_range[1] if d.time_range else None,
+                text_coverage=d.text_share,
+                rating_scale=d.rating_scale,
+                dropped=dropped[d.name],
+            )
+            for d in report.domains
+        ],
+        pairs=[
+            PairFacts(
+                a=p.first, b=p.second, shared_users=p.users, text_similarity=p.text_similarity
+            )
+            for p in report.pairs
+        ],
+        notes=[*report.notes, *report.advice],
+    )

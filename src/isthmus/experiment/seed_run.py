@@ -7,14 +7,13 @@ what is missing and reads the rest back.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from isthmus.blend import GateDecision
 from isthmus.config import Config
-from isthmus.data.features import ItemFeatures
 from isthmus.evaluation.evaluate import evaluate
 from isthmus.evaluation.result import Evaluation
 from isthmus.experiment.baselines import Baseline, Ingredients
@@ -79,11 +78,18 @@ class Measured:
 
 
 def measure_systems(
-    recommender: Recommender, targets: Sequence[int], config: Config, seconds: Mapping[str, float]
+    recommender: Recommender, targets: Sequence[int], config: Config, fitting: float
 ) -> Measured:
-    """Ask the test questions of both sides, the gated mix and the neural parts."""
+    """Ask the test questions of both sides, the gated mix and the neural parts.
+
+    Args:
+        recommender: fitted.
+        targets: domain indices.
+        config: with this seed.
+        fitting: seconds that the fit took.
+    """
     dataset, split, system = recommender.dataset, recommender.split, recommender.system
-    found = Measured(seconds=dict(seconds))
+    found = Measured()
     start = time.perf_counter()
     for target in targets:
         name = dataset.names[target]
@@ -107,34 +113,33 @@ def measure_systems(
     for side in _sides(recommender):
         found.seconds |= side.seconds
         found.curves |= {stage: log.epochs for stage, log in side.logs.items()}
+    found.seconds["encode and prepare"] = fitting - sum(
+        seconds for side in _sides(recommender) for seconds in side.seconds.values()
+    )
     model = system.transferred.neural.model
     found.parameters = sum(p.numel() for p in model.parameters()) + model.items.table.numel()
     return found
 
 
-def measure_baselines(
-    baselines: Mapping[str, Baseline],
+def measure_baseline(
+    name: str,
+    baseline: Baseline,
     recommender: Recommender,
-    raw: Sequence[ItemFeatures],
     targets: Sequence[int],
-    config: Config,
     folder: Path,
-    tell: Callable[[str], None],
 ) -> Measured:
-    """Fit each competitor for each target and ask it the test questions."""
-    dataset, split = recommender.dataset, recommender.split
+    """Fit a competitor for each target and ask it the test questions."""
+    dataset, split, config = recommender.dataset, recommender.split, recommender.config
     events = split.train_events(dataset)
+    start = time.perf_counter()
     found = Measured()
-    for name, baseline in baselines.items():
-        start = time.perf_counter()
-        tell(name)
-        for target in targets:
-            checkpoints = folder / "checkpoints" / f"{name}-{dataset.names[target]}"
-            given = Ingredients(dataset, split, events, raw, config, target, checkpoints)
-            found.evaluations.setdefault(name, {})[dataset.names[target]] = evaluate(
-                baseline.fit(given), dataset, split, target, config=config.evaluation
-            )
-        found.seconds[f"baseline {name}"] = time.perf_counter() - start
+    for target in targets:
+        checkpoints = folder / "checkpoints" / f"{name}-{dataset.names[target]}"
+        given = Ingredients(dataset, split, events, recommender.raw, config, target, checkpoints)
+        found.evaluations.setdefault(name, {})[dataset.names[target]] = evaluate(
+            baseline.fit(given), dataset, split, target, config=config.evaluation
+        )
+    found.seconds[f"baseline {name}"] = time.perf_counter() - start
     return found
 
 

@@ -197,7 +197,7 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
-        self.task.rows.step(rate)
+        self.task.rows.step(rate * self.config.id_rate)
         self.step += 1
         return loss.detach()
 
