@@ -121,3 +121,12 @@ def test_without_categories_words_shared_by_titles_name_the_themes() -> None:
         ("i5", (5,)),
     ]
     assert themes.shares(["coffee", "tea"]) == [2 / 15, 2 / 15]
+
+
+def test_how_things_are_packed_is_no_theme() -> None:
+    titles = ["Walnuts, pack of 3", "Salsa, pack of 12", "Matcha, 2 pack", "Oats"]
+    items = pl.DataFrame({"item_id": list("abcd"), "title": titles}).with_columns(
+        text=pl.col("title"), category=pl.lit(None, pl.String)
+    )
+    found = Themes(Domain("food", items)).of([0, 1, 2], [1.0, 1.0, 1.0])
+    assert [t.name for t in found] == ["Matcha, 2 pack", "Salsa, pack of 12", "Walnuts, pack of 3"]

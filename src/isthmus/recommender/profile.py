@@ -129,8 +129,10 @@ class Profile:
             latest = f", latest {domain.latest}" if domain.latest else ""
             lines += ["", f"{domain.domain} ({_events(domain.n_events)}{latest})"]
             for interest in domain.interests:
-                examples = "; ".join(interest.items)
-                lines.append(f"  {interest.share:4.0%}  {interest.name}: {examples}")
+                # An item that stands for itself is named once.
+                examples = "; ".join(item for item in interest.items if item != interest.name)
+                closing = f": {examples}" if examples else ""
+                lines.append(f"  {interest.share:4.0%}  {interest.name}{closing}")
         for suggestion in self.suggestions:
             lines += ["", f"{suggestion.domain}, from {' and '.join(suggestion.sources)}"]
             lines += [f"  {suggestion.note}"] if suggestion.note else []

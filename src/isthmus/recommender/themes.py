@@ -19,6 +19,15 @@ from isthmus.data.dataset import Domain
 LEVELS = 2
 SEPARATOR = " > "
 _WORD = re.compile(r"[^\W\d_]{3,}")
+# Words that say how a thing is sold, not what it is; in other languages rarity alone must do.
+_PLAIN = frozenset(
+    _WORD.findall(
+        "amp and bag bags bottle bottles box boxes can cans case count cup cups edition for free "
+        "from gram grams inch inches kit large lid new ounce ounces pack packs package packages "
+        "piece pieces pound pounds pouch pouches quart quot set sets size small the value variety "
+        "volume with"
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,7 @@ class Themes:
         return self._titles[item] or str(self.domain.items["item_id"][item])
 
     def _words(self, item: int) -> frozenset[str]:
-        return frozenset(_WORD.findall((self._titles[item] or "").lower()))
+        return frozenset(_WORD.findall((self._titles[item] or "").lower())) - _PLAIN
 
     @cached_property
     def _titles(self) -> list[str | None]:
