@@ -39,8 +39,8 @@ FITS: dict[str, Callable[[Dataset, Features], Scorer]] = {
     "co-occurrence-target": lambda d, f: CoOccurrence.fit(
         d, d.events, CoOccurrenceConfig(merged=False)
     ),
-    "ease": lambda d, f: EASE.fit(d, d.events, EASEConfig(l2=2.0, merged=False)),
-    "ease-merged": lambda d, f: EASE.fit(d, d.events, EASEConfig(l2=2.0, merged=True)),
+    "ease": lambda d, f: EASE.fit(d, d.events, EASEConfig(l2=2.0, prune=0.0, merged=False)),
+    "ease-merged": lambda d, f: EASE.fit(d, d.events, EASEConfig(l2=2.0, prune=0.0, merged=True)),
     "als": lambda d, f: ALS.fit(d, d.events, ALSConfig(merged=False, **SMALL)),
     "als-merged": lambda d, f: ALS.fit(d, d.events, ALSConfig(merged=True, **SMALL)),
     "text": lambda d, f: ContentKNN.fit(d, d.events, f, ContentKNNConfig(merged=False)),

@@ -6,7 +6,9 @@ from baseline_world import asking, dataset_of
 from isthmus.baselines import cooccurrence
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 
-COUNTS = CoOccurrenceConfig(from_power=0.0, to_power=0.0, shrinkage=0.0, recency=0.5)
+COUNTS = CoOccurrenceConfig(
+    from_power=0.0, to_power=0.0, shrinkage=0.0, recency=0.5, order_decay=1.0
+)
 HISTORIES = [[(0, 0), (1, 0), (0, 1)], [(0, 0), (0, 1)], [(0, 2), (0, 2)]]
 
 

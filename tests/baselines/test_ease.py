@@ -8,13 +8,12 @@ from isthmus.baselines import ease
 from isthmus.baselines.ease import EASE, EASEConfig
 from isthmus.errors import TrainingError
 
-PLAIN = EASEConfig(l2=1.0, recency=1.0, merged=False)
+PLAIN = EASEConfig(l2=1.0, recency=1.0, merged=False, prune=0.0)
 
 
 def by_the_paper(seen: np.ndarray, l2: float) -> np.ndarray:
     inverse = np.linalg.inv(seen.T @ seen + l2 * np.eye(seen.shape[1]))
-    weights = np.eye(seen.shape[1]) - inverse / np.diag(inverse)
-    return weights
+    return np.eye(seen.shape[1]) - inverse / np.diag(inverse)
 
 
 def test_two_items_by_hand() -> None:
@@ -26,12 +25,15 @@ def test_two_items_by_hand() -> None:
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_weights_are_those_of_the_paper(merged: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ease, "COLUMNS", 5)
+@pytest.mark.parametrize("n_people", [6, 30])
+def test_weights_are_those_of_the_paper(
+    merged: bool, n_people: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ease, "ROWS", 5)
     dataset = random_world(7)
-    scorer = EASE.fit(dataset, dataset.events, PLAIN.model_copy(update={"merged": merged}))
+    events = dataset.events.keep(dataset.events.user < n_people)
+    scorer = EASE.fit(dataset, events, PLAIN.model_copy(update={"merged": merged}))
     seen = np.zeros((dataset.n_users, dataset.n_items))
-    events = dataset.events
     seen[events.user, dataset.flat(events.domain, events.item)] = 1
     expected = np.zeros((21, 21))
     for own in [slice(0, 21)] if merged else [slice(0, 12), slice(12, 21)]:
@@ -41,6 +43,16 @@ def test_weights_are_those_of_the_paper(merged: bool, monkeypatch: pytest.Monkey
     np.testing.assert_allclose(total, expected, atol=1e-5)
 
 
+def test_small_weights_are_dropped_and_the_others_stay() -> None:
+    dataset = random_world(7)
+    singles = asking(*[[(0, i)] for i in range(12)])
+    whole = EASE.fit(dataset, dataset.events, PLAIN).score(singles, 0).total
+    config = PLAIN.model_copy(update={"prune": 0.1})
+    pruned = EASE.fit(dataset, dataset.events, config).score(singles, 0).total
+    assert 0 < (pruned != 0).sum() < (whole != 0).sum()
+    np.testing.assert_array_equal(pruned, np.where(np.abs(whole) < 0.1, 0, whole))
+
+
 def test_older_history_weighs_less() -> None:
     dataset = random_world(7)
     scorer = EASE.fit(dataset, dataset.events, PLAIN.model_copy(update={"recency": 0.5}))
@@ -48,7 +60,7 @@ def test_older_history_weighs_less() -> None:
     np.testing.assert_allclose(both, 0.5 * first + second, atol=1e-6)
 
 
-def test_a_catalogue_too_large_is_refused_before_the_work() -> None:
+def test_a_matrix_too_large_is_refused_before_the_work() -> None:
     dataset = random_world(7)
-    with pytest.raises(TrainingError, match=r"d1-|d\d.*max_items = 5.*leave EASE out"):
-        EASE.fit(dataset, dataset.events, PLAIN.model_copy(update={"max_items": 5}))
+    with pytest.raises(TrainingError, match=r"^d0-: .*max_side = 5.*leave EASE out"):
+        EASE.fit(dataset, dataset.events, PLAIN.model_copy(update={"max_side": 5}))

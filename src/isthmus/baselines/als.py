@@ -22,6 +22,8 @@ from isthmus.training.checkpoint import State
 
 Double = NDArray[np.float64]
 ENTRIES_AT_ONCE = 1 << 20
+# Each sweep starts from the last one and is undone by the next, so it need not be exact.
+ROUGH = 0.03
 
 
 class ALSConfig(BaseModel):
@@ -30,12 +32,12 @@ class ALSConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     merged: bool = Field(False, description="One factorisation of all domains; off: one for each.")
-    dim: int = Field(64, ge=1, description="Factors of an item and of a person.")
-    l2: float = Field(1.0, gt=0, description="Penalty on every factor.")
-    alpha: float = Field(20.0, gt=0, description="Confidence in what was taken: 1 + alpha.")
-    sweeps: int = Field(15, ge=1, description="Times that both sides are solved.")
+    dim: int = Field(128, ge=1, description="Factors of an item and of a person.")
+    l2: float = Field(10.0, gt=0, description="Penalty on every factor.")
+    alpha: float = Field(5.0, gt=0, description="Confidence in what was taken: 1 + alpha.")
+    sweeps: int = Field(10, ge=1, description="Times that both sides are solved.")
     recency: float = Field(
-        0.8, gt=0, le=1, description="Factor on alpha per event of age in a request."
+        0.6, gt=0, le=1, description="Factor on alpha per event of age in a request."
     )
     seed: int = Field(0, description="Of the starting factors.")
 
@@ -118,9 +120,9 @@ def _factorise(taken: sp.csr_array, place: NDArray[np.int64], config: ALSConfig)
     items = np.zeros((taken.shape[1], config.dim))
     by_item = taken.T.tocsr()
     for _ in range(config.sweeps):
-        items = solve_side(by_item, users, items, config.l2)
-        users = solve_side(taken, items, users, config.l2)
-    return items
+        items = solve_side(by_item, users, items, config.l2, ROUGH)
+        users = solve_side(taken, items, users, config.l2, ROUGH)
+    return solve_side(by_item, users, items, config.l2)
 
 
 def solve_side(

@@ -40,12 +40,12 @@ class CoOccurrenceConfig(BaseModel):
         True, description="History of all domains; off: the target's own history alone."
     )
     window: int = Field(50, ge=1, description="Most events apart that a pair counts.")
-    order_decay: float = Field(1.0, gt=0, le=1, description="Factor per event apart.")
+    order_decay: float = Field(0.98, gt=0, le=1, description="Factor per event apart.")
     backward: float = Field(0.0, ge=0, le=1, description="Weight of a pair against time.")
     from_power: float = Field(0.5, ge=0, description="Discount of a popular history item.")
     to_power: float = Field(0.5, ge=0, description="Discount of a popular candidate.")
     shrinkage: float = Field(30.0, ge=0, description="Events added to each item's count.")
-    recency: float = Field(0.8, gt=0, le=1, description="Factor per event of age in a request.")
+    recency: float = Field(0.75, gt=0, le=1, description="Factor per event of age in a request.")
 
 
 class CoOccurrence:
