@@ -20,6 +20,9 @@ from isthmus.data.splits import Queries, user_hash
 from isthmus.evaluation.significance import resampled_means
 from isthmus.scoring import Float, Requests, Scorer, Scores, pick
 
+LEAST_WEIGHT = 0.01
+"""Of any part, so that a question on which only one part has an opinion is ranked by it."""
+
 CANDIDATES_PER_PART = 100
 RANDOM_CANDIDATES = 200
 """What stands for a catalogue while weights are fitted: the best of every part and some others."""
@@ -167,23 +170,39 @@ def fit_weights(examples: Examples, *, ridge: float = 1e-3) -> NDArray[np.float6
     """Weights [n_parts] that make the answers likeliest under a softmax over the catalogue.
 
     Random candidates count for the items that they stand for, which makes it an estimate of the
-    whole catalogue's softmax, not of one among the hardest candidates.
+    whole catalogue's softmax, not of one among the hardest candidates. No part counts against what
+    it says: one that would get a negative weight is left out and the others are fitted again.
     """
-    scores = torch.from_numpy(examples.scores)
-    stands_for = torch.from_numpy(examples.stands_for).log()
+    n_parts = examples.scores.shape[2]
+    kept = np.arange(n_parts)
+    fitted = np.full(n_parts, 0.5)
+    while len(examples.user) and len(kept):
+        fitted = _most_likely(examples.scores[:, :, kept], examples.stands_for, ridge)
+        if fitted.min() >= 0:
+            break
+        kept = np.delete(kept, fitted.argmin())
+    weights = np.full(n_parts, LEAST_WEIGHT)
+    weights[kept] = np.maximum(fitted[: len(kept)], LEAST_WEIGHT)
+    return weights
+
+
+def _most_likely(
+    scores: NDArray[np.float32], stands_for: NDArray[np.float32], ridge: float
+) -> NDArray[np.float64]:
+    """Weights without a bound on their sign."""
+    parts, logarithm = torch.from_numpy(scores), torch.from_numpy(stands_for).log()
     weights = torch.full((scores.shape[2],), 0.5, requires_grad=True)
     optimiser = torch.optim.LBFGS([weights], max_iter=60, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        logits = scores @ weights + stands_for
+        logits = parts @ weights + logarithm
         loss: torch.Tensor = (logits.logsumexp(1) - logits[:, 0]).mean()
         loss = loss + ridge * (weights**2).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    if len(scores):
-        optimiser.step(closure)  # type: ignore[no-untyped-call]
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     return weights.detach().numpy().astype(np.float64)
 
 

@@ -108,6 +108,8 @@ def train(
     Raises:
         TrainingError: the loss is not finite.
     """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         run = _Run(task, config, seed, mark)
