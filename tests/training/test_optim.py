@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -58,5 +60,5 @@ def test_schedule_rises_then_falls_to_its_floor():
     assert factors[0] == pytest.approx(0.1)
     assert max(factors) == pytest.approx(1.0)
     assert factors.index(max(factors)) in (9, 10)
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(factors[10:]))
     assert factors[-1] == pytest.approx(0.05)

@@ -86,11 +86,11 @@ class ItemTower(nn.Module):
         """
         vectors: Tensor | None = None
         if self.use_text:
-            projected = self.project(self.text[rows])
+            projected = self.project(self.text.index_select(0, rows))
             stand_in = self.missing(self.domain[rows])
             vectors = torch.where(self.present[rows, None], projected, stand_in)
         if self.use_ids:
-            ids = self.table[rows] if ids is None else ids
+            ids = self.table.index_select(0, rows) if ids is None else ids
             trust = self.trust[rows]
             if self.training and self.use_text and self.id_dropout:
                 trust = trust * (torch.rand_like(trust) >= self.id_dropout)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from isthmus.config import ModelConfig
+from isthmus.model.dropout import Dropout
 
 N_GAPS = 16
 """Buckets of the time between two events; bucket b holds gaps of about 2^b hours, 0 unknown."""
@@ -37,7 +38,7 @@ class Padding:
     def pad(self, packed: Tensor) -> Tensor:
         """[tokens, dim] → [n_windows, width, dim], zero where there is no token."""
         padded = packed.new_zeros(self.n_windows * self.width, packed.shape[-1])
-        return padded.index_copy(0, self.slot, packed).view(self.n_windows, self.width, -1)
+        return padded.index_copy_(0, self.slot, packed).view(self.n_windows, self.width, -1)
 
     def pack(self, padded: Tensor) -> Tensor:
         """[n_windows, width, dim] → [tokens, dim]."""
@@ -56,7 +57,7 @@ class Block(nn.Module):
         self.norm_feed = nn.LayerNorm(config.dim)
         self.up = nn.Linear(config.dim, config.feed * config.dim)
         self.down = nn.Linear(config.feed * config.dim, config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, padding: Padding) -> Tensor:
         """[tokens, dim] → [tokens, dim]."""
@@ -100,7 +101,7 @@ class UserTower(nn.Module):
         self.place = nn.Embedding(config.max_length, config.dim)
         self.domain = nn.Embedding(n_domains, config.dim)
         self.gap = nn.Embedding(N_GAPS, config.dim) if config.time_gaps else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
         self.adapters = nn.ModuleList(

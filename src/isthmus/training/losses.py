@@ -34,10 +34,11 @@ def sampled_softmax(
         [n] nats.
     """
     answer = (queries * positives).sum(1)
-    others = queries @ negatives.T + math.log(n_items / len(negatives))
+    others = queries @ negatives.T
     if collisions is not None:
-        others = others.masked_fill(collisions, -torch.inf)
-    return torch.logaddexp(answer, others.logsumexp(1)) - answer
+        others = others.masked_fill_(collisions, -torch.inf)
+    weight = math.log(n_items / len(negatives))
+    return torch.logaddexp(answer, others.logsumexp(1) + weight) - answer
 
 
 def full_softmax(queries: Tensor, catalogue: Tensor, answer: Tensor, chunk: int = 8192) -> Tensor:

@@ -33,7 +33,7 @@ class RowAdam:
 
     def take(self, rows: Tensor) -> Tensor:
         """The rows at distinct `rows` [n] as a leaf [n, dim] that gathers gradients."""
-        leaf = self.table[rows].requires_grad_()
+        leaf = self.table.index_select(0, rows).requires_grad_()
         self._taken.append((rows, leaf))
         return leaf
 
@@ -49,13 +49,16 @@ class RowAdam:
             if leaf.grad is None:
                 continue
             gradient = leaf.grad
-            first = self.first[rows].lerp_(gradient, 1 - beta1)
-            second = self.second[rows].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+            first = self.first.index_select(0, rows).lerp_(gradient, 1 - beta1)
+            second = self.second.index_select(0, rows).mul_(beta2)
+            second.addcmul_(gradient, gradient, value=1 - beta2)
             steps = self.steps[rows] + 1
-            self.first[rows], self.second[rows], self.steps[rows] = first, second, steps
+            self.first.index_copy_(0, rows, first)
+            self.second.index_copy_(0, rows, second)
+            self.steps.index_copy_(0, rows, steps)
             scale = (1 - beta2**steps).sqrt() / (1 - beta1**steps) * learning_rate
             update = first.div_(second.sqrt_().add_(self.eps)).mul_(scale[:, None])
-            self.table[rows] = leaf.detach() - update
+            self.table.index_copy_(0, rows, leaf.detach() - update)
         self._taken.clear()
 
     def state(self) -> dict[str, Tensor]:
