@@ -171,7 +171,9 @@ class _Run:
         number = len(self.log.epochs) + 1
         self.task.module.train()
         losses = [self._step(batch) for batch in self.task.batches(self.rng)]
-        figures = {"epoch": float(number), "loss": float(torch.stack(losses).mean())}
+        # Nobody may have two events to learn from; the initial weights are then all there is.
+        loss = float(torch.stack(losses).mean()) if losses else 0.0
+        figures = {"epoch": float(number), "loss": loss}
         if not np.isfinite(figures["loss"]):
             raise TrainingError(
                 f"the loss of epoch {number} is not a number",

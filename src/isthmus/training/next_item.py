@@ -73,12 +73,15 @@ class NextItemTask:
         self.windows = Windows.cut(events, max_length)
         self.flat = item_offsets[events.domain.astype(np.int64)] + events.item
         self.domain = events.domain.astype(np.int64)
+        self.learnt = np.asarray(weights) > 0
         self.time = events.time
         self.rows = RowAdam(model.id_table())
 
     def batches(self, rng: np.random.Generator) -> Iterator[PackedBatch]:
-        """One epoch."""
-        return self.windows.batches(self.config.batch_events, rng)
+        """One epoch, without batches that hold nothing to learn."""
+        for batch in self.windows.batches(self.config.batch_events, rng):
+            if self.learnt[self.domain[batch.targets]].any():
+                yield batch
 
     @property
     def batches_per_epoch(self) -> int:
