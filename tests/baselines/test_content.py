@@ -8,6 +8,7 @@ from isthmus.data.features import ItemFeatures
 from isthmus.scoring import Float
 
 OWN = ContentKNNConfig(merged=False, recency=0.5, last=2)
+BOTH = OWN.model_copy(update={"merged": True, "elsewhere": 0.25})
 
 
 def cross() -> Float:
@@ -43,8 +44,14 @@ def test_only_the_latest_texts_count_and_gaps_do_not_age_them() -> None:
 def test_the_other_domain_counts_only_when_merged() -> None:
     history = asking([(1, 2)])
     np.testing.assert_array_equal(fit().score(history, 0).total, np.zeros((1, 6)))
-    merged = fit(OWN.model_copy(update={"merged": True})).score(history, 0).total
-    np.testing.assert_allclose(merged[0, :4], [0, 0, 1, -1], atol=1e-6)
+    merged = fit(BOTH).score(history, 0).total
+    np.testing.assert_allclose(merged[0, :4], [0, 0, 0.25, -0.25], atol=1e-6)
+
+
+def test_events_elsewhere_neither_age_nor_crowd_out_the_own() -> None:
+    history = asking([(0, 0), (1, 2), (1, 2), (1, 0)])
+    total = fit(BOTH).score(history, 0).total
+    np.testing.assert_allclose(total[0, :4], [1.25, -1.25, 0.125, -0.125], atol=1e-6)
 
 
 def test_a_history_without_text_scores_all_alike() -> None:

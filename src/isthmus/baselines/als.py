@@ -22,8 +22,10 @@ from isthmus.training.checkpoint import State
 
 Double = NDArray[np.float64]
 ENTRIES_AT_ONCE = 1 << 20
-# Each sweep starts from the last one and is undone by the next, so it need not be exact.
-ROUGH = 0.03
+# Each sweep goes on from the last one, so a few steps are as good as the exact solution.
+STEPS = 4
+# Residual that is left when exact, as a share of the right-hand side.
+TOLERANCE = 1e-6
 
 
 class ALSConfig(BaseModel):
@@ -33,8 +35,8 @@ class ALSConfig(BaseModel):
 
     merged: bool = Field(False, description="One factorisation of all domains; off: one for each.")
     dim: int = Field(128, ge=1, description="Factors of an item and of a person.")
-    l2: float = Field(10.0, gt=0, description="Penalty on every factor.")
-    alpha: float = Field(5.0, gt=0, description="Confidence in what was taken: 1 + alpha.")
+    l2: float = Field(100.0, gt=0, description="Penalty on every factor.")
+    alpha: float = Field(50.0, gt=0, description="Confidence in what was taken: 1 + alpha.")
     sweeps: int = Field(10, ge=1, description="Times that both sides are solved.")
     recency: float = Field(
         0.6, gt=0, le=1, description="Factor on alpha per event of age in a request."
@@ -120,13 +122,13 @@ def _factorise(taken: sp.csr_array, place: NDArray[np.int64], config: ALSConfig)
     items = np.zeros((taken.shape[1], config.dim))
     by_item = taken.T.tocsr()
     for _ in range(config.sweeps):
-        items = solve_side(by_item, users, items, config.l2, ROUGH)
-        users = solve_side(taken, items, users, config.l2, ROUGH)
+        items = solve_side(by_item, users, items, config.l2, steps=STEPS)
+        users = solve_side(taken, items, users, config.l2, steps=STEPS)
     return solve_side(by_item, users, items, config.l2)
 
 
 def solve_side(
-    extra: sp.csr_array, fixed: Double, start: Double, l2: float, tolerance: float = 1e-5
+    extra: sp.csr_array, fixed: Double, start: Double, l2: float, *, steps: int | None = None
 ) -> Double:
     """Minimise over one side with the other fixed, by conjugate gradients in all rows at once.
 
@@ -138,25 +140,26 @@ def solve_side(
         fixed: factors of the other side, [m, dim].
         start: where to begin, [n, dim]; a near start saves steps.
         l2: penalty.
-        tolerance: residual left, as a share of the right-hand side.
+        steps: how many to take; None: until solved.
 
     Returns:
-        float64 [n, dim].
+        float64 [n, dim]; zero in rows without an entry.
     """
     gram = fixed.T @ fixed + l2 * np.eye(fixed.shape[1])
+    steps = steps or 2 * fixed.shape[1]
     blocks = np.searchsorted(extra.indptr, np.arange(0, extra.nnz, ENTRIES_AT_ONCE), "right") - 1
     bounds = np.unique([0, *blocks, extra.shape[0]])
-    solved = np.zeros_like(start)
+    solved: Double = np.where((np.diff(extra.indptr) > 0)[:, None], start, 0.0)
     for first, end in pairwise(bounds):
         rows = slice(first, end)
-        solved[rows] = _conjugate_gradients(extra[rows], fixed, gram, start[rows], tolerance)
+        solved[rows] = _conjugate_gradients(extra[rows], fixed, gram, solved[rows], steps)
     return solved
 
 
 def _conjugate_gradients(
-    extra: sp.csr_array, fixed: Double, gram: Double, start: Double, tolerance: float
+    extra: sp.csr_array, fixed: Double, gram: Double, x: Double, steps: int
 ) -> Double:
-    """`solve_side` for a block of rows whose entries fit in memory, times dim."""
+    """`solve_side` for a block of rows; holds dim numbers for each of its entries."""
     row = np.repeat(np.arange(extra.shape[0]), np.diff(extra.indptr))
     entries = fixed[extra.indices]
 
@@ -165,27 +168,23 @@ def _conjugate_gradients(
         return summed
 
     def apply(x: Double) -> Double:
-        inner = np.einsum("ij,ij->i", entries, x[row])
-        return x @ gram + weighted(extra.data * inner)
+        product: Double = x @ gram + weighted(extra.data * np.einsum("ij,ij->i", entries, x[row]))
+        return product
 
     target = weighted(extra.data + 1.0)
-    enough = tolerance**2 * (target**2).sum(1)
-    x = start.copy()
+    enough = TOLERANCE**2 * (target**2).sum(1)
     residual = target - apply(x)
-    direction = residual.copy()
-    size = (residual**2).sum(1)
-    for _ in range(fixed.shape[1]):
-        open_ = size > enough
-        if not open_.any():
+    direction, size = residual, (residual**2).sum(1)
+    for _ in range(steps):
+        going = size > enough
+        if not going.any():
             break
         applied = apply(direction)
-        step = np.where(open_, size / np.where(open_, (direction * applied).sum(1), 1.0), 0.0)
-        x += step[:, None] * direction
-        residual -= step[:, None] * applied
+        curvature = (direction * applied).sum(1)
+        step = np.divide(size, curvature, out=np.zeros_like(size), where=going)[:, None]
+        x = x + step * direction
+        residual = residual - step * applied
         smaller = (residual**2).sum(1)
-        direction = (
-            residual
-            + np.where(open_, smaller / np.where(open_, size, 1.0), 0.0)[:, None] * direction
-        )
-        size = smaller
+        turn = np.divide(smaller, size, out=np.zeros_like(size), where=going)[:, None]
+        direction, size = residual + turn * direction, smaller
     return x

@@ -27,15 +27,28 @@ class ContentKNNConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     merged: bool = Field(
-        False, description="History of all domains; off: the target's own history alone."
+        True, description="History of all domains; off: the target's own history alone."
     )
-    recency: float = Field(0.85, gt=0, le=1, description="Factor per event of age in a request.")
-    last: int = Field(20, ge=1, description="Latest events with a text that count.")
-    whiten_dim: int = Field(200, ge=2, description="Directions kept by per-domain whitening.")
+    elsewhere: float = Field(
+        0.05, ge=0, description="Weight of the other domains' history; more tells against the own."
+    )
+    recency: float = Field(
+        0.75, gt=0, le=1, description="Factor per event of age within one domain's history."
+    )
+    last: int = Field(20, ge=1, description="Latest events with a text that count, by domain.")
+    whiten_dim: int | None = Field(
+        None, ge=2, description="Directions kept by per-domain whitening; None: all."
+    )
+    shrinkage: float = Field(
+        0.05, ge=0, le=1, description="Of whitening; guards small catalogues against noise."
+    )
 
 
 class ContentKNN:
-    """Mean cosine to the latest items, whatever their domain.
+    """Mean cosine to the latest items of the target, and faintly to those of other domains.
+
+    The faint part leaves the order alone where the target's own history speaks, and answers for
+    people who have none there.
 
     An item without a text scores the mean of its request, neither for nor against it. A request
     without any text in its history scores all items alike.
@@ -84,7 +97,12 @@ class ContentKNN:
                 feature.vectors[feature.present], axis=0, return_inverse=True
             )
             # ZCA keeps the axes of the language model, so domains whitened apart can be compared.
-            whitening = Whitening.fit(distinct, dim=config.whiten_dim, kind="zca")
+            whitening = Whitening.fit(
+                distinct,
+                dim=config.whiten_dim or distinct.shape[1],
+                kind="zca",
+                shrinkage=config.shrinkage,
+            )
             row = np.full(len(feature), -1, np.int64)
             row[feature.present] = start + inverse.reshape(-1)
             tables.append(whitening.transform(distinct))
@@ -96,13 +114,10 @@ class ContentKNN:
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> Scores:
         """See `Scorer`."""
-        asked = requests if self.config.merged else requests.only(domain)
-        flat = flat_items(asked, self._item_offsets)
-        column = np.where(flat >= 0, self._row[flat], -1)
-        history = history_matrix(
-            asked, column, len(self._table), decay=self.config.recency, last=self.config.last
-        )
-        query = history @ self._table
+        query = self._query(requests, domain)
+        if self.config.merged and self.config.elsewhere:
+            for other in np.unique(requests.domain[requests.domain != domain]):
+                query += np.float32(self.config.elsewhere) * self._query(requests, other)
         row = self._row[self._item_offsets[domain] : self._item_offsets[domain + 1]]
         present = row >= 0
         total = np.zeros((len(requests), len(row)), np.float32)
@@ -112,6 +127,18 @@ class ContentKNN:
             total[:, present] = (query @ texts.T)[:, row[present] - own[0]]
             total[:, ~present] = (query @ (count @ texts / count.sum()))[:, None]
         return Scores(pick(total, items))
+
+    def _query(self, requests: Requests, domain: int) -> Float:
+        """Decayed sum of the vectors of each history in one domain, float32 [batch, dim]."""
+        own = requests.only(domain)
+        flat = flat_items(own, self._item_offsets)
+        column = np.where(flat >= 0, self._row[flat], -1)
+        settings = self.config
+        history = history_matrix(
+            own, column, len(self._table), decay=settings.recency, last=settings.last
+        )
+        query: Float = history @ self._table
+        return query
 
     def state(self) -> State:
         """Vectors of the distinct texts, which item has which, and the configuration."""
