@@ -290,9 +290,8 @@ def decide(transferred: FittedWeights, alone: FittedWeights, config: BlendConfig
     its weight rises with the confidence.
     """
     if not len(alone.gain):
-        return GateDecision(
-            0.0, np.nan, None, "There is no validation question to judge transfer by."
-        )
+        reason = "There is no validation question to judge transfer by."
+        return GateDecision(0.0 if config.gate else 1.0, np.nan, None, reason)
     columns = np.column_stack([transferred.gain, alone.gain])
     means, draws = resampled_means(columns, alone.user)
     better = draws[:, 0, 0] - draws[:, 0, 1]

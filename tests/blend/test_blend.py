@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from isthmus.blend import (
+    Blend,
+    Examples,
+    FittedWeights,
+    Gated,
+    GateDecision,
+    decide,
+    fit_blend,
+    fit_weights,
+    gains,
+    gather,
+    standardise,
+)
+from isthmus.config import BlendConfig
+from isthmus.data.dataset import Dataset, Domain, Events
+from isthmus.data.splits import Queries, user_hash
+from isthmus.scoring import Request, Requests, Scorer, Scores, pick
+
+Table = NDArray[np.float32]
+
+
+class TableScorer:
+    """Scores read from a table [n_users, n_items], whatever the domain."""
+
+    def __init__(self, table: Table, name: str = "table") -> None:
+        self.table, self.name, self.asked = table, name, 0
+
+    def score(
+        self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
+    ) -> Scores:
+        self.asked += 1
+        return Scores(pick(self.table[requests.user], items))
+
+
+def _requests(n: int) -> Requests:
+    return Requests.of([Request(user=u) for u in range(n)])
+
+
+def _world(utility: Table, seed: int = 0) -> tuple[Dataset, Queries]:
+    """Each user takes one item at random, then the unseen one of most utility."""
+    n_users, n_items = utility.shape
+    rng = np.random.default_rng(seed)
+    first = rng.integers(0, n_items, n_users)
+    wanted = utility.copy()
+    wanted[np.arange(n_users), first] = -np.inf
+    item = np.column_stack([first, wanted.argmax(1)]).ravel()
+    events = Events.from_columns(
+        n_users,
+        np.repeat(np.arange(n_users), 2),
+        np.zeros(2 * n_users, np.int16),
+        item.astype(np.int32),
+        np.arange(2 * n_users, dtype=np.float64),
+    )
+    ids = pl.DataFrame({"item_id": [f"i{i}" for i in range(n_items)]})
+    users = pl.Series("user_id", [f"u{u}" for u in range(n_users)])
+    return Dataset((Domain("d", ids),), users, events), Queries(np.arange(1, 2 * n_users, 2))
+
+
+def _tables(n_users: int, n_items: int, n: int, seed: int = 0) -> list[Table]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(n_users, n_items)).astype(np.float32) for _ in range(n)]
+
+
+def _choices(parts: list[Table], weights: list[float], seed: int = 1) -> Table:
+    """Utilities whose largest is a draw from the softmax of the weighted, standardised parts."""
+    noise = np.random.default_rng(seed).gumbel(size=parts[0].shape)
+    meant = sum(w * standardise(p) for w, p in zip(weights, parts, strict=True))
+    return (meant + noise).astype(np.float32)
+
+
+def _gather(parts: list[Table], dataset: Dataset, queries: Queries, **how: int) -> Examples:
+    named: dict[str, Scorer] = {str(k): TableScorer(p) for k, p in enumerate(parts)}
+    usual = {"batch": 128, "max_history": 20, "seed": 0}
+    return gather(named, dataset, queries, 0, **{**usual, **how})
+
+
+# Standardising
+
+
+def test_standardised_scores_have_no_scale_and_no_origin():
+    scores = np.random.default_rng(0).normal(size=(4, 50)).astype(np.float32)
+    plain = standardise(scores)
+    np.testing.assert_allclose(standardise(scores * 40 + 7), plain, atol=1e-4)
+    np.testing.assert_allclose(np.sinh(plain).mean(1), 0, atol=1e-5)
+    np.testing.assert_allclose(np.sinh(plain).std(1), 1, atol=1e-4)
+    assert (np.argsort(plain, axis=1) == np.argsort(scores, axis=1)).all()
+
+
+def test_a_row_without_spread_has_no_opinion():
+    assert (standardise(np.full((2, 5), 3.0, np.float32)) == 0).all()
+
+
+def test_a_heavy_tail_is_damped():
+    scores = np.zeros((1, 1000), np.float32)
+    scores[0, 3] = 1.0
+    assert 3 < standardise(scores)[0, 3] < 5  # 31 deviations before damping
+
+
+# Blending
+
+
+def test_parts_add_up_to_the_total():
+    tables = _tables(6, 30, 3)
+    blend = Blend(
+        {"a": TableScorer(tables[0]), "b": TableScorer(tables[1]), "c": TableScorer(tables[2])},
+        {0: {"a": 1.0, "b": 0.3, "c": 0.0}, 1: {"a": 0.0, "b": 0.0, "c": 2.0}},
+    )
+    scores = blend.score(_requests(6), 0)
+    np.testing.assert_allclose(sum(scores.parts.values()), scores.total, atol=1e-6)
+    np.testing.assert_allclose(scores.parts["b"], 0.3 * standardise(tables[1]), atol=1e-6)
+    assert not scores.parts["c"].any()
+    other = blend.score(_requests(6), 1)
+    np.testing.assert_allclose(other.total, 2 * standardise(tables[2]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "items", [np.array([4, 0, 29]), np.random.default_rng(0).integers(0, 30, (6, 5))]
+)
+def test_candidates_score_as_in_the_whole_catalogue(items):
+    tables = _tables(6, 30, 2)
+    parts = {"a": TableScorer(tables[0]), "b": TableScorer(tables[1])}
+    blend = Blend(parts, {0: {"a": 1.0, "b": 0.5}})
+    gated = Gated(blend, {0: Blend(parts, {0: {"a": 0.2, "b": 0.9}})}, {0: 0.4})
+    for scorer in (blend, gated):
+        whole, some = scorer.score(_requests(6), 0), scorer.score(_requests(6), 0, items)
+        assert np.array_equal(some.total, pick(whole.total, items))
+        for name in ("a", "b"):
+            assert np.array_equal(some.parts[name], pick(whole.parts[name], items))
+
+
+# Fitting weights
+
+
+def test_planted_weights_are_found():
+    parts = _tables(2500, 120, 3)
+    dataset, queries = _world(_choices(parts, [1.0, 0.5, 0.0]))
+    weights = fit_weights(_gather(parts, dataset, queries))
+    assert weights[0] == pytest.approx(1.0, abs=0.08)
+    assert weights[1] == pytest.approx(0.5, abs=0.08)
+    assert weights[1] / weights[0] == pytest.approx(0.5, abs=0.07)
+    assert 0 < weights[2] < 0.06
+
+
+def test_a_part_never_counts_against_what_it_says():
+    parts = _tables(800, 120, 2)
+    dataset, queries = _world(_choices(parts, [1.0, -1.0]))
+    weights = fit_weights(_gather(parts, dataset, queries))
+    assert weights[0] > 0.7
+    assert 0 < weights[1] <= 0.01
+
+
+def _everything(parts: list[Table], dataset: Dataset, queries: Queries) -> Examples:
+    """Examples whose candidates are the whole catalogue."""
+    answer = dataset.events.item[queries.position].astype(np.int64)
+    first = dataset.events.item[queries.position - 1].astype(np.int64)
+    n = len(answer)
+    others = np.broadcast_to(np.arange(parts[0].shape[1]), parts[0].shape)
+    candidates = np.column_stack([answer, others])
+    scores = np.stack([np.take_along_axis(standardise(p), candidates, 1) for p in parts], axis=2)
+    stands_for = np.ones_like(candidates, np.float32)
+    stands_for[np.arange(n), 1 + answer] = 0
+    stands_for[np.arange(n), 1 + first] = 0
+    return Examples(scores, stands_for, np.arange(n))
+
+
+def test_a_few_candidates_speak_for_the_whole_catalogue():
+    parts = _tables(500, 3000, 2)
+    dataset, queries = _world(_choices(parts, [2.0, 1.0]))
+    whole = _everything(parts, dataset, queries)
+    sampled = _gather(parts, dataset, queries)
+    assert sampled.scores.shape[1] < whole.scores.shape[1] / 5
+    np.testing.assert_allclose(fit_weights(sampled), fit_weights(whole), atol=0.06)
+    np.testing.assert_allclose(sampled.stands_for.sum(1), whole.stands_for.sum(1), rtol=1e-4)
+    # NDCG@10 needs no more than the heads of the lists.
+    weights = np.array([2.0, 1.0])
+    np.testing.assert_allclose(gains(sampled, weights).mean(), gains(whole, weights).mean(), 0.03)
+
+
+@settings(deadline=None, max_examples=15)
+@given(n_items=st.integers(2, 400), seed=st.integers(0, 100))
+def test_candidates_are_distinct_unseen_and_make_up_the_catalogue(n_items, seed):
+    parts = _tables(7, n_items, 2, seed)
+    dataset, queries = _world(_choices(parts, [1.0, 1.0], seed), seed)
+    examples = _gather(parts, dataset, queries, batch=3, seed=seed)
+    assert (examples.stands_for[:, 0] == 1).all()
+    assert (examples.stands_for >= 0).all()
+    sampled_any = n_items > 200
+    total = examples.stands_for.sum(1)
+    # Below 100 items the parts' own lists hold everything that has not been seen.
+    assert sampled_any or n_items > 100 or (total == n_items - 1).all()
+    assert (total <= n_items - 1 + 1e-3).all()
+
+
+def test_weights_do_not_depend_on_the_numbers_of_the_items():
+    parts = _tables(800, 600, 2)
+    utility = _choices(parts, [1.5, 0.7])
+    dataset, queries = _world(utility)
+    place = np.random.default_rng(9).permutation(600)
+    order = np.argsort(place)
+    events = dataset.events
+    moved = Dataset(
+        (Domain("d", dataset.domains[0].items[order.tolist()]),),
+        dataset.user_ids,
+        Events.from_columns(
+            800, events.user, events.domain, place[events.item].astype(np.int32), events.time
+        ),
+    )
+    weights = fit_weights(_gather(parts, dataset, queries))
+    again = fit_weights(_gather([p[:, order] for p in parts], moved, queries))
+    np.testing.assert_allclose(again, weights, atol=0.05)
+
+
+def test_no_question_leaves_the_weights_even():
+    parts = _tables(5, 40, 3)
+    dataset, _ = _world(parts[0])
+    examples = _gather(parts, dataset, Queries(np.zeros(0, np.int64)))
+    assert len(examples.user) == 0
+    assert len(set(fit_weights(examples).tolist())) == 1
+
+
+def _fit(parts: list[Table], dataset: Dataset, queries: Queries) -> FittedWeights:
+    return fit_blend(
+        {str(k): TableScorer(p) for k, p in enumerate(parts)},
+        dataset,
+        queries,
+        0,
+        BlendConfig(),
+        batch=128,
+        max_history=20,
+        seed=0,
+    )
+
+
+def test_the_gain_of_a_question_comes_from_weights_of_other_users():
+    parts = _tables(600, 300, 2)
+    raw = [f"u{u}" for u in range(600)]
+    second = user_hash(raw, "blend-fold") >= 0.5
+    # Half of the people follow the first part, the other fold the second: what one fold teaches
+    # is wrong for the other.
+    dataset, queries = _world(np.where(second[:, None], parts[1], parts[0]))
+    split = _fit(parts, dataset, queries)
+    assert split.gain.mean() < 0.2
+    together, queries = _world(parts[0])
+    assert _fit(parts, together, queries).gain.mean() > 0.9
+    # The weights themselves are fitted on everybody.
+    assert split.weights["0"] == pytest.approx(split.weights["1"], abs=0.3)
+
+
+def test_gain_is_ndcg_and_ties_count_against_the_answer():
+    scores = np.array([[[0.5], [0.9], [0.1]], [[0.5], [0.5], [0.1]], [[0.9], [0.5], [0.1]]])
+    examples = Examples(scores.astype(np.float32), np.ones((3, 3), np.float32), np.arange(3))
+    expected = [1 / np.log2(3), 1 / np.log2(3), 1.0]
+    np.testing.assert_allclose(gains(examples, np.ones(1)), expected)
+    np.testing.assert_allclose(gains(examples, np.ones(1), cutoff=1), [0, 0, 1])
+
+
+# The gate
+
+
+def _judged(gain: NDArray[np.float64]) -> FittedWeights:
+    return FittedWeights({"a": 1.0}, gain, np.arange(len(gain)))
+
+
+def _decide(shift: float, n: int = 800, config: BlendConfig | None = None) -> GateDecision:
+    rng = np.random.default_rng(2)
+    alone = rng.random(n) * (rng.random(n) < 0.3)
+    transferred = np.clip(alone + rng.normal(shift, 0.2, n), 0, 1)
+    # Clipping moves the mean; put it where it was meant to be.
+    transferred += alone.mean() + shift - transferred.mean()
+    return decide(_judged(transferred), _judged(alone), config or BlendConfig())
+
+
+def test_the_gate_opens_on_planted_help():
+    decision = _decide(0.03)
+    assert (decision.weight, decision.reason[-5:]) == (1.0, "open.")
+    assert decision.confidence > 0.95
+    assert decision.relative is not None
+    change, low, high = decision.relative
+    assert 0 < low < change < high
+    assert change == pytest.approx(0.03 / 0.15, rel=0.15)
+
+
+@pytest.mark.parametrize("shift", [0.0, -0.005, -0.03])
+def test_the_gate_shuts_on_planted_harm_or_no_difference(shift):
+    decision = _decide(shift)
+    assert decision.weight == 0
+    assert "shut" in decision.reason
+
+
+def test_equal_sides_speak_for_neither():
+    gain = np.random.default_rng(0).random(200)
+    decision = decide(_judged(gain), _judged(gain.copy()), BlendConfig())
+    assert (decision.weight, decision.confidence) == (0.0, 0.5)
+
+
+def test_the_gate_opens_with_confidence():
+    decisions = [_decide(shift) for shift in np.linspace(-0.02, 0.03, 30)]
+    confidence = [d.confidence for d in decisions]
+    weight = [d.weight for d in decisions]
+    assert confidence == sorted(confidence)
+    assert weight == sorted(weight)
+    between = [d for d in decisions if 0 < d.weight < 1]
+    assert between
+    for d in between:
+        assert d.weight == pytest.approx((d.confidence - 0.8) / 0.15)
+        assert "open by" in d.reason
+
+
+def test_people_with_many_questions_are_one_witness_each():
+    gain = np.zeros(400)
+    better = gain.copy()
+    better[:300] = 1.0
+    user = np.concatenate([np.zeros(300, np.int64), np.arange(1, 101)])
+    better[300:] = np.random.default_rng(0).normal(0, 0.01, 100)
+    one = decide(
+        FittedWeights({}, better, user), FittedWeights({}, np.abs(gain), user), BlendConfig()
+    )
+    assert one.confidence < 0.95
+
+
+def test_without_a_question_the_gate_is_shut_and_says_so():
+    decision = decide(_judged(np.zeros(0)), _judged(np.zeros(0)), BlendConfig())
+    assert decision.weight == 0
+    assert "no validation question" in decision.reason
+    assert decision.relative is None
+
+
+@pytest.mark.parametrize("n", [0, 300])
+def test_a_gate_that_is_off_lets_everything_through(n):
+    decision = decide(_judged(np.zeros(n)), _judged(np.ones(n)), BlendConfig(gate=False))
+    assert decision.weight == 1
+
+
+# Both sides together
+
+
+def _sides() -> tuple[Blend, Blend, TableScorer, TableScorer]:
+    one, two = (TableScorer(t) for t in _tables(5, 20, 2))
+    weights = {0: {"a": 1.0}, 1: {"a": 1.0}}
+    return Blend({"a": one}, weights), Blend({"a": two}, weights), one, two
+
+
+def test_a_gate_of_nought_or_one_is_one_side_alone():
+    transferred, alone, one, two = _sides()
+    requests = _requests(5)
+    shut = Gated(transferred, {0: alone}, {0: 0.0}).score(requests, 0)
+    assert np.array_equal(shut.total, alone.score(requests, 0).total)
+    assert one.asked == 0
+    two.asked = 0
+    open_ = Gated(transferred, {0: alone}, {0: 1.0}).score(requests, 0)
+    assert np.array_equal(open_.total, transferred.score(requests, 0).total)
+    assert two.asked == 0
+
+
+def test_a_gate_half_open_is_the_mean_of_both():
+    transferred, alone, *_ = _sides()
+    requests = _requests(5)
+    half = Gated(transferred, {0: alone}, {0: 0.5}).score(requests, 0)
+    mean = (transferred.score(requests, 0).total + alone.score(requests, 0).total) / 2
+    np.testing.assert_allclose(half.total, mean, atol=1e-6)
+    np.testing.assert_allclose(half.parts["a"], mean, atol=1e-6)
+
+
+def test_a_domain_without_a_side_of_its_own_uses_the_transferred_one():
+    transferred, alone, *_ = _sides()
+    requests = _requests(5)
+    gated = Gated(transferred, {0: alone}, {0: 0.0, 1: 0.0})
+    assert np.array_equal(gated.score(requests, 1).total, transferred.score(requests, 1).total)
