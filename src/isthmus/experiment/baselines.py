@@ -51,14 +51,14 @@ class Baseline:
 
 
 def _text(given: Ingredients, merged: bool) -> Scorer:
-    settings = ContentKNNConfig(merged=merged, whiten_dim=given.config.language.whiten_dim)
-    return ContentKNN.fit(given.dataset, given.events, given.raw, settings)
+    return ContentKNN.fit(given.dataset, given.events, given.raw, ContentKNNConfig(merged=merged))
 
 
 BASELINES: dict[str, Baseline] = {
     "popular": Baseline("All-time counts.", lambda g: Popular.fit(g.dataset, g.events)),
     "recent-popular": Baseline(
-        "Counts that fade with age.", lambda g: RecentPopular.fit(g.dataset, g.events)
+        "What was popular just before the question.",
+        lambda g: RecentPopular.fit(g.dataset, g.events),
     ),
     "co-occurrence": Baseline(
         "What follows what, in the history of all domains.",
@@ -77,7 +77,9 @@ BASELINES: dict[str, Baseline] = {
         "Implicit matrix factorisation (Hu, Koren and Volinsky 2008).",
         lambda g: ALS.fit(g.dataset, g.events.only(g.target)),
     ),
-    "text": Baseline("Texts like those of the history.", lambda g: _text(g, merged=False)),
+    "text": Baseline(
+        "Texts like those of the target's own history.", lambda g: _text(g, merged=False)
+    ),
     "sasrec": Baseline(
         "Ids alone, target's own history (Kang and McAuley 2018).",
         lambda g: fit_sasrec(g.dataset, g.split, g.target, g.config, folder=g.folder)[0],

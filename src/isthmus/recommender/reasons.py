@@ -63,6 +63,10 @@ def reasons(
         found = relations.between(name, history[rows], items[rows])
         if name == "co-occurrence":
             found *= np.power(relations.recency, np.arange(found.shape[2]), dtype=np.float32)
+        if name == "text":
+            stop = dataset.item_offsets[domain + 1]
+            own = (history[rows] >= start) & (history[rows] < stop)
+            found *= np.where(own, 1.0, relations.elsewhere).astype(np.float32)[:, None, :]
         best = np.take_along_axis(history[rows], found.argmax(2), axis=1)
         behind[rows] = np.where(here[rows] & (found.max(2) > 0), best, behind[rows])
     titles = _titles(dataset, np.unique(behind[behind >= 0]), domain)

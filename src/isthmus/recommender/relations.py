@@ -62,6 +62,12 @@ class Relations:
         part = self._side.parts.get("co-occurrence")
         return part.config.recency if isinstance(part, CoOccurrence) else 1.0
 
+    @property
+    def elsewhere(self) -> float:
+        """Factor by which text similarity counts a history in other domains."""
+        part = self._side.parts.get("text")
+        return part.config.elsewhere if isinstance(part, ContentKNN) else 1.0
+
     def known(self, item: int) -> bool:
         """Whether anything tells the item at a flat index from others: a text or behaviour."""
         model = self._side.neural.model.items

@@ -96,7 +96,7 @@ def fit_parts(
             dataset,
             events,
             raw,
-            ContentKNNConfig(merged=merged, whiten_dim=config.language.whiten_dim),
+            ContentKNNConfig(merged=merged),
         ),
         "recent-popular": lambda: RecentPopular.fit(dataset, events),
     }
