@@ -1,0 +1,143 @@
+"""`isthmus recommend`, `similar`, `profile` and `export`: questions to a saved model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.cli import output
+from isthmus.cli.folders import load_model
+from isthmus.cli.options import AsJson, Count, Histories, ModelFolder, histories, identifiers
+from isthmus.errors import RequestError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="Where to recommend.")]
+Seen = Annotated[bool, typer.Option("--seen", help="Offer items of the history as well.")]
+_ITEM = ("rank", "item_id", "title", "category", "score", "parts", "why")
+
+
+def recommend(
+    domain: Domain,
+    model: ModelFolder = None,
+    user: Annotated[
+        list[str] | None, typer.Option("--user", "-u", metavar="ID", help="For whom; repeatable.")
+    ] = None,
+    history: Histories = None,
+    k: Count = 10,
+    category: Annotated[
+        str | None, typer.Option("--category", help="Only items with this in their category.")
+    ] = None,
+    allow: Annotated[
+        str | None, typer.Option("--allow", metavar="ID,…|@FILE", help="Only these items.")
+    ] = None,
+    deny: Annotated[
+        str | None, typer.Option("--deny", metavar="ID,…|@FILE", help="None of these items.")
+    ] = None,
+    seen: Seen = False,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend items to people.
+
+    For known users, for a history given on the spot, or for somebody new; each item comes with
+    the reason why it stands there, each list with what it rests on.
+    """
+    given = histories(history)
+    if not user and not given:
+        raise RequestError("nobody to recommend to", hint="Give --user ID, or --history")
+    allowed, denied = identifiers(allow, "--allow"), identifiers(deny, "--deny")
+    answers = load_model(model).recommend(
+        domain,
+        users=user,
+        histories=given,
+        k=k,
+        seen=seen,
+        category=category,
+        allow=allowed,
+        deny=denied,
+    )
+    if as_json:
+        output.print_json({"domain": domain, "answers": by_request(answers)})
+        return
+    for answer in by_request(answers):
+        title = output.heading(f"{answer['request']} · {domain}")
+        output.show(
+            title, f"Rests on: {answer['basis']}.\n", output.items_table(answer["items"]), ""
+        )
+
+
+def similar(
+    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="Where the item is.")],
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="Its id.")],
+    model: ModelFolder = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="DOMAIN", help="Where to look; default: the same.")
+    ] = None,
+    k: Count = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Find items like an item, here or elsewhere."""
+    recommender = load_model(model)
+    rows = recommender.similar(domain, item, to=to, k=k).to_dicts()
+    if as_json:
+        output.print_json({"domain": domain, "item_id": item, "to": to or domain, "items": rows})
+        return
+    catalogue = recommender.dataset.domains[recommender.dataset.domain_index(domain)]
+    title = catalogue.items["title"][catalogue.index_of(item)] or item
+    said = output.heading(f"Like '{title}' from {domain}, in {to or domain}\n")
+    output.show(said, output.items_table(rows))
+
+
+def profile(
+    model: ModelFolder = None,
+    user: Annotated[str | None, typer.Option("--user", "-u", metavar="ID", help="Whose.")] = None,
+    history: Histories = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a person cares about.
+
+    In each catalogue by itself, and what that suggests in the others.
+    """
+    given = histories(history) or []
+    if (user is not None) + len(given) != 1:
+        raise RequestError("a profile is of one person", hint="Give one --user or one --history")
+    found = load_model(model).profile(user, history=given[0] if given else None)
+    if as_json:
+        output.print_json(found.to_dict())
+        return
+    for line in found.lines():
+        output.show(line if line.startswith(" ") else output.heading(line))
+
+
+def export(
+    domain: Domain,
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="The Parquet file to write.")],
+    model: ModelFolder = None,
+    k: Count = 10,
+    chunk: Annotated[int, typer.Option("--chunk", min=1, help="Users scored at once.")] = 1024,
+    seen: Seen = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the best items for every known user.
+
+    To one Parquet file, in chunks of bounded memory.
+    """
+    if target.is_dir():
+        raise RequestError("is a folder", where=str(target), hint="Name a file in it")
+    rows = load_model(model).export(domain, target, k=k, chunk=chunk, seen=seen)
+    if as_json:
+        output.print_json({"domain": domain, "file": str(target), "rows": rows})
+        return
+    print(f"Wrote {rows:,} rows to {target}: user_id, rank, item_id, score, basis.")
+
+
+def by_request(answers: pl.DataFrame) -> list[dict[str, Any]]:
+    """Recommendations as one entry per person: `request`, `basis`, `items`."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in answers.iter_rows(named=True):
+        entry = {"request": row["request"], "basis": row["basis"], "items": []}
+        found.setdefault(row["request"], entry)["items"].append({key: row[key] for key in _ITEM})
+    return list(found.values())

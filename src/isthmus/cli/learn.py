@@ -1,0 +1,233 @@
+"""`isthmus fit`, `compare` and `evaluate`: train, measure, and say what came of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.cli import output
+from isthmus.cli.folders import CONFIG, RUNS, load_model, model_place, writable
+from isthmus.cli.options import (
+    AsJson,
+    ConfigFile,
+    ModelFolder,
+    Overrides,
+    RunsFolder,
+    load_config,
+    words,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from isthmus.evaluation.result import Evaluation
+    from isthmus.experiment.compare import Comparison
+
+
+class Questions(StrEnum):
+    """Which held-back questions to ask."""
+
+    test = "test"
+    validation = "validation"
+    tuning = "tuning"
+    stopping = "stopping"
+
+
+def fit(
+    config: ConfigFile = CONFIG,
+    overrides: Overrides = None,
+    model: ModelFolder = None,
+    runs: RunsFolder = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Train, set the gates, and save the model.
+
+    Trains on all catalogues together and on each target alone; the gate of a target lets the
+    first in as far as held-back questions support it.
+
+    Can be stopped at any moment: the same command goes on from the last checkpoint.
+    """
+    settings = load_config(config, overrides)
+    place = model_place(model, settings.name)
+    run = writable(runs / settings.name)
+    from isthmus.data.build import build_dataset
+    from isthmus.recommender import Recommender
+
+    tell = output.teller()
+    with output.resumable():
+        tell("reading tables")
+        dataset, _ = build_dataset(settings)
+        tell(f"fitting; stop at any moment, the same command goes on from {run}")
+        # Where `compare` looks as well, so that neither repeats what the other has trained.
+        checkpoints = run / "parts" / f"seed-{settings.seed}"
+        recommender = Recommender.fit(dataset, settings, folder=checkpoints)
+        tell(f"saving {place}")
+        recommender.save(place)
+    if as_json:
+        gates = {name: vars(gate) for name, gate in recommender.gates.items()}
+        output.print_json({"model": str(place), "run": str(run), "gates": gates})
+        return
+    for name, gate in recommender.gates.items():
+        print(f"{name}: {gate.reason}")
+    print(f"\nSaved {place}. Next: isthmus recommend {next(iter(recommender.gates))} --user ID")
+
+
+def compare(
+    config: ConfigFile = CONFIG,
+    overrides: Overrides = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", "-t", metavar="DOMAIN", help="Domain to answer for; repeatable."),
+    ] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="Training seeds, 0,1,2.")] = "0",
+    baselines: Annotated[
+        str | None,
+        typer.Option("--baselines", metavar="NAME,…", help="Competitors; default: all."),
+    ] = None,
+    model: ModelFolder = None,
+    runs: RunsFolder = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether the other catalogues help.
+
+    By how much, and for whom: fits both sides and every competitor, asks all of them the same
+    held-back questions, and writes figures, a report and a model card to runs/NAME. The model is
+    saved as well.
+
+    Can be stopped at any moment: the same command goes on, and finished parts are kept.
+    """
+    settings = load_config(config, overrides)
+    numbers = _seeds(seeds)
+    place = model_place(model, settings.name)
+    run = writable(runs / settings.name)
+    from isthmus.experiment.compare import compare as run_comparison
+
+    with output.resumable():
+        found = run_comparison(
+            settings,
+            targets=target,
+            seeds=numbers,
+            baselines=words(baselines),
+            folder=runs,
+            tell=output.teller(),
+        )
+        found.recommender.save(place)
+        report = write_pages(run)
+    if as_json:
+        output.print_json(
+            summary_of(found) | {"report": str(report), "run": str(run), "model": str(place)}
+        )
+        return
+    from isthmus.report.tables import overview
+
+    output.show(overview(found.record))
+    print(f"\nReport {report}\nModel  {place}")
+
+
+def evaluate(
+    model: ModelFolder = None,
+    queries: Annotated[
+        Questions, typer.Option("--queries", help="Which held-back questions to ask.")
+    ] = Questions.test,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a saved model on held-back questions."""
+    recommender = load_model(model)
+    found = recommender.evaluate(queries=queries.value)
+    if as_json:
+        output.print_json(
+            {
+                domain: {name: _figures(evaluation) for name, evaluation in systems.items()}
+                for domain, systems in found.items()
+            }
+        )
+        return
+    cutoffs = recommender.config.evaluation.cutoffs
+    cutoff = 10 if 10 in cutoffs else cutoffs[0]
+    for domain, systems in found.items():
+        gate = recommender.gates.get(domain)
+        output.show(
+            _evaluation_table(domain, systems, cutoff), f"\n{gate.reason}\n" if gate else ""
+        )
+
+
+def write_pages(run: Path) -> Path:
+    """Write report and model card of a run; gives the report's path."""
+    from isthmus.report.model_card import write_model_card
+    from isthmus.report.page import write_report
+
+    write_model_card(run)
+    return write_report(run)
+
+
+def summary_of(found: Comparison) -> dict[str, object]:
+    """What a program reads of a comparison: verdicts, gates, and the content of metrics.json."""
+    from isthmus.experiment.records import summary
+
+    record = found.record
+    return {
+        "verdicts": [verdict.model_dump(mode="json") for verdict in record.verdicts],
+        "gates": [gate.model_dump(mode="json") for gate in record.gates],
+        **summary(record),
+    }
+
+
+def _seeds(text: str) -> list[int]:
+    from isthmus.errors import ConfigError
+
+    numbers = words(text) or []
+    if not numbers or not all(number.isdecimal() for number in numbers):
+        raise ConfigError(
+            f"{text!r} is not a list of seeds", where="--seeds", hint="Write whole numbers: 0,1,2"
+        )
+    return [int(number) for number in dict.fromkeys(numbers)]
+
+
+def _figures(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """Metric → value, interval and number of questions, over all of them."""
+    from isthmus.evaluation.slices import ALL
+
+    return {
+        row["metric"]: {
+            "value": row["value"],
+            "ci95": [row["ci_low"], row["ci_high"]],
+            "n": row["n"],
+        }
+        for row in evaluation.records().iter_rows(named=True)
+        if row["slice"] == ALL
+    }
+
+
+def _evaluation_table(domain: str, systems: dict[str, Evaluation], cutoff: int) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from isthmus.experiment.verdict import metric_label
+    from isthmus.report.reading import figure
+
+    figures = {name: _figures(evaluation) for name, evaluation in systems.items()}
+    first = next(iter(figures.values()))
+    metrics = [f"{name}@{cutoff}" for name in ("ndcg", "hit_rate", "mrr", "coverage")]
+    shown = [metric for metric in metrics if metric in first]
+    table = Table(
+        title=f"{domain}: {first[shown[0]]['n']:,} questions",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    table.add_column("system")
+    for metric in shown:
+        table.add_column(metric_label(metric), justify="right")
+    for name, row in figures.items():
+        cells = []
+        for metric in shown:
+            low, high = row[metric]["ci95"]
+            half = "" if low is None else f" ±{figure((high - low) / 2)}"
+            cells.append(figure(row[metric]["value"]) + half)
+        table.add_row(name, *cells)
+    return table
