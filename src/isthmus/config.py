@@ -142,7 +142,7 @@ class ModelConfig(_Section):
     layers: int = Field(2, ge=1, description="Transformer blocks.")
     heads: int = Field(2, ge=1, description="Attention heads; divides dim.")
     feed: int = Field(2, ge=1, description="Width of the feed-forward layer, in multiples of dim.")
-    dropout: float = Field(0.3, ge=0, lt=1, description="In the blocks and on the input.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="In the blocks and on the input.")
     max_length: int = Field(50, ge=1, description="Latest events the user tower reads.")
     adapter_rank: int = Field(8, ge=0, description="Rank of per-domain adapters; 0: none.")
     use_ids: bool = Field(True, description="ID embeddings beside text.")
@@ -156,8 +156,8 @@ class TrainingConfig(_Section):
     """How the core model learns."""
 
     epochs: int = Field(30, ge=1, description="Most passes over the training events.")
-    patience: int = Field(3, ge=1, description="Evaluations without gain before stopping.")
-    evaluate_every: int = Field(2, ge=1, description="Epochs between looks at validation.")
+    patience: int = Field(2, ge=1, description="Evaluations without gain before stopping.")
+    evaluate_every: int = Field(3, ge=1, description="Epochs between looks at validation.")
     stopping_questions: int = Field(
         4000, ge=1, description="Most validation questions per domain asked while training."
     )
@@ -166,7 +166,7 @@ class TrainingConfig(_Section):
     full_softmax: bool = Field(False, description="Whole catalogue instead of sampled negatives.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak, AdamW.")
     id_rate: float = Field(
-        4.0, gt=0, description="Rate of ID rows as a multiple; a row is seldom touched."
+        30.0, gt=0, description="Rate of ID rows as a multiple; a row is seldom touched."
     )
     weight_decay: float = Field(0.01, ge=0, description="On matrices only, never on tables.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of steps to the peak rate.")
