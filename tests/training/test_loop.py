@@ -300,3 +300,13 @@ def test_a_device_that_is_not_there_is_named(monkeypatch):
     assert pick_device("auto") == torch.device("cpu")
     with pytest.raises(TrainingError, match=r"training\.device.*'auto'"):
         pick_device("cuda:1")
+
+
+def test_without_anything_to_measure_every_epoch_runs_and_the_last_weights_stay() -> None:
+    unmeasured, improving = Regression(), Regression()
+    log = train(unmeasured, lambda: None, _settings(epochs=4, patience=1), seed=0)
+    counter = iter(range(100))
+    train(improving, lambda: float(next(counter)), _settings(epochs=4, patience=1), seed=0)
+    assert len(log.epochs) == 4
+    assert not any("validation" in figures for figures in log.epochs)
+    assert _same(unmeasured.weights(), improving.weights())

@@ -72,19 +72,14 @@ def learn(
         if weight > 0 and len(questions := _sample(dataset, split.stopping, d, config))
     }
 
-    def validate() -> float:
+    def validate() -> float | None:
         scorer = NeuralScorer(model, tuple(reads))
-        return float(
-            np.mean(
-                [
-                    per_query(rank(scorer, dataset, questions, d, config=config.evaluation), [10])[
-                        "ndcg@10"
-                    ].mean()
-                    for d, questions in asked.items()
-                ]
-                or [0.0]
-            )
-        )
+        rankings = [
+            rank(scorer, dataset, questions, d, config=config.evaluation)
+            for d, questions in asked.items()
+        ]
+        gains = [per_query(ranking, [10])["ndcg@10"].mean() for ranking in rankings]
+        return float(np.mean(gains)) if gains else None
 
     log = train(
         task,

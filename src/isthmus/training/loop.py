@@ -84,7 +84,7 @@ def pick_device(name: str) -> torch.device:
 
 def train(
     task: Task,
-    validate: Callable[[], float],
+    validate: Callable[[], float | None],
     config: TrainingConfig,
     *,
     seed: int,
@@ -97,7 +97,8 @@ def train(
 
     Args:
         task: what is learnt.
-        validate: a figure that should go up; the module is in evaluation mode meanwhile.
+        validate: a figure that should go up; the module is in evaluation mode meanwhile. None
+            where there is nothing to measure on: then the last weights stay.
         config: epochs, rates, patience.
         seed: of batches, negatives and dropout.
         label: shown with the progress bar.
@@ -165,7 +166,7 @@ class _Run:
         """Out of epochs or out of patience."""
         return len(self.log.epochs) >= self.config.epochs or self.log.stale >= self.config.patience
 
-    def epoch(self, validate: Callable[[], float]) -> dict[str, float]:
+    def epoch(self, validate: Callable[[], float | None]) -> dict[str, float]:
         """One pass, and a look at validation when it is due."""
         start = time.perf_counter()
         number = len(self.log.epochs) + 1
@@ -182,8 +183,10 @@ class _Run:
             )
         if number % self.config.evaluate_every == 0 or number == self.config.epochs:
             self.task.module.eval()
-            figures["validation"] = validate()
-            self._remember(figures["validation"], number)
+            measured = validate()
+            if measured is not None:
+                figures["validation"] = measured
+            self._remember(measured, number)
         figures["seconds"] = time.perf_counter() - start
         self.log.epochs.append(figures)
         return figures
@@ -209,8 +212,10 @@ class _Run:
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         torch._foreach_mul_(gradients, (self.config.clip / (norm + 1e-6)).clamp(max=1.0))
 
-    def _remember(self, figure: float, number: int) -> None:
-        if figure > self.log.best:
+    def _remember(self, figure: float | None, number: int) -> None:
+        if figure is None:
+            self.best_weights = _copy(self.task.module.state_dict())
+        elif figure > self.log.best:
             self.log.best, self.log.best_epoch, self.log.stale = figure, number, 0
             self.best_weights = _copy(self.task.module.state_dict())
         else:
