@@ -62,14 +62,16 @@ class Block(nn.Module):
     def forward(self, x: Tensor, padding: Padding) -> Tensor:
         """[tokens, dim] → [tokens, dim]."""
         x = x + self.dropout(self._attend(self.norm_attention(x), padding))
-        return x + self.dropout(self.down(F.gelu(self.up(self.norm_feed(x)))))
+        fed: Tensor = x + self.dropout(self.down(F.gelu(self.up(self.norm_feed(x)))))
+        return fed
 
     def _attend(self, x: Tensor, padding: Padding) -> Tensor:
         # Padding stands after the tokens, so the causal mask alone keeps it out of their sight.
         qkv = padding.pad(self.qkv(x)).view(padding.n_windows, padding.width, 3, self.heads, -1)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return self.out(padding.pack(mixed.transpose(1, 2)))
+        attended: Tensor = self.out(padding.pack(mixed.transpose(1, 2)))
+        return attended
 
 
 class DomainAdapter(nn.Module):
