@@ -12,7 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from isthmus.errors import ConfigError, did_you_mean
 
@@ -151,6 +160,12 @@ class ModelConfig(_Section):
     id_dropout: float = Field(0.1, ge=0, lt=1, description="Share of IDs hidden in training.")
     time_gaps: bool = Field(True, description="Embed the time between events.")
 
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> ModelConfig:
+        if self.dim % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide dim {self.dim}")
+        return self
+
 
 class TrainingConfig(_Section):
     """How the core model learns."""
@@ -171,28 +186,41 @@ class TrainingConfig(_Section):
     weight_decay: float = Field(0.01, ge=0, description="On matrices only, never on tables.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of steps to the peak rate.")
     clip: float = Field(1.0, gt=0, description="Gradient norm at which it is clipped.")
-    domain_weights: dict[str, float] = Field(
+    domain_weights: dict[str, NonNegativeFloat] = Field(
         default_factory=dict, description="Weight of a domain's mean loss; 1 where not named."
     )
     checkpoint_seconds: float = Field(
         20.0, ge=0, description="Least time between checkpoints; 0: at every epoch's end."
     )
-    device: str = Field("auto", description="auto: CUDA where present, else CPU.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto: CUDA where present, else CPU.",
+    )
     bf16: Literal["auto", "on", "off"] = Field("auto", description="auto: on CUDA only.")
     threads: int | None = Field(None, description="CPU threads; None: PyTorch's choice.")
+
+
+PARTS = ("neural", "co-occurrence", "text", "recent-popular")
+"""What a blend can be made of."""
 
 
 class BlendConfig(_Section):
     """How parts are weighed and when transfer is let in."""
 
-    parts: list[str] = Field(
-        default_factory=lambda: ["neural", "co-occurrence", "text", "recent-popular"],
-        description="What is blended.",
-    )
+    parts: list[str] = Field(list(PARTS), min_length=1, description="What is blended.")
     folds: int = Field(2, ge=2, description="Cross-fitting folds over validation users.")
     gate: bool = Field(True, description="Off: the transferred model is used as it is.")
     gate_from: float = Field(0.8, ge=0.5, lt=1, description="Confidence at which it opens.")
     gate_level: float = Field(0.95, gt=0.5, lt=1, description="Confidence at which it is open.")
+
+    @field_validator("parts")
+    @classmethod
+    def _parts_are_known(cls, parts: list[str]) -> list[str]:
+        for name in parts:
+            if name not in PARTS:
+                raise ValueError(f"no part is called {name!r}. {did_you_mean(name, PARTS)}")
+        return parts
 
     @model_validator(mode="after")
     def _gate_opens_upwards(self) -> BlendConfig:
@@ -204,7 +232,7 @@ class BlendConfig(_Section):
 class EvaluationConfig(_Section):
     """What is measured."""
 
-    cutoffs: list[int] = Field(default_factory=lambda: [5, 10, 20, 100], description="k of @k.")
+    cutoffs: list[PositiveInt] = Field([5, 10, 20, 100], description="k of @k.")
     exclude_seen: bool = Field(True, description="Items in the history are not candidates.")
     candidates: int | None = Field(None, description="Sampled protocol: negatives; None: full.")
     batch: int = Field(256, ge=1, description="Requests scored at once.")
@@ -212,6 +240,13 @@ class EvaluationConfig(_Section):
     bootstrap: int = Field(1000, ge=100, description="Resamples of users for intervals.")
     cold_share: float = Field(0.2, ge=0, le=1, description="Users whose target history is hidden.")
     min_slice: int = Field(500, ge=1, description="Smaller slices are merged with a neighbour.")
+
+    @field_validator("cutoffs")
+    @classmethod
+    def _headline_is_measured(cls, cutoffs: list[int]) -> list[int]:
+        if 10 not in cutoffs:
+            raise ValueError("10 must be among the cutoffs: verdicts rest on it")
+        return cutoffs
 
 
 class Config(_Section):
@@ -233,11 +268,17 @@ class Config(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")
-    def _target_is_a_domain(self) -> Config:
+    def _domains_are_named(self) -> Config:
         if self.target is not None and self.domains and self.target not in self.domains:
             raise ValueError(
                 f"target {self.target!r} is no domain. {did_you_mean(self.target, self.domains)}"
             )
+        for name in self.training.domain_weights if self.domains else ():
+            if name not in self.domains:
+                raise ValueError(
+                    f"training.domain_weights: {name!r} is no domain. "
+                    f"{did_you_mean(name, self.domains)}"
+                )
         return self
 
     @classmethod
@@ -314,9 +355,9 @@ def _explained(error: ValidationError, where: str) -> ConfigError:
         return ConfigError(f"unknown key {key!r}", where=where, hint=did_you_mean(place[-1], known))
     message = str(first["msg"]).removeprefix("Value error, ")
     found = first.get("input")
-    shown = (
-        "" if isinstance(found, dict | BaseModel) else f", found {json.dumps(found, default=str)}"
-    )
+    # Our own messages name what they found.
+    named = first["type"] == "value_error" or isinstance(found, dict | BaseModel)
+    shown = "" if named else f", found {json.dumps(found, default=str)}"
     return ConfigError(f"{key}: {message}{shown}", where=where)
 
 

@@ -20,15 +20,12 @@ from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split
-from isthmus.errors import ConfigError, did_you_mean
 from isthmus.model.core import CoreModel
 from isthmus.model.learn import evidence, learn
 from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Scorer
 from isthmus.training.loop import Log
 from isthmus.transfer.strategies import Strategy
-
-PARTS = ("neural", "co-occurrence", "text", "recent-popular")
 
 
 @dataclass(frozen=True)
@@ -79,12 +76,6 @@ def fit_parts(
     reads: tuple[int, ...],
 ) -> dict[str, Scorer]:
     """The configured parts of a blend, fitted on the events of the domains in `reads`."""
-    unknown = set(config.blend.parts) - set(PARTS)
-    if unknown:
-        name = sorted(unknown)[0]
-        raise ConfigError(
-            f"no part is called {name!r}", where="blend.parts", hint=did_you_mean(name, PARTS)
-        )
     events = split.train_events(dataset).only(*reads)
     merged = len(reads) > 1
     makers: dict[str, Callable[[], Scorer]] = {
