@@ -100,7 +100,8 @@ def guess_config(files: Sequence[Path], *, base: Path | None = None) -> Guess:
     """
     said: list[str] = []
     seen = [_look(Path(path)) for path in files]
-    events = [s for s in seen if _as_events(s)]
+    # What was shown has people, items and times too, but is not what they did.
+    events = [s for s in seen if _people_table(s) != "impressions" and _as_events(s)]
     rest = [s for s in seen if s not in events]
     people = {name: s for s in rest for name in [_people_table(s)] if name}
     items = [s for s in rest if s not in people.values() and _as_items(s)]
