@@ -90,7 +90,8 @@ def _explained(error: BaseException) -> tuple[int, str]:
     if isinstance(error, _ClickException):
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "isthmus"
-        return 2, f"{_one_line(error.format_message())} See '{command} --help'."
+        said = _one_line(error.format_message())
+        return 2, f"{said}{'' if said.endswith(('.', '?')) else '.'} See '{command} --help'."
     if isinstance(error, IsthmusError):
         return 2, str(error)
     if isinstance(error, BrokenPipeError):

@@ -109,7 +109,8 @@ def profile(
         output.print_json(found.to_dict())
         return
     for line in found.lines():
-        output.show(line if line.startswith(" ") else output.heading(line))
+        shares = line.startswith(" ")
+        output.show(output.hanging(line, 8) if shares else output.heading(line))
 
 
 def export(

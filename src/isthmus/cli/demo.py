@@ -38,7 +38,7 @@ HISTORY = 5
 
 
 def demo(
-    users: Annotated[int, typer.Option("--users", min=1000, help="People in each world.")] = 4000,
+    users: Annotated[int, typer.Option("--users", min=200, help="People in each world.")] = 4000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of worlds and training.")] = 0,
     folder: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where everything goes.")
@@ -133,8 +133,8 @@ def _answer(
 def understandable_user(recommender: Recommender) -> str:
     """Somebody new to the target whose latest items elsewhere are most of one mind.
 
-    Chosen by the history alone: the texts of the latest items are alike. In any world of a
-    thousand people there are some who keep to the source.
+    Chosen by the history alone: the texts of the latest items are alike. There are always
+    some who keep to the source.
     """
     import numpy as np
 

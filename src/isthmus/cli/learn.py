@@ -145,13 +145,9 @@ def evaluate(
             }
         )
         return
-    cutoffs = recommender.config.evaluation.cutoffs
-    cutoff = 10 if 10 in cutoffs else cutoffs[0]
     for domain, systems in found.items():
         gate = recommender.gates.get(domain)
-        output.show(
-            _evaluation_table(domain, systems, cutoff), f"\n{gate.reason}\n" if gate else ""
-        )
+        output.show(_evaluation_table(domain, systems), f"\n{gate.reason}\n" if gate else "")
 
 
 def write_pages(run: Path) -> Path:
@@ -201,7 +197,7 @@ def _figures(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
     }
 
 
-def _evaluation_table(domain: str, systems: dict[str, Evaluation], cutoff: int) -> Table:
+def _evaluation_table(domain: str, systems: dict[str, Evaluation]) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -210,7 +206,8 @@ def _evaluation_table(domain: str, systems: dict[str, Evaluation], cutoff: int) 
 
     figures = {name: _figures(evaluation) for name, evaluation in systems.items()}
     first = next(iter(figures.values()))
-    metrics = [f"{name}@{cutoff}" for name in ("ndcg", "hit_rate", "mrr", "coverage")]
+    metrics = ("ndcg@10", "hit_rate@10", "mrr@10", "coverage@10")
+    # A sampled protocol ranks no whole catalogue, so it covers none.
     shown = [metric for metric in metrics if metric in first]
     table = Table(
         title=f"{domain}: {first[shown[0]]['n']:,} questions",

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,13 +27,21 @@ def show(*parts: RenderableType) -> None:
     """Print texts and tables one below the other, for 80 to 100 columns."""
     from rich.console import Console
 
-    width = min(Console().width, WIDTH) if sys.stdout.isatty() else WIDTH
-    console = Console(highlight=False, emoji=False, markup=False, width=width)
+    console = Console(highlight=False, emoji=False, markup=False, width=_width())
     with console.capture() as captured:
         for part in parts:
             console.print(part)
     # Tables fill their last column with blanks.
     print("\n".join(line.rstrip() for line in captured.get().splitlines()), flush=True)
+
+
+def hanging(line: str, indent: int) -> str:
+    """A long line, broken so that what follows stands `indent` columns in."""
+    return textwrap.fill(line, _width(), subsequent_indent=" " * indent)
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size().columns, WIDTH) if sys.stdout.isatty() else WIDTH
 
 
 def silent(*_parts: RenderableType) -> None:

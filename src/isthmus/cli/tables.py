@@ -43,7 +43,7 @@ def init(
         output.print_json({"config": str(target), "guesses": list(guess.sentences)})
         return
     for sentence in guess.sentences:
-        print(f"- {sentence}")
+        print(output.hanging(f"- {sentence}", 2))
     print(f"\nWrote {target}. Look it over, then: isthmus check")
 
 
@@ -72,8 +72,6 @@ def check(
 
 
 def _print_report(report: DataReport, page: Path) -> None:
-    from rich.padding import Padding
-
     said = report.sentences()
     n_domains, n_pairs = len(report.domains), len(report.pairs)
     sections = {
@@ -84,6 +82,6 @@ def _print_report(report: DataReport, page: Path) -> None:
     }
     for title, sentences in sections.items():
         if sentences:
-            lines = [Padding(f"- {sentence}", (0, 0, 0, 2)) for sentence in sentences]
+            lines = [output.hanging(f"  - {sentence}", 4) for sentence in sentences]
             output.show(output.heading(title), *lines, "")
     print(f"As a page: {page}")
