@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from transfer_world import BOOKS, GEAR, settings, texts, world
+
+from isthmus.data.features import ItemFeatures
+from isthmus.data.splits import global_cut
+from isthmus.errors import ConfigError
+from isthmus.scoring import Requests
+from isthmus.transfer.sides import fit_side, whitened
+from isthmus.transfer.strategies import Joint, TargetOnly
+
+QUICK = ("training.epochs=2",)
+
+
+@pytest.fixture(scope="module")
+def small():
+    dataset = world(1.0, n_users=200)
+    return dataset, global_cut(dataset), texts(dataset)
+
+
+def test_joint_learns_and_reads_every_domain_and_target_only_one():
+    (stage,) = Joint().stages(3, (1.0, 0.5, 2.0))
+    assert (stage.reads, stage.weights) == ((0, 1, 2), (1.0, 0.5, 2.0))
+    (stage,) = TargetOnly(1).stages(3, (1.0, 0.5, 2.0))
+    assert (stage.reads, stage.weights) == ((1,), (0.0, 0.5, 0.0))
+
+
+def test_a_target_only_side_sees_no_event_of_another_domain(small):
+    dataset, split, raw = small
+    config = settings(*QUICK)
+    features = whitened(raw, config.language.whiten_dim)
+    side = fit_side(TargetOnly(GEAR), dataset, split, raw, features, config)
+    # The same people with other books: nothing changes.
+    events = dataset.events
+    books = events.domain == BOOKS
+    item = events.item.copy()
+    item[books] = np.random.default_rng(0).permutation(item[books])
+    other = replace(dataset, events=replace(events, item=item))
+    again = fit_side(TargetOnly(GEAR), other, split, raw, features, config)
+    assert again.fitted[GEAR].weights == side.fitted[GEAR].weights
+    asked = split.test.position[events.domain[split.test.position] == GEAR][:20]
+    for name in side.parts:
+        np.testing.assert_array_equal(
+            side.parts[name].score(Requests.at(dataset, asked).only(GEAR), GEAR).total,
+            again.parts[name].score(Requests.at(other, asked).only(GEAR), GEAR).total,
+        )
+    assert set(side.fitted) == {GEAR}
+
+
+def test_both_sides_have_the_same_parts_and_a_log_of_their_training(small, tmp_path):
+    dataset, split, raw = small
+    config = settings(*QUICK, "training.checkpoint_seconds=0")
+    features = whitened(raw, config.language.whiten_dim)
+    side = fit_side(Joint(), dataset, split, raw, features, config, folder=tmp_path)
+    assert list(side.parts) == config.blend.parts == list(side.fitted[BOOKS].weights)
+    assert len(side.logs["joint"].epochs) == 2
+    assert set(side.seconds) == {"train joint", "blend joint"}
+    assert (tmp_path / "checkpoints" / "joint").is_dir()
+    judged = side.fitted[GEAR]
+    assert len(judged.gain) == (dataset.events.domain[split.tuning.position] == GEAR).sum()
+
+
+def test_a_second_fit_goes_on_from_the_first(small, tmp_path):
+    dataset, split, raw = small
+    features = whitened(raw, 16)
+    config = settings(*QUICK)
+    first = fit_side(TargetOnly(GEAR), dataset, split, raw, features, config, folder=tmp_path)
+    again = fit_side(TargetOnly(GEAR), dataset, split, raw, features, config, folder=tmp_path)
+    assert again.logs == first.logs
+    other = settings(*QUICK, "seed=1")
+    fresh = fit_side(TargetOnly(GEAR), dataset, split, raw, features, other, folder=tmp_path)
+    assert fresh.logs != first.logs
+
+
+def test_only_the_parts_asked_for_are_fitted(small):
+    dataset, split, raw = small
+    config = settings(*QUICK, "blend.parts=['text', 'recent-popular']")
+    side = fit_side(Joint(), dataset, split, raw, whitened(raw, 16), config)
+    assert list(side.parts) == ["text", "recent-popular"]
+
+
+def test_an_unknown_part_is_named_with_the_near_one():
+    with pytest.raises(ConfigError, match=r"blend\.parts.*'co-ocurrence'.*'co-occurrence'"):
+        settings("blend.parts=['neural', 'co-ocurrence']")
+
+
+def test_whitened_vectors_have_entries_of_unit_size_and_gaps_stay_gaps():
+    rng = np.random.default_rng(0)
+    vectors = (rng.normal(size=(300, 12)) @ rng.normal(size=(12, 12)) * 5 + 3).astype(np.float32)
+    present = np.arange(300) % 7 != 0
+    vectors[~present] = 0
+    nothing = ItemFeatures(np.zeros((4, 12), np.float32), np.zeros(4, bool))
+    full, empty = whitened([ItemFeatures(vectors, present), nothing], 8)
+    assert full.vectors.shape[1] == 8
+    assert np.sqrt((full.vectors[present] ** 2).mean()) == pytest.approx(1.0, rel=0.1)
+    assert not full.vectors[~present].any()
+    assert np.array_equal(full.present, present)
+    assert not empty.present.any()
