@@ -1,0 +1,69 @@
+"""The demo, made small: what it says is true of what it leaves behind."""
+
+import shlex
+from pathlib import Path
+
+import polars as pl
+import pytest
+from cli_runner import run
+
+from isthmus import Config, Recommender
+from isthmus.cli import demo
+from isthmus.experiment.records import read_run
+
+
+@pytest.fixture(scope="module")
+def said_and_left(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    place = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        quick = demo.QUICK | {"training": demo.QUICK["training"] | {"epochs": 2}}
+        patch.setattr(demo, "QUICK", quick)
+        patch.setattr(demo, "BASELINES", ("popular", "co-occurrence"))
+        found = run("demo", "--users", "500", "--seed", "3", cwd=place)
+    assert found.code == 0, found.err
+    assert found.err == ""
+    return found.out, place / "isthmus-demo"
+
+
+def test_says_what_the_records_say(said_and_left: tuple[str, Path]) -> None:
+    said, folder = said_and_left
+    flat = " ".join(said.split())
+    for run_folder in (folder / "runs" / "demo", folder / "no-transfer" / "runs" / "demo"):
+        record = read_run(run_folder)
+        assert " ".join(record.verdicts[0].sentence.split()) in flat
+        assert " ".join(record.gates[0].reason.split()) in flat
+        assert (run_folder / "report.html").is_file()
+    assert max(map(len, said.splitlines())) <= 100
+
+
+def test_the_folder_is_like_a_users_own(said_and_left: tuple[str, Path]) -> None:
+    _, folder = said_and_left
+    config = Config.load(folder / "isthmus.toml")
+    assert (config.name, config.target, config.seed) == ("demo", "gear", 3)
+    events = pl.read_parquet(folder / "gear-interactions.parquet")
+    model = Recommender.load(folder / "models" / "demo")
+    assert len(model.dataset.events.only(1)) == events.height
+    assert run("check", cwd=folder).code == 0
+
+
+def test_the_person_shown_is_new_to_the_target(said_and_left: tuple[str, Path]) -> None:
+    said, folder = said_and_left
+    user = said.split("recommendations for ")[1].split(",")[0]
+    model = Recommender.load(folder / "models" / "demo")
+    row = model.dataset.user_index[user]
+    assert row not in model.dataset.events.user[model.dataset.events.domain == 1]
+    lists = model.recommend("gear", users=[user], k=5)
+    for item in lists["item_id"]:
+        assert item in said
+    # The commands that it names do what it says.
+    commands = [line for line in said.splitlines() if line.startswith("isthmus recommend")]
+    _, *words = shlex.split(commands[0].split("   ")[0])
+    assert lists["item_id"][0] in run(*words, cwd=folder).out
+
+
+def test_it_leaves_other_folders_alone(said_and_left: tuple[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "isthmus-demo").mkdir()
+    (tmp_path / "isthmus-demo" / "isthmus.toml").write_text('name = "mine"')
+    found = run("demo", cwd=tmp_path)
+    assert found.code == 2
+    assert "isthmus-demo: holds other things" in found.complaint
