@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.config import TrainingConfig
-from isthmus.errors import TrainingError
+from isthmus.errors import CheckpointError, TrainingError
 from isthmus.training.checkpoint import read_folder
 from isthmus.training.loop import Log, pick_device, train
 from isthmus.training.optim import RowAdam
@@ -135,6 +135,25 @@ def test_a_checkpoint_of_another_run_is_left_alone(tmp_path):
     assert _figures(log) == _figures(train(fresh, _error_of(fresh), _settings(), seed=3))
     assert len(task.seen) == 4 * 6
     assert read_folder(tmp_path / "run", kind="training").meta["mark"] == "b"
+
+
+def test_a_run_killed_while_it_wrote_its_first_checkpoint_starts_again(tmp_path):
+    half = tmp_path / "run" / "versions" / ".writing"
+    half.mkdir(parents=True)
+    (half / "meta.json").write_text("{")
+    (tmp_path / "run" / ".lock").touch()
+    task = Regression()
+    log = train(task, _error_of(task), _settings(), seed=3, folder=tmp_path / "run", mark="a")
+    assert len(log.epochs) == 6
+    assert read_folder(tmp_path / "run", kind="training").meta["mark"] == "a"
+
+
+def test_a_folder_with_other_things_is_refused_before_the_work_begins(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    task = Regression()
+    with pytest.raises(CheckpointError, match="not an Isthmus folder"):
+        train(task, _error_of(task), _settings(), seed=3, folder=tmp_path)
+    assert task.seen == []
 
 
 def test_checkpoints_come_no_more_often_than_asked_but_at_the_end(tmp_path):

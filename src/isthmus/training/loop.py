@@ -24,6 +24,7 @@ from isthmus.training.checkpoint import State, read_folder, write_folder
 from isthmus.training.optim import RowAdam, warmup_cosine
 from isthmus.training.progress import progress
 from isthmus.training.tracking import NoTracker, Tracker
+from isthmus.training.versions import never_finished
 
 CHECKPOINT_KIND = "training"
 
@@ -114,7 +115,7 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         run = _Run(task, config, seed, mark)
-        if folder is not None and folder.exists():
+        if folder is not None and folder.exists() and not never_finished(folder):
             run.resume(folder)
         with progress(label, config.epochs) as tick:
             for _ in range(len(run.log.epochs)):

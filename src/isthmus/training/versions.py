@@ -103,6 +103,11 @@ def read_pointer(path: Path) -> Live:
         ) from None
 
 
+def never_finished(path: Path) -> bool:
+    """Whether a writer died here before its first version was live, and left nothing else."""
+    return path.is_dir() and set(os.listdir(path)) <= _OURS - {_POINTER}
+
+
 def flush(entry: Path) -> None:
     """Have the system put a file, or a folder's list of names, on disk."""
     descriptor = os.open(entry, os.O_RDONLY)
