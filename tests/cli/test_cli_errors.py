@@ -1,5 +1,6 @@
 """Exit codes and messages: what the caller can put right is one plain line and code 2."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,38 @@ def test_other_outputs_that_cannot_be_written(tables: Path, tmp_path: Path) -> N
         assert found.complaint
     assert (tmp_path / "file").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("command", ["check", "fit", "compare"])
+def test_a_full_disk_is_found_before_the_long_work(
+    command: str, tables: Path, tmp_path: Path
+) -> None:
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000));"
+        "from isthmus.cli import main; main()"
+    )
+    words = [command, "--config", str(tables / "isthmus.toml")]
+    found = subprocess.run(
+        [sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert found.returncode == 2
+    assert "cannot be written: File too large" in found.stderr
+    assert found.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_standard_output_and_a_closed_one() -> None:
+    words = [sys.executable, "-m", "isthmus", "--help"]
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert found.returncode == 2
+    assert found.stderr == "isthmus: standard output: No space left on device.\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    closed = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert closed.stderr == ""
+    assert closed.returncode == 128 + 13
 
 
 def test_an_interrupt_is_one_line_and_says_that_work_is_kept(

@@ -1,10 +1,7 @@
 """init → check → fit → recommend, similar, profile, evaluate, export, compare on a small shop."""
 
 import json
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -74,7 +71,7 @@ def test_check_prints_and_writes_the_same(shop: Shop, tmp_path: Path) -> None:
 def test_fit_says_how_each_gate_decided(shop: Shop, model: Recommender) -> None:
     assert shop.fit.code == 0
     for name, gate in model.gates.items():
-        assert f"{name}: {gate.reason}" in shop.fit.out
+        assert f"{name}: {gate.reason}" in " ".join(shop.fit.out.split())
     assert shop.fit.err == "", "nothing but results in a pipe"
 
 
@@ -93,7 +90,7 @@ def test_fit_goes_on_from_what_is_there(shop: Shop, tmp_path: Path) -> None:
     again = run("fit", *words, cwd=tmp_path).json
     gates = {name: gate["reason"] for name, gate in again["gates"].items()}
     for name, reason in gates.items():
-        assert f"{name}: {reason}" in shop.fit.out
+        assert f"{name}: {reason}" in " ".join(shop.fit.out.split())
     assert (tmp_path / again["model"] / "current").is_file()
 
 
@@ -242,39 +239,3 @@ def test_unknown_names(shop: Shop, words: tuple[str, ...], complaint: str) -> No
     assert result.code == 2
     assert complaint in result.complaint
     assert sorted(shop.folder.rglob("*")) == before, "something was left behind"
-
-
-def test_a_full_disk_leaves_nothing_behind(shop: Shop, tmp_path: Path) -> None:
-    script = (
-        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000));"
-        "from isthmus.cli import main; main()"
-    )
-    target = tmp_path / "lists.parquet"
-    found = subprocess.run(
-        [sys.executable, "-c", script, "export", "gear", str(target)],
-        cwd=shop.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == 2, found.stderr
-    assert re.fullmatch(r"isthmus: .*lists\.parquet: cannot be written: .*\n", found.stderr)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_standard_output_and_a_closed_one(shop: Shop) -> None:
-    words = [sys.executable, "-m", "isthmus", "recommend", "gear", "--user", "u", "-k", "90"]
-    with open("/dev/full", "w") as full:
-        found = subprocess.run(
-            words, cwd=shop.folder, stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert found.returncode == 2
-    assert found.stderr == "isthmus: standard output: No space left on device.\n"
-    closed = subprocess.Popen(
-        words, cwd=shop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert closed.stdout is not None
-    assert closed.stderr is not None
-    closed.stdout.close()
-    assert closed.stderr.read() == ""
-    assert closed.wait() == 128 + 13

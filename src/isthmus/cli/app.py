@@ -64,14 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = _DEBUG in words or os.environ.get(_DEBUG_VARIABLE, "0") not in ("", "0")
+    code = 0
     try:
-        # Not `app()`: that has ways of its own with errors and interrupts.
-        with get_command(app).make_context("isthmus", [w for w in words if w != _DEBUG]) as context:
-            context.command.invoke(context)
+        try:
+            _run([word for word in words if word != _DEBUG])
+        except typer.Exit as stop:
+            code = stop.exit_code
         sys.stdout.flush()
-        code = 0
-    except typer.Exit as stop:
-        code = stop.exit_code
     except (Exception, KeyboardInterrupt) as error:
         code, message = _explained(error)
         if message:
@@ -81,6 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(error, OSError):
             _drop_output()
     sys.exit(code)
+
+
+def _run(words: list[str]) -> None:
+    # Not `app()`: that has ways of its own with errors and interrupts.
+    with get_command(app).make_context("isthmus", words) as context:
+        context.command.invoke(context)
 
 
 def _explained(error: BaseException) -> tuple[int, str]:

@@ -70,8 +70,7 @@ def fit(
         gates = {name: vars(gate) for name, gate in recommender.gates.items()}
         output.print_json({"model": str(place), "run": str(run), "gates": gates})
         return
-    for name, gate in recommender.gates.items():
-        print(f"{name}: {gate.reason}")
+    output.show(*(f"{name}: {gate.reason}" for name, gate in recommender.gates.items()))
     print(f"\nSaved {place}. Next: isthmus recommend {next(iter(recommender.gates))} --user ID")
 
 

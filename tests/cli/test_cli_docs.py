@@ -1,0 +1,37 @@
+"""docs/command-line.md speaks of every command, and what it tells to type can be typed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from isthmus.cli.app import app
+
+PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text("utf-8")
+TYPED = re.findall(r"^\$ isthmus (.+)$", PAGE.replace("\\\n", ""), re.MULTILINE)
+
+
+def test_every_command_has_a_section_with_an_example() -> None:
+    headings = re.findall(r"^## (\w+)$", PAGE, re.MULTILINE)
+    assert headings == list(get_command(app).commands)  # type: ignore[attr-defined]
+    assert {words.split()[0] for words in TYPED} == set(headings)
+
+
+@pytest.mark.parametrize("words", TYPED)
+def test_examples_are_understood(words: str) -> None:
+    name, *rest = shlex.split(words)
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    # Raises where an option or argument is not known.
+    command.make_context(name, rest)
+
+
+def test_options_that_the_page_names_exist() -> None:
+    known = {
+        option
+        for command in get_command(app).commands.values()  # type: ignore[attr-defined]
+        for parameter in command.params
+        for option in parameter.opts
+    } | {option for parameter in get_command(app).params for option in parameter.opts}
+    assert set(re.findall(r"(?<![\w-])--[a-z]+", PAGE)) <= known | {"--help"}
