@@ -29,16 +29,17 @@ RANDOM_CANDIDATES = 200
 
 
 def standardise(scores: Float) -> Float:
-    """Scores [batch, n_items] with mean 0 and deviation 1 per row, large values damped.
+    """Scores [batch, n_items] of every part on one scale: z + asinh(z), z with mean 0, deviation 1.
 
-    A row without any spread has no opinion and becomes 0. Damping is asinh: linear near zero,
-    logarithmic far out, because co-occurrence scores have very heavy tails.
+    A row without any spread has no opinion and becomes 0. The sum keeps the far end of a part that
+    is sure of few items, such as a near copy by text, and lifts what is a little above the rest in
+    one with a heavy tail, such as co-occurrence. On Food–Kitchen validation it beats either term.
     """
     centred = scores - scores.mean(1, keepdims=True)
     spread = centred.std(1, keepdims=True)
-    scaled = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9)
-    damped: Float = np.arcsinh(scaled)
-    return damped
+    z = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9)
+    scaled: Float = z + np.arcsinh(z)
+    return scaled
 
 
 class Blend:

@@ -224,3 +224,10 @@ def test_queries_are_filtered_by_mask() -> None:
     queries = Queries(np.array([3, 5, 8]))
     assert queries.where(np.array([True, False, True])).position.tolist() == [3, 8]
     assert len(queries) == 3
+
+
+def test_known_events_go_on_after_a_global_cut_but_not_in_leave_one_out() -> None:
+    dataset = dataset_of(seed=3)
+    cut, last = made(dataset, "global"), made(dataset, "leave-one-out")
+    assert len(cut.known_events(dataset)) == len(dataset.events)
+    assert len(last.known_events(dataset)) == last.in_train.sum() < len(dataset.events)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ class Windows:
         order = np.argsort(noisy, kind="stable")
         first = np.cumsum(self.length[order]) - self.length[order]
         bounds = np.flatnonzero(np.diff(first // batch_events, prepend=-1, append=-2))
-        groups = [order[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        groups = [order[a:b] for a, b in pairwise(bounds)]
         for group in rng.permutation(len(groups)):
             yield self.pack(groups[group])
 

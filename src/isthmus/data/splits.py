@@ -70,6 +70,15 @@ class Split:
         """What models learn from, as a CSR over the same user rows."""
         return dataset.events.keep(self.in_train)
 
+    def known_events(self, dataset: Dataset) -> Events:
+        """What may be looked up at a question's time by a reader that keeps to earlier days.
+
+        Under a global cut life goes on after training, and a question may use everything strictly
+        before it; only what was learnt stays frozen. In leave-one-out, held-back answers of others
+        stay out.
+        """
+        return dataset.events if self.name == "global" else self.train_events(dataset)
+
     @property
     def validation(self) -> Queries:
         """Both halves of the validation questions."""

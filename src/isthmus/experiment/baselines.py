@@ -58,7 +58,7 @@ BASELINES: dict[str, Baseline] = {
     "popular": Baseline("All-time counts.", lambda g: Popular.fit(g.dataset, g.events)),
     "recent-popular": Baseline(
         "What was popular just before the question.",
-        lambda g: RecentPopular.fit(g.dataset, g.events),
+        lambda g: RecentPopular.fit(g.dataset, g.split.known_events(g.dataset)),
     ),
     "co-occurrence": Baseline(
         "What follows what, in the history of all domains.",

@@ -98,7 +98,6 @@ def compare(
         ConfigError: an unknown baseline.
         RequestError: an unknown target.
     """
-    start = time.perf_counter()
     competitors = chosen(baselines)
     cleaning = CleaningReport()
     if dataset is None:
@@ -142,7 +141,7 @@ def compare(
         measured.append(found)
     assert first is not None, "there is at least one seed"
 
-    record = _record(config, dataset, cleaning, wanted, list(seeds), measured, first, start)
+    record = _record(config, dataset, cleaning, wanted, list(seeds), measured, first)
     write_run(run, record)
     return Comparison(record, first)
 
@@ -155,7 +154,6 @@ def _record(
     seeds: Sequence[int],
     measured: Sequence[Measured],
     recommender: Recommender,
-    start: float,
 ) -> RunRecord:
     metrics, pooled = _figures(dataset, targets, seeds, measured)
     rows = metric_table(metrics)
@@ -168,7 +166,7 @@ def _record(
         name=config.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         split=split.name,
-        protocol=next(iter(pooled[GATED].values())).protocol,
+        protocol=next(iter(next(iter(pooled.values())).values())).protocol,
         systems=[
             SystemRow(name=name, role=ABOUT[name][0], about=ABOUT[name][1])
             if name in ABOUT
@@ -184,7 +182,7 @@ def _record(
         data=data_facts(check_dataset(dataset, cleaning)),
         cost=Cost(
             stages=[Stage(name=name, seconds=seconds) for name, seconds in stages.items()],
-            seconds=time.perf_counter() - start,
+            seconds=sum(stages.values()),
             peak_rss_mb=peak_rss_mb(),
             parameters=measured[0].parameters,
             device=str(recommender.system.transferred.neural.model.items.table.device),
@@ -224,9 +222,9 @@ def _figures(
                 against=name,
                 sources=sources,
             )
-            for ours in (GATED, TRANSFERRED)
+            for ours in ((GATED, TRANSFERRED) if sources else (TARGET_ONLY,))
             for name, theirs in pooled.items()
-            if target in theirs and name not in (GATED, TRANSFERRED, NEURAL, NEURAL_ALONE)
+            if target in theirs and name not in (ours, GATED, TRANSFERRED, NEURAL, NEURAL_ALONE)
         ]
     return pl.concat(frames), pooled
 
@@ -242,6 +240,9 @@ def _verdict(
 ) -> Verdict:
     """The headline for one target: the transferred side against the target alone."""
     sources = [name for name in dataset.names if name != target]
+    if not sources:
+        alone = f"There is one domain, {target}: nothing to transfer, so it is served alone."
+        return Verdict(target=target, sources=[], helps="undecided", sentence=alone)
     paired = rows.filter(
         pl.col("target") == target,
         pl.col("system") == TRANSFERRED,
@@ -274,7 +275,7 @@ def _gate(target: str, measured: Sequence[Measured]) -> GateReport:
         target=target,
         weight=_mean([found.gates[target]["weight"] for found in measured]),
         reason=measured[0].gates[target]["reason"],
-        transferred=_mean_weights([f.blends[target][TRANSFERRED] for f in measured]),
+        transferred=_mean_weights([f.blends[target].get(TRANSFERRED, {}) for f in measured]),
         target_only=_mean_weights([f.blends[target].get(TARGET_ONLY, {}) for f in measured]),
         uplift=uplift,
     )

@@ -94,11 +94,13 @@ def measure_systems(
     for target in targets:
         name = dataset.names[target]
         alone = system.alone.get(target)
-        scorers: dict[str, Scorer] = {
-            GATED: system.gated,
-            TRANSFERRED: system.transferred.blend,
-            NEURAL: system.transferred.neural,
-        }
+        scorers: dict[str, Scorer] = {}
+        if len(dataset.domains) > 1:
+            scorers |= {
+                GATED: system.gated,
+                TRANSFERRED: system.transferred.blend,
+                NEURAL: system.transferred.neural,
+            }
         if alone is not None:
             scorers |= {TARGET_ONLY: alone.blend, NEURAL_ALONE: alone.neural}
         for label, scorer in scorers.items():
@@ -106,16 +108,18 @@ def measure_systems(
                 scorer, dataset, split, target, config=config.evaluation
             )
         found.gates[name] = _plain_gate(system.gates[target])
-        found.blends[name] = {TRANSFERRED: dict(system.transferred.blend.weights[target])}
-        if alone is not None:
-            found.blends[name][TARGET_ONLY] = dict(alone.blend.weights[target])
+        sides = {TRANSFERRED: system.transferred, TARGET_ONLY: alone}
+        found.blends[name] = {
+            label: dict(side.blend.weights[target])
+            for label, side in sides.items()
+            if side is not None and (label == TARGET_ONLY or len(dataset.domains) > 1)
+        }
     found.seconds["evaluate"] = time.perf_counter() - start
     for side in _sides(recommender):
         found.seconds |= side.seconds
         found.curves |= {stage: log.epochs for stage, log in side.logs.items()}
-    found.seconds["encode and prepare"] = fitting - sum(
-        seconds for side in _sides(recommender) for seconds in side.seconds.values()
-    )
+    accounted = sum(s for side in _sides(recommender) for s in side.seconds.values())
+    found.seconds["encode and prepare"] = max(0.0, fitting - accounted)
     model = system.transferred.neural.model
     found.parameters = sum(p.numel() for p in model.parameters()) + model.items.table.numel()
     return found

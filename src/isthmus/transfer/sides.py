@@ -89,7 +89,9 @@ def fit_parts(
             raw,
             ContentKNNConfig(merged=merged),
         ),
-        "recent-popular": lambda: RecentPopular.fit(dataset, events),
+        "recent-popular": lambda: RecentPopular.fit(
+            dataset, split.known_events(dataset).only(*reads)
+        ),
     }
     return {name: makers[name]() for name in config.blend.parts}
 
@@ -123,7 +125,6 @@ def fit_side(
     logs: dict[str, Log] = {}
     seconds: dict[str, float] = {}
     for stage in stages:
-        start = time.perf_counter()
         neural, logs[stage.name] = learn(
             model,
             dataset,
@@ -135,7 +136,8 @@ def fit_side(
             folder=folder / "checkpoints" / stage.name if folder else None,
             curves=folder / "curves" / stage.name if folder else None,
         )
-        seconds[f"train {stage.name}"] = time.perf_counter() - start
+        # Counted in the log, so that a resumed run reports what its training took in all.
+        seconds[f"train {stage.name}"] = logs[stage.name].seconds
     start = time.perf_counter()
     parts = fit_parts(dataset, split, raw, neural, config, reads=reads)
     targets = [d for d, weight in enumerate(stages[-1].weights) if weight > 0]
