@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from isthmus.config import Config
+from isthmus.data.dataset import Dataset
+from isthmus.data.world import DomainSpec, WorldConfig, generate_world
+from isthmus.errors import ConfigError, RequestError
+from isthmus.experiment import compare as module
+from isthmus.experiment.compare import GATED, TARGET_ONLY, TRANSFERRED, compare
+from isthmus.experiment.records import read_run
+
+BASELINES = ["popular", "text"]
+
+
+@pytest.fixture(scope="module")
+def books_and_gear() -> Dataset:
+    domains = (
+        DomainSpec(name="books", n_items=60, events_per_user=10),
+        DomainSpec(name="gear", n_items=50, events_per_user=5),
+    )
+    return generate_world(WorldConfig(n_users=220, n_themes=8, domains=domains, seed=2)).dataset
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return Config.model_validate(
+        {
+            "name": "small",
+            "model": {"dim": 8, "layers": 1, "heads": 2, "adapter_rank": 2},
+            "training": {"epochs": 2, "evaluate_every": 1, "batch_events": 512, "negatives": 32},
+            "evaluation": {"cutoffs": [10], "bootstrap": 100, "min_slice": 20},
+            "language": {"cache": str(tmp_path_factory.mktemp("cache")), "whiten_dim": 16},
+        }
+    )
+
+
+def test_a_comparison_is_recorded_pooled_and_not_measured_twice(
+    books_and_gear: Dataset, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"dataset": books_and_gear, "targets": ["gear"], "seeds": [0, 1], "folder": tmp_path}
+    first = compare(config, baselines=BASELINES, **asked).record
+
+    again = read_run(tmp_path / "small")
+    assert again.metrics.equals(first.metrics)
+    assert [v.sources for v in first.verdicts] == [["books"]]
+    shown = first.metrics.filter(
+        pl.col("metric") == "ndcg@10", pl.col("slice") == "all", pl.col("against").is_null()
+    )
+    for system in (GATED, TRANSFERRED, TARGET_ONLY):
+        rows = shown.filter(pl.col("system") == system)
+        pooled = rows.filter(pl.col("seed").is_null())["value"].item()
+        each = rows.filter(pl.col("seed").is_not_null()).sort("seed")
+        assert each["seed"].to_list() == [0, 1]
+        assert each["value"].mean() == pytest.approx(pooled)
+    assert {s.name for s in first.systems} >= {*BASELINES, GATED, TRANSFERRED, TARGET_ONLY}
+    assert first.item_map is not None
+    assert len(first.examples[0].recommendations) == 5
+
+    def never(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("it was measured before")
+
+    monkeypatch.setattr(module, "measure_systems", never)
+    monkeypatch.setattr(module, "measure_baseline", never)
+    resumed = compare(config, baselines=BASELINES, **asked).record
+    assert resumed.metrics.equals(first.metrics)
+
+
+def test_one_domain_has_nothing_to_transfer(config: Config, tmp_path: Path) -> None:
+    domains = (DomainSpec(name="gear", n_items=50, events_per_user=8),)
+    alone = generate_world(WorldConfig(n_users=220, n_themes=8, domains=domains, seed=3)).dataset
+    record = compare(config, dataset=alone, baselines=["popular"], folder=tmp_path).record
+    assert "nothing to transfer" in record.verdicts[0].sentence
+    assert TARGET_ONLY in record.metrics["system"].to_list()
+    assert GATED not in record.metrics["system"].to_list()
+
+
+def test_what_does_not_exist_is_said_before_anything_is_fitted(
+    books_and_gear: Dataset, config: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="popular"):
+        compare(config, dataset=books_and_gear, baselines=["populer"], folder=tmp_path)
+    with pytest.raises(RequestError, match="gear"):
+        compare(config, dataset=books_and_gear, targets=["gaer"], folder=tmp_path)
+    assert not list(tmp_path.iterdir())
