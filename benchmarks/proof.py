@@ -41,10 +41,8 @@ def comparison(
         *(part for setting in settings for part in ("--set", setting)),
         *(("--baselines", baselines) if baselines else ()),
     ]
-    start = time.perf_counter()
     subprocess.run(command, check=True, cwd=ROOT)
-    seconds = time.perf_counter() - start
-    return {"command": _shown(command), "seconds": seconds, **summary(WORK / "runs" / name)}
+    return {"command": _shown(command), **summary(WORK / "runs" / name)}
 
 
 def summary(run: Path) -> dict[str, Any]:

@@ -150,11 +150,16 @@ def evaluate(
 
 
 def write_pages(run: Path) -> Path:
-    """Write report and model card of a run; gives the report's path."""
+    """Write report, model card and a picture of a run; gives the report's path."""
+    from isthmus.experiment.records import read_run
+    from isthmus.report.figures import write_picture
     from isthmus.report.model_card import write_model_card
     from isthmus.report.page import write_report
 
     write_model_card(run)
+    record = read_run(run)
+    if any(verdict.relative for verdict in record.verdicts):
+        write_picture(record, run / "uplift.svg")
     return write_report(run)
 
 
