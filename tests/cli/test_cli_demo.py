@@ -1,7 +1,9 @@
 """The demo, made small: what it says is true of what it leaves behind."""
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,32 +14,45 @@ from isthmus.cli import demo
 from isthmus.experiment.records import read_run
 
 
+@dataclass(frozen=True)
+class Demo:
+    """A demo that was run, and run again for a program."""
+
+    said: str
+    again: Any
+    folder: Path
+
+
 @pytest.fixture(scope="module")
-def said_and_left(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     place = tmp_path_factory.mktemp("demo")
+    words = ("demo", "--users", "500", "--seed", "3")
     with pytest.MonkeyPatch.context() as patch:
         quick = demo.QUICK | {"training": demo.QUICK["training"] | {"epochs": 2}}
         patch.setattr(demo, "QUICK", quick)
         patch.setattr(demo, "BASELINES", ("popular", "co-occurrence"))
-        found = run("demo", "--users", "500", "--seed", "3", cwd=place)
-    assert found.code == 0, found.err
-    assert found.err == ""
-    return found.out, place / "isthmus-demo"
+        first = run(*words, cwd=place)
+        assert first.code == 0, first.err
+        assert first.err == ""
+        again = run(*words, "--json", cwd=place)
+    return Demo(first.out, again.json, place / "isthmus-demo")
 
 
-def test_says_what_the_records_say(said_and_left: tuple[str, Path]) -> None:
-    said, folder = said_and_left
+def test_says_what_the_records_say(shown: Demo) -> None:
+    said, folder = shown.said, shown.folder
     flat = " ".join(said.split())
     for run_folder in (folder / "runs" / "demo", folder / "no-transfer" / "runs" / "demo"):
         record = read_run(run_folder)
         assert " ".join(record.verdicts[0].sentence.split()) in flat
         assert " ".join(record.gates[0].reason.split()) in flat
         assert (run_folder / "report.html").is_file()
+        kind = "no-transfer" if "no-transfer" in run_folder.parts else "transfer"
+        assert shown.again[kind]["verdicts"][0]["sentence"] == record.verdicts[0].sentence
     assert max(map(len, said.splitlines())) <= 100
 
 
-def test_the_folder_is_like_a_users_own(said_and_left: tuple[str, Path]) -> None:
-    _, folder = said_and_left
+def test_the_folder_is_like_a_users_own(shown: Demo) -> None:
+    folder = shown.folder
     config = Config.load(folder / "isthmus.toml")
     assert (config.name, config.target, config.seed) == ("demo", "gear", 3)
     events = pl.read_parquet(folder / "gear-interactions.parquet")
@@ -46,8 +61,8 @@ def test_the_folder_is_like_a_users_own(said_and_left: tuple[str, Path]) -> None
     assert run("check", cwd=folder).code == 0
 
 
-def test_the_person_shown_is_new_to_the_target(said_and_left: tuple[str, Path]) -> None:
-    said, folder = said_and_left
+def test_the_person_shown_is_new_to_the_target(shown: Demo) -> None:
+    said, folder = shown.said, shown.folder
     user = said.split("recommendations for ")[1].split(",")[0]
     model = Recommender.load(folder / "models" / "demo")
     row = model.dataset.user_index[user]
@@ -61,7 +76,7 @@ def test_the_person_shown_is_new_to_the_target(said_and_left: tuple[str, Path]) 
     assert lists["item_id"][0] in run(*words, cwd=folder).out
 
 
-def test_it_leaves_other_folders_alone(said_and_left: tuple[str, Path], tmp_path: Path) -> None:
+def test_it_leaves_other_folders_alone(tmp_path: Path) -> None:
     (tmp_path / "isthmus-demo").mkdir()
     (tmp_path / "isthmus-demo" / "isthmus.toml").write_text('name = "mine"')
     found = run("demo", cwd=tmp_path)
