@@ -147,6 +147,7 @@ def main() -> None:
     found = {
         "kills": kills,
         "fits_ended": len(differences),
+        "differences": differences,
         "uninterrupted": expected,
         "largest_difference": max(differences),
         "limit_difference": LIMIT_DIFFERENCE,
