@@ -122,7 +122,7 @@ def test_answers_do_not_depend_on_how_many_are_asked_at_once() -> None:
 
 
 def test_a_history_given_on_the_spot_counts_like_a_users_own() -> None:
-    recommender = fitted()
+    recommender = set_by_hand(gate=1.0)
     user = _of_kind(recommender, "books", "gear")
     history = _histories(recommender)[user]
     untimed = recommender.recommend("gear", histories=[history], k=5)

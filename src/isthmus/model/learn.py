@@ -37,6 +37,7 @@ def learn(
     reads: Sequence[int],
     weights: Sequence[float],
     name: str = "neural",
+    label: str | None = None,
     folder: Path | None = None,
     curves: Path | None = None,
 ) -> tuple[NeuralScorer, Log]:
@@ -49,7 +50,8 @@ def learn(
         config: how to train.
         reads: domains whose events are read as history.
         weights: weight of each domain's mean loss, [n_domains]; 0 for a domain not to be learnt.
-        name: of the scorer and the progress bar.
+        name: of the scorer.
+        label: of the progress bar; None: the name.
         folder: checkpoints to resume from.
         curves: folder of TensorBoard event files.
     """
@@ -86,7 +88,7 @@ def learn(
         validate,
         settings,
         seed=config.seed,
-        label=name,
+        label=label or name,
         folder=folder,
         mark=_mark(model, events, config, weights),
         tracking=tracker(curves),
@@ -108,7 +110,9 @@ def _mark(model: CoreModel, events: Events, config: Config, weights: Sequence[fl
     digest = hashlib.blake2b(digest_size=16)
     settings = {
         "model": model.config.model_dump(mode="json"),
-        "training": config.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+        "training": config.training.model_dump(
+            mode="json", exclude={"checkpoint_seconds", "threads"}
+        ),
         "evaluation": config.evaluation.model_dump(mode="json"),
         "seed": config.seed,
         "weights": list(weights),

@@ -123,7 +123,8 @@ def train(
             while not run.finished:
                 figures = run.epoch(validate)
                 (tracking or NoTracker()).log(figures, int(figures["epoch"]))
-                tick(f"loss {figures['loss']:.3f}, validation {run.log.best:.4f}")
+                best = f", best validation {run.log.best:.4f}" if run.log.best_epoch else ""
+                tick(f"loss {figures['loss']:.3f}{best}")
                 if folder is not None:
                     run.checkpoint(folder)
     task.module.load_state_dict(run.best_weights)

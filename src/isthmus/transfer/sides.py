@@ -133,6 +133,7 @@ def fit_side(
             reads=stage.reads,
             weights=stage.weights,
             name="neural",
+            label=f"training, {stage.name}",
             folder=folder / "checkpoints" / stage.name if folder else None,
             curves=folder / "curves" / stage.name if folder else None,
         )
