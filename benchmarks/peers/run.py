@@ -117,7 +117,8 @@ def main() -> None:
             system, rows, replace(settings, train=round_ == 0 or system != "recbole")
         )
     ]
-    result = {"settings": asdict(settings), "summary": summary(records), "records": records}
+    asked = {"users": options.users, "rounds": options.rounds, **asdict(settings)}
+    result = {"settings": asked, "summary": summary(records), "records": records}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["summary"], indent=1))
