@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -84,3 +85,27 @@ def test_what_does_not_exist_is_said_before_anything_is_fitted(
     with pytest.raises(RequestError, match="gear"):
         compare(config, dataset=books_and_gear, targets=["gaer"], folder=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_finished_parts_are_of_one_target_and_one_catalogue(
+    books_and_gear: Dataset, config: Config
+) -> None:
+    def mark(dataset: Dataset, *targets: str) -> str:
+        return module._fingerprint(config, dataset, targets)
+
+    books, gear = books_and_gear.domains
+    renamed = gear.items.with_columns(text=pl.lit("another title"))
+    edited = replace(books_and_gear, domains=(books, replace(gear, items=renamed)))
+    assert mark(books_and_gear, "books", "gear") == mark(books_and_gear, "gear", "books")
+    assert mark(books_and_gear, "books") != mark(books_and_gear, "gear")
+    assert mark(books_and_gear, "gear") != mark(edited, "gear")
+
+
+def test_another_target_may_be_asked_for_in_the_same_folder(
+    books_and_gear: Dataset, config: Config, tmp_path: Path
+) -> None:
+    for target in ("gear", "books"):
+        asked = compare(
+            config, dataset=books_and_gear, targets=[target], baselines=["popular"], folder=tmp_path
+        )
+        assert [v.target for v in asked.record.verdicts] == [target]

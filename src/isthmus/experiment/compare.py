@@ -106,7 +106,7 @@ def compare(
     wanted = targets or ([config.target] if config.target else list(dataset.names))
     indices = [dataset.domain_index(name) for name in wanted]
     run = folder / config.name
-    mark = _fingerprint(config, dataset)
+    mark = _fingerprint(config, dataset, wanted)
 
     measured: list[Measured] = []
     first: Recommender | None = None
@@ -302,12 +302,14 @@ def _mean_weights(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: _mean([weights[name] for weights in each]) for name in each[0]}
 
 
-def _fingerprint(config: Config, dataset: Dataset) -> str:
-    """What figures depend on beside the seed: settings, and the data's shape and content."""
+def _fingerprint(config: Config, dataset: Dataset, targets: Sequence[str]) -> str:
+    """What a finished part depends on beside the seed: settings, targets, events and texts."""
     settings = config.model_dump(mode="json", exclude={"name", "seed", "target", "domains"})
     events = dataset.events
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for array in (events.offsets, events.domain, events.item, events.time):
         digest.update(array.tobytes())
-    digest.update("\n".join(dataset.names).encode())
+    digest.update(json.dumps([dataset.names, sorted(targets)]).encode())
+    for domain in dataset.domains:
+        digest.update(domain.items.select("item_id", "text").write_json().encode())
     return digest.hexdigest()
