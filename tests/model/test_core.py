@@ -100,6 +100,16 @@ def test_candidates_are_columns_of_the_whole_catalogue(model):
     )
 
 
+def test_an_unseen_item_is_known_by_its_text_alone_even_without_shrinkage():
+    config = SIZES.model_copy(update={"id_shrinkage": 0.0})
+    seen, unseen = np.ones(16, np.float32), np.zeros(16, np.float32)
+    without = CoreModel(_features(7, 9), unseen, config, seed=0).eval()
+    by_text = without.items.project(without.items.text)[:7][without.items.present[:7]]
+    assert torch.allclose(without.catalogue(0)[without.items.present[:7]], by_text)
+    trusted = CoreModel(_features(7, 9), seen, config, seed=0).eval()
+    assert not torch.allclose(trusted.catalogue(0), without.catalogue(0))
+
+
 def test_state_brings_the_same_scores_back(model):
     scorer = NeuralScorer(model, (0, 1))
     again = NeuralScorer.from_state(scorer.state(), _features(7, 9))

@@ -10,7 +10,7 @@ from transfer_world import BOOKS, GEAR, ndcg, settings, texts, world
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split, global_cut, leave_one_out
-from isthmus.errors import DataError
+from isthmus.errors import ConfigError, DataError
 from isthmus.scoring import Requests
 from isthmus.transfer.system import System, fit_system
 
@@ -153,3 +153,16 @@ def test_nothing_to_learn_from_is_said():
     split = replace(global_cut(dataset), in_train=np.zeros(len(dataset.events), bool))
     with pytest.raises(DataError, match="no domain has a training event"):
         fit_system(dataset, split, texts(dataset), settings())
+
+
+def test_a_weight_for_a_domain_that_does_not_exist_is_refused():
+    dataset = world(0.0)
+    config = settings()
+    training = config.training.model_copy(update={"domain_weights": {"gaer": 2.0}})
+    with pytest.raises(ConfigError, match=r"'gaer' is no domain\. Did you mean 'gear'"):
+        fit_system(
+            dataset,
+            global_cut(dataset),
+            texts(dataset),
+            config.model_copy(update={"training": training}),
+        )

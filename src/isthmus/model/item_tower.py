@@ -54,7 +54,10 @@ class ItemTower(nn.Module):
         self.id_dropout = config.id_dropout
         sizes = [len(f) for f in features]
         n = torch.from_numpy(evidence.astype(np.float32))
-        trust = n / (n + config.id_shrinkage) if config.use_text else torch.ones_like(n)
+        trust = torch.ones_like(n)
+        if config.use_text:
+            # An unseen item's ID says nothing, even where no shrinkage is asked for.
+            trust = torch.where(n > 0, n / (n + config.id_shrinkage), 0.0)
         text = torch.from_numpy(np.concatenate([f.vectors for f in features]).astype(np.float32))
         present = torch.from_numpy(np.concatenate([f.present for f in features]))
         domain = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))

@@ -11,7 +11,7 @@ from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split
-from isthmus.errors import DataError
+from isthmus.errors import ConfigError, DataError, did_you_mean
 from isthmus.transfer.sides import Side, fit_side, whitened
 from isthmus.transfer.strategies import Joint, TargetOnly
 
@@ -63,7 +63,15 @@ def fit_system(
 
     Raises:
         DataError: no domain has any training event.
+        ConfigError: a weight is given for a domain that does not exist.
     """
+    for name in config.training.domain_weights:
+        if name not in dataset.names:
+            raise ConfigError(
+                f"{name!r} is no domain",
+                where="training.domain_weights",
+                hint=did_you_mean(name, dataset.names),
+            )
     events = split.train_events(dataset)
     behaved = {d for d in range(len(dataset.domains)) if (events.domain == d).any()}
     if not behaved:
