@@ -80,7 +80,14 @@ def pick_device(name: str) -> torch.device:
         raise TrainingError(
             "no CUDA device is available", where="training.device", hint="Set it to 'auto'"
         )
-    return torch.device(name)
+    device = torch.device(name)
+    if (device.index or 0) >= max(1, torch.cuda.device_count()):
+        raise TrainingError(
+            f"there are {torch.cuda.device_count()} CUDA devices, and {name} is none of them",
+            where="training.device",
+            hint="Set it to 'auto'",
+        )
+    return device
 
 
 def train(
@@ -240,7 +247,7 @@ class _Run:
                 "moments": _state(moments),
                 "rows": _state(self.task.rows.state()),
                 "random": State(
-                    {"torch": torch.get_rng_state().numpy()},
+                    {name: value.numpy() for name, value in self._random().items()},
                     {"numpy": self.rng.bit_generator.state},
                 ),
             },
@@ -248,6 +255,13 @@ class _Run:
             meta={"mark": self.mark, "step": self.step, "log": vars(self.log)},
         )
         self.saved_at = time.monotonic()
+
+    def _random(self) -> dict[str, Tensor]:
+        """States of the generators that dropout draws from."""
+        states = {"torch": torch.get_rng_state()}
+        if self.task.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.task.device)
+        return states
 
     def resume(self, folder: Path) -> None:
         """Go on from a checkpoint, if it is this run's."""
@@ -264,7 +278,10 @@ class _Run:
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
         random = saved.state("random")
-        torch.set_rng_state(torch.from_numpy(random.arrays["torch"].copy()))
+        states = _tensors(random)
+        torch.set_rng_state(states["torch"])
+        if "cuda" in states and self.task.device.type == "cuda":
+            torch.cuda.set_rng_state(states["cuda"], self.task.device)
         self.rng.bit_generator.state = random.meta["numpy"]
         self.step = saved.meta["step"]
         self.log = Log(**saved.meta["log"])
