@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -71,6 +72,12 @@ class DomainConfig(_Section):
         description="Column = values: rows to take, where one file holds several domains.",
     )
 
+    @model_validator(mode="after")
+    def _kinds_are_mapped(self) -> DomainConfig:
+        if self.keep_kinds is not None and self.interactions and self.events.kind is None:
+            raise ValueError("keep_kinds needs events.kind, the column that holds the types")
+        return self
+
 
 class PeopleConfig(_Section):
     """Optional tables about people and knowledge, shared by all domains."""
@@ -108,13 +115,20 @@ class CleaningConfig(_Section):
     min_item_events: int = Field(0, ge=0, description="k-core: least events of an item.")
     min_rating: float | None = Field(None, description="Drop events rated below this.")
     rating_scale: tuple[float, float] | None = Field(
-        None, description="Lowest and highest rating; None: as found. Ratings map to 0..1 in heads."
+        None, description="Lowest and highest rating; others are bad rows. None: as found."
     )
     max_text_chars: int = Field(2000, ge=16, description="Longer texts are cut and counted.")
     order_by: Literal["auto", "time", "order"] = Field(
         "auto", description="What orders a history; auto: time where there is one, else order."
     )
     tie_seed: int = Field(0, description="Breaks ties in time; independent of training seeds.")
+
+    @field_validator("rating_scale")
+    @classmethod
+    def _scale_rises(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale is not None and not scale[0] < scale[1]:
+            raise ValueError(f"the lowest rating must be below the highest, found {list(scale)}")
+        return scale
 
 
 class SplitConfig(_Section):
@@ -125,9 +139,16 @@ class SplitConfig(_Section):
     )
     quantiles: tuple[float, float] = Field((0.8, 0.9), description="Global cut, by events.")
     min_history: int = Field(1, ge=0, description="Least earlier events of a question's user.")
-    shuffle_items: int | None = Field(
+    shuffle_items: NonNegativeInt | None = Field(
         None, description="Renumber items by this seed: figures must not change beyond noise."
     )
+
+    @field_validator("quantiles")
+    @classmethod
+    def _cuts_rise(cls, cuts: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < cuts[0] < cuts[1] < 1:
+            raise ValueError(f"two rising shares between 0 and 1 are needed, found {list(cuts)}")
+        return cuts
 
 
 class LanguageConfig(_Section):
@@ -166,6 +187,12 @@ class ModelConfig(_Section):
             raise ValueError(f"{self.heads} heads do not divide dim {self.dim}")
         return self
 
+    @model_validator(mode="after")
+    def _items_are_known_by_something(self) -> ModelConfig:
+        if not (self.use_ids or self.use_text):
+            raise ValueError("use_ids and use_text are both off, and items are known by nothing")
+        return self
+
 
 class TrainingConfig(_Section):
     """How the core model learns."""
@@ -198,7 +225,7 @@ class TrainingConfig(_Section):
         description="auto: CUDA where present, else CPU.",
     )
     bf16: Literal["auto", "on", "off"] = Field("auto", description="auto: on CUDA only.")
-    threads: int | None = Field(None, description="CPU threads; None: PyTorch's choice.")
+    threads: PositiveInt | None = Field(None, description="CPU threads; None: PyTorch's choice.")
 
 
 PARTS = ("neural", "co-occurrence", "text", "recent-popular")
@@ -234,7 +261,9 @@ class EvaluationConfig(_Section):
 
     cutoffs: list[PositiveInt] = Field([5, 10, 20, 100], description="k of @k.")
     exclude_seen: bool = Field(True, description="Items in the history are not candidates.")
-    candidates: int | None = Field(None, description="Sampled protocol: negatives; None: full.")
+    candidates: PositiveInt | None = Field(
+        None, description="Sampled protocol: negatives; None: full."
+    )
     batch: int = Field(256, ge=1, description="Requests scored at once.")
     max_history: int = Field(200, ge=1, description="History events a request carries.")
     bootstrap: int = Field(1000, ge=100, description="Resamples of users for intervals.")
@@ -252,8 +281,12 @@ class EvaluationConfig(_Section):
 class Config(_Section):
     """A whole run."""
 
-    name: str = Field("isthmus", description="Names the run's folder.")
-    seed: int = Field(0, description="One seed for everything but ties.")
+    name: str = Field(
+        "isthmus",
+        pattern=r"^[^/\\.][^/\\]*$",
+        description="Names the run's folder; no slashes, no dot in front.",
+    )
+    seed: int = Field(0, ge=0, description="One seed for everything but ties.")
     target: str | None = Field(None, description="Domain of the question; None: every domain.")
     domains: dict[str, DomainConfig] = Field(
         default_factory=dict, description="The catalogues, by name."
@@ -278,6 +311,21 @@ class Config(_Section):
                 raise ValueError(
                     f"training.domain_weights: {name!r} is no domain. "
                     f"{did_you_mean(name, self.domains)}"
+                )
+        if self.domains and not any(
+            self.training.domain_weights.get(name, 1.0) for name in self.domains
+        ):
+            raise ValueError("training.domain_weights: every weight is 0, nothing would be learnt")
+        return self
+
+    @model_validator(mode="after")
+    def _ratings_are_mapped(self) -> Config:
+        rated = any(domain.events.rating for domain in self.domains.values())
+        for key in ("min_rating", "rating_scale"):
+            if self.domains and not rated and getattr(self.cleaning, key) is not None:
+                raise ValueError(
+                    f"cleaning.{key} needs ratings, and no domain maps a column of them. "
+                    "Set domains.NAME.events.rating"
                 )
         return self
 
