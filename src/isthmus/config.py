@@ -6,7 +6,6 @@ Paths in the file are relative to the file.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from pydantic import (
 )
 
 from isthmus.errors import ConfigError, did_you_mean
+from isthmus.settings import apply_override, explained, with_absolute_paths
 
 
 class _Section(BaseModel):
@@ -361,81 +361,13 @@ class Config(_Section):
     ) -> Config:
         """Check a nested dictionary; see `load`."""
         for override in overrides:
-            _apply(raw, override)
+            apply_override(raw, override)
         try:
             config = cls.model_validate(raw)
         except ValidationError as error:
-            raise _explained(error, where) from None
-        return _with_absolute_paths(config, base.resolve())
+            raise explained(error, where, cls) from None
+        return with_absolute_paths(config, base.resolve())
 
     def override(self, *overrides: str) -> Config:
         """A copy with `a.b=c` overrides applied."""
         return Config.parse(self.model_dump(mode="json"), overrides=overrides)
-
-
-def _apply(raw: dict[str, Any], override: str) -> None:
-    """Set one `a.b=c`; the value is read as TOML, and as text where it is not TOML."""
-    key, equals, value = override.partition("=")
-    if not equals:
-        raise ConfigError(f"{override!r} is not KEY=VALUE", where="--set")
-    try:
-        parsed = tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
-        parsed = value
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        raw = raw.setdefault(parent, {})
-        if not isinstance(raw, dict):
-            raise ConfigError(f"{parent!r} holds a value, not a section", where=f"--set {key}")
-    raw[last] = parsed
-
-
-def _explained(error: ValidationError, where: str) -> ConfigError:
-    """The first problem of a validation error, in one sentence."""
-    first = error.errors()[0]
-    place = [str(p) for p in first["loc"]]
-    key = ".".join(place) or "the file"
-    if first["type"] == "extra_forbidden":
-        section: Any = Config
-        for part in place[:-1]:
-            section = _section_at(section, part)
-        known = list(section.model_fields) if section is not None else []
-        return ConfigError(f"unknown key {key!r}", where=where, hint=did_you_mean(place[-1], known))
-    message = str(first["msg"]).removeprefix("Value error, ")
-    found = first.get("input")
-    # Our own messages name what they found.
-    named = first["type"] == "value_error" or isinstance(found, dict | BaseModel)
-    shown = "" if named else f", found {json.dumps(found, default=str)}"
-    return ConfigError(f"{key}: {message}{shown}", where=where)
-
-
-def _section_at(section: Any, part: str) -> Any:
-    """The model class of a nested section; domain names step through the `domains` table."""
-    if section is None:
-        return None
-    if section is dict:
-        return DomainConfig
-    annotation = section.model_fields[part].annotation if part in section.model_fields else None
-    if part == "domains":
-        return dict
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return None
-
-
-def _with_absolute_paths(config: Config, base: Path) -> Config:
-    def resolve(value: Any) -> Any:
-        if isinstance(value, Path):
-            return base / value.expanduser()
-        if isinstance(value, BaseModel):
-            return value.model_copy(
-                update={name: resolve(getattr(value, name)) for name in type(value).model_fields}
-            )
-        if isinstance(value, dict):
-            return {name: resolve(inner) for name, inner in value.items()}
-        if isinstance(value, list):
-            return [resolve(inner) for inner in value]
-        return value
-
-    resolved: Config = resolve(config)
-    return resolved

@@ -113,3 +113,26 @@ def test_settings_that_only_fail_together(tmp_path: Path) -> None:
     unrated = run("fit", "--set", "cleaning.min_rating=3", cwd=tmp_path)
     assert unrated.code == 2
     assert "cleaning.min_rating needs ratings" in unrated.complaint
+
+
+def test_odd_but_usable_tables_are_said_and_checked(tmp_path: Path) -> None:
+    shop(
+        tmp_path,
+        EVENTS.replace("1400000100", "1400000100000") + "w,unknown,2014-05-13T16:56:40Z,5\n",
+        ITEMS + f'c,"{"x" * 100_000}"\nd,<b>中文</b> 🫖 כותרת\ne,\n',
+    )
+    other = EVENTS.replace("u,", "x,").replace("v,", "y,")
+    (tmp_path / "other.csv").write_text(other)
+    apart = '[domains.other]\ninteractions = "other.csv"\nevents = { time = "time" }\n'
+    (tmp_path / "isthmus.toml").write_text(CONFIG + apart)
+    found = run("check", cwd=tmp_path)
+    assert found.code == 0
+    said = " ".join(found.out.replace("│", " ").split())
+    for words in (
+        "times of mixed form in 'time' converted to Unix seconds",
+        "1 items that items.csv does not have",
+        "cut to 2,000 characters",
+        "markup taken out of 'title'",
+        "no person in common",
+    ):
+        assert words in said
