@@ -33,7 +33,8 @@ def standardise(scores: Float) -> Float:
 
     A row without any spread has no opinion and becomes 0. The sum keeps the far end of a part that
     is sure of few items, such as a near copy by text, and lifts what is a little above the rest in
-    one with a heavy tail, such as co-occurrence. On Food–Kitchen validation it beats either term.
+    one with a heavy tail, such as co-occurrence. On Food–Kitchen validation, cross-fitted, it is
+    level with z alone (ahead on two of four targets) and ahead of asinh alone on three of four.
     """
     centred = scores - scores.mean(1, keepdims=True)
     spread = centred.std(1, keepdims=True)
