@@ -102,8 +102,9 @@ def measure_evaluation(model: CoreModel, dataset: Dataset, held_out: np.ndarray)
     questions = Queries(np.flatnonzero(held_out))
     seconds = []
     for _ in range(REPEATS):
+        scorer = NeuralScorer(model, (0,))
         started = time.perf_counter()
-        ranking = rank(NeuralScorer(model, (0,)), dataset, questions, 0, config=config)
+        ranking = rank(scorer, dataset, questions, 0, config=config, lists=False)
         figures = per_query(ranking, config.cutoffs)
         means = {name: figures[f"{name}@10"].mean() for name in ("hit_rate", "ndcg", "mrr")}
         seconds.append(time.perf_counter() - started)
@@ -115,6 +116,32 @@ def measure_evaluation(model: CoreModel, dataset: Dataset, held_out: np.ndarray)
         queries=len(ranking),
         batch=config.batch,
         **{name: float(mean) for name, mean in means.items()},
+    )
+    measure_product(model, len(ranking), config.batch)
+
+
+@torch.inference_mode()
+def measure_product(model: CoreModel, n_queries: int, batch: int) -> None:
+    """The product of all queries with the catalogue and nothing else, at its best batch.
+
+    Exact full ranking needs at least that, so it bounds what any evaluation can reach here.
+    """
+    queries, items = torch.randn(n_queries, model.config.dim), model.catalogue(0).T
+    seconds = {size: [] for size in (64, batch, 1024)}
+    for _ in range(REPEATS):
+        for size, times in seconds.items():
+            started = time.perf_counter()
+            for start in range(0, n_queries, size):
+                queries[start : start + size] @ items
+            times.append(time.perf_counter() - started)
+    best = min(seconds, key=lambda size: min(seconds[size]))
+    common.record(
+        system="isthmus",
+        version=version("isthmus"),
+        measure="product",
+        seconds=min(seconds[best]),
+        queries=n_queries,
+        batch=best,
     )
 
 

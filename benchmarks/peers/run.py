@@ -85,6 +85,11 @@ def summary(records: list[Record]) -> Record:
             "recbole_over_isthmus": ratio(
                 seconds("recbole", "evaluation"), seconds("isthmus", "evaluation")
             ),
+            # Were everything but the product of queries and items free, this would be reached.
+            "product_alone": seconds("isthmus", "product"),
+            "recbole_over_product_alone": ratio(
+                seconds("recbole", "evaluation"), seconds("isthmus", "product")
+            ),
         },
     }
 

@@ -54,6 +54,17 @@ def test_the_future_is_out_of_sight(model):
     assert not torch.allclose(before[5], after[5], atol=1e-3)
 
 
+def test_the_last_states_alone_are_those_of_the_whole_pass(model):
+    lengths = [1, 6, 3, 4]
+    offsets = torch.tensor([0, *np.cumsum(lengths)])
+    rows = torch.arange(14) % 16
+    domain, time = (rows >= 7).long(), torch.arange(14).double() ** 2 * 5000
+    vectors = model.item_vectors(rows)
+    whole = model.states(vectors, domain, time, offsets)
+    last = model.last_states(vectors, domain, time, offsets)
+    assert torch.allclose(last, whole[offsets[1:] - 1], atol=1e-6)
+
+
 def test_an_item_without_behaviour_is_its_text_alone(model):
     with torch.no_grad():
         vector = model.item_vectors(torch.tensor([0, 1]))

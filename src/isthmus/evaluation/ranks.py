@@ -9,6 +9,7 @@ numbered, on the order of rows or on the batch size.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -38,7 +39,8 @@ class Ranking:
         tied: int64 [n] candidates that score the same, the answer included; 0 where the scorer
             does not offer the answer at all (its score is -inf).
         candidates: int64 [n] candidates offered.
-        top: int64 [n, k] best items, best first, -1 where fewer are offered; k is 0 if sampled.
+        top: int64 [n, k] best items, best first, -1 where fewer are offered; k is 0 where no lists
+            are kept and for sampled candidates.
         n_items: size of the catalogue.
     """
 
@@ -64,6 +66,7 @@ def rank(
     *,
     config: EvaluationConfig,
     hide_target_history: bool = False,
+    lists: bool = True,
     seed: int = 0,
 ) -> Ranking:
     """Rank the true answers of the questions whose answer lies in `domain`.
@@ -81,6 +84,7 @@ def rank(
         hide_target_history: take the target domain out of each history and make the user unknown
             to the scorer, which is how a person new to the target looks. What they had is still
             no candidate. Questions left without any history are not asked.
+        lists: keep the best items of each question; accuracy does not need them.
         seed: draws the sampled candidates.
 
     Raises:
@@ -98,39 +102,23 @@ def rank(
             hint="Choose another target, or a split that leaves it some events",
         )
     full = config.candidates is None
-    order = canonical_order(dataset, domain)
-    column = np.empty_like(order)
-    column[order] = np.arange(len(order))
-    draw = None if full else _NegativeSampler(dataset, domain, config.candidates or 0, seed)
-    length = min(list_length(config.cutoffs), len(order)) if full else 0
+    ask = (_FullCatalogue if full else _SampledCandidates)(scorer, dataset, domain, config, seed)
+    ask.length = list_length(config.cutoffs) if lists else 0
 
-    parts: list[tuple[NDArray[np.int64], ...]] = []
+    # Histories of about one length share a batch, so that a scorer pads little.
+    by_length = np.argsort(position - events.offsets[events.user[position]], kind="stable")
+    parts: list[Placed] = []
     for start in range(0, len(position), config.batch):
-        asked = position[start : start + config.batch]
+        asked = position[by_length[start : start + config.batch]]
         whole = Requests.at(dataset, asked, max_history=len(events))
-        seen = whole.only(domain)
         visible = _as_newcomer(whole, domain) if hide_target_history else whole
         requests = visible.keep(visible.age < config.max_history)
-        answer = events.item[asked].astype(np.int64)
-        if draw is not None:
-            items = draw(asked, seen, answer, exclude_seen=config.exclude_seen)
-            scores = _scores(scorer, requests, domain, items, items.shape)
-            own = np.nonzero(items == answer[:, None])[1]
-            counts = _counts(scores, scores[np.arange(len(asked)), own])
-            parts.append((*counts, np.empty((len(asked), 0), np.int64)))
-            continue
-        scores = _scores(scorer, requests, domain, None, (len(asked), len(order)))
-        # Laid out by a hash of the raw ids, whatever topk takes among equals is the same choice
-        # under any numbering of the items.
-        block = np.take(scores, order, axis=1)
-        row = np.arange(len(asked))
-        own_score = block[row, column[answer]]
-        if config.exclude_seen:
-            block[seen.rows, column[seen.item]] = -np.inf
-            block[row, column[answer]] = own_score
-        parts.append((*_counts(block, own_score), _best(block, order, length)))
+        parts.append(ask(asked, requests, whole.only(domain)))
 
-    above, tied, candidates, top = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    back = np.argsort(by_length)
+    above, tied, candidates, top = (
+        np.concatenate(arrays)[back] for arrays in zip(*parts, strict=True)
+    )
     return Ranking(
         protocol="full" if full else "sampled",
         position=position,
@@ -140,7 +128,7 @@ def rank(
         tied=tied,
         candidates=candidates,
         top=top,
-        n_items=len(order),
+        n_items=dataset.domains[domain].n_items,
     )
 
 
@@ -175,43 +163,128 @@ def _as_newcomer(requests: Requests, domain: int) -> Requests:
     return replace(requests.keep(requests.domain != domain), user=nobody)
 
 
-def _scores(
-    scorer: Scorer,
-    requests: Requests,
-    domain: int,
-    items: NDArray[np.int64] | None,
-    shape: tuple[int, ...],
-) -> NDArray[np.float32]:
-    total = scorer.score(requests, domain, items).total
-    if total.shape != shape:
-        raise RequestError(
-            f"scores of shape {total.shape} for expected {shape}", where=f"scorer {scorer.name!r}"
-        )
-    if np.isnan(total.max()):
-        rows = int(np.isnan(total).any(axis=1).sum())
-        raise RequestError(
-            f"NaN among the scores of {rows} of {len(total)} questions",
-            where=f"scorer {scorer.name!r}",
-            hint="Check that its training did not diverge, and that no input vector holds NaN",
-        )
-    return total
+Placed = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+"""Of each question: candidates above its answer, tied with it, offered [batch]; and the list."""
 
 
-def _counts(
-    block: NDArray[np.float32], own: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Candidates above each answer's score [batch], tied with it, and offered at all."""
-    above = np.count_nonzero(block > own[:, None], axis=1)
-    tied = np.count_nonzero(block == own[:, None], axis=1)
-    offered = np.count_nonzero(block > -np.inf, axis=1)
-    return above, np.where(own > -np.inf, tied, 0), offered
+class _Protocol:
+    """Asks a scorer about one domain and places the answers; subclasses choose the candidates."""
+
+    length = 0
+
+    def __init__(
+        self, scorer: Scorer, dataset: Dataset, domain: int, config: EvaluationConfig, seed: int
+    ) -> None:
+        self.scorer, self.dataset, self.domain, self.config = scorer, dataset, domain, config
+        self.n_items = dataset.domains[domain].n_items
+        self.seed = seed
+
+    def __call__(self, asked: NDArray[np.int64], requests: Requests, seen: Requests) -> Placed:
+        """Place the answers at `asked` [batch]; `seen` holds what is no candidate."""
+        raise NotImplementedError
+
+    def _answer(self, asked: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.dataset.events.item[asked].astype(np.int64)
+
+    def _scores(
+        self, requests: Requests, items: NDArray[np.int64] | None, shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        total = self.scorer.score(requests, self.domain, items).total
+        where = f"scorer {self.scorer.name!r}"
+        if total.shape != shape:
+            raise RequestError(f"scores of shape {total.shape} for expected {shape}", where=where)
+        if np.isnan(total.max()):
+            rows = int(np.isnan(total).any(axis=1).sum())
+            raise RequestError(
+                f"NaN among the scores of {rows} of {len(total)} questions",
+                where=where,
+                hint="Check that its training did not diverge, and that no input vector holds NaN",
+            )
+        return total
 
 
-def _best(block: NDArray[np.float32], order: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    import torch  # here, so that reading saved figures does not load it
+class _FullCatalogue(_Protocol):
+    """Every item that was not seen, and the answer."""
 
-    values, columns = torch.from_numpy(block).topk(length, dim=1)
-    return np.where(values.numpy() > -np.inf, order[columns.numpy()], -1)
+    def __call__(self, asked: NDArray[np.int64], requests: Requests, seen: Requests) -> Placed:
+        scores = self._scores(requests, None, (len(asked), self.n_items))
+        answer = self._answer(asked)
+        own = scores[np.arange(len(asked)), answer]
+        row, item = self._not_offered(seen, answer)
+        above, tied = _per_row(scores > own[:, None]), _per_row(scores == own[:, None])
+        # The scores may be the scorer's own, so what was seen is taken off the counts instead.
+        hidden = scores[row, item]
+        above -= np.bincount(row[hidden > own[row]], minlength=len(asked))
+        tied -= np.bincount(row[hidden == own[row]], minlength=len(asked))
+        offered = np.full(len(asked), self.n_items) - np.bincount(row, minlength=len(asked))
+        if scores.min() == -np.inf:
+            offered -= _per_row(scores == -np.inf)
+            offered += np.bincount(row[hidden == -np.inf], minlength=len(asked))
+        return above, np.where(own > -np.inf, tied, 0), offered, self._best(scores, row, item)
+
+    def _not_offered(
+        self, seen: Requests, answer: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Distinct (row, item) pairs that are no candidates, int64 [n] each."""
+        if not self.config.exclude_seen:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        cell = np.unique(seen.rows * self.n_items + seen.item)
+        row, item = np.divmod(cell, self.n_items)
+        other = item != answer[row]
+        return row[other], item[other]
+
+    def _best(
+        self, scores: NDArray[np.float32], row: NDArray[np.int64], item: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """The best items, [batch, length]; among equals those first in the canonical order."""
+        import torch  # here, so that reading saved figures does not load it
+
+        length = min(self.length, self.n_items)
+        if not length:
+            return np.empty((len(scores), 0), np.int64)
+        block = scores.copy()
+        block[row, item] = -np.inf
+        # One more than is kept shows whether equals stand on both sides of the edge.
+        found = torch.from_numpy(block).topk(min(length + 1, self.n_items), dim=1)
+        values, best = found.values.numpy(), found.indices.numpy()
+        tied = np.flatnonzero((values[:, 1:] == values[:, :-1]).any(axis=1))
+        if len(tied):
+            ordered = torch.from_numpy(np.take(block[tied], self.canonical, axis=1))
+            # A stable sort keeps the canonical order among equals.
+            again = ordered.sort(dim=1, descending=True, stable=True)
+            width = values.shape[1]
+            values[tied] = again.values[:, :width].numpy()
+            best[tied] = self.canonical[again.indices[:, :width].numpy()]
+        return np.where(values > -np.inf, best, -1)[:, :length]
+
+    @cached_property
+    def canonical(self) -> NDArray[np.int64]:
+        """See `canonical_order`."""
+        return canonical_order(self.dataset, self.domain)
+
+
+class _SampledCandidates(_Protocol):
+    """Uniform unseen items, and the answer; for published tables."""
+
+    def __call__(self, asked: NDArray[np.int64], requests: Requests, seen: Requests) -> Placed:
+        answer = self._answer(asked)
+        items = self.sampler(asked, seen, answer, exclude_seen=self.config.exclude_seen)
+        scores = self._scores(requests, items, items.shape)
+        own = scores[np.arange(len(asked)), np.nonzero(items == answer[:, None])[1]]
+        tied = np.where(own > -np.inf, _per_row(scores == own[:, None]), 0)
+        nothing = np.empty((len(asked), 0), np.int64)
+        return _per_row(scores > own[:, None]), tied, _per_row(scores > -np.inf), nothing
+
+    @cached_property
+    def sampler(self) -> _NegativeSampler:
+        """Draws the candidates."""
+        assert self.config.candidates is not None
+        return _NegativeSampler(self.dataset, self.domain, self.config.candidates, self.seed)
+
+
+def _per_row(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """True entries of each row, int64 [batch]; row by row NumPy counts bits, not integers."""
+    return np.fromiter((np.count_nonzero(row) for row in mask), np.int64, len(mask))
 
 
 class _NegativeSampler:

@@ -55,10 +55,12 @@ class CoreModel(nn.Module):
 
     def states(self, items: Tensor, domain: Tensor, time: Tensor, offsets: Tensor) -> Tensor:
         """Packed histories (vectors [tokens, dim], domains, Unix seconds) → [tokens, dim]."""
-        first = torch.zeros(len(domain), dtype=torch.bool, device=domain.device)
-        first[offsets[:-1]] = True
-        states: Tensor = self.users(items, domain, gap_buckets(time, first), offsets)
+        states: Tensor = self.users(items, domain, _gaps(time, offsets), offsets)
         return states
+
+    def last_states(self, items: Tensor, domain: Tensor, time: Tensor, offsets: Tensor) -> Tensor:
+        """The same, but only the state after each history's last event, [n_histories, dim]."""
+        return self.users.last(items, domain, _gaps(time, offsets), offsets)
 
     def ask(self, states: Tensor, domain: int) -> Tensor:
         """States [n, dim] → queries for the items of `domain` [n, dim]."""
@@ -67,3 +69,9 @@ class CoreModel(nn.Module):
     def id_table(self) -> Tensor:
         """The table of ID embeddings, [n_items, dim]."""
         return self.items.table
+
+
+def _gaps(time: Tensor, offsets: Tensor) -> Tensor:
+    first = torch.zeros(len(time), dtype=torch.bool, device=time.device)
+    first[offsets[:-1]] = True
+    return gap_buckets(time, first)

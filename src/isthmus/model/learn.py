@@ -77,7 +77,7 @@ def learn(
     def validate() -> float | None:
         scorer = NeuralScorer(model, tuple(reads))
         rankings = [
-            rank(scorer, dataset, questions, d, config=config.evaluation)
+            rank(scorer, dataset, questions, d, config=config.evaluation, lists=False)
             for d, questions in asked.items()
         ]
         gains = [per_query(ranking, [10])["ndcg@10"].mean() for ranking in rankings]

@@ -52,14 +52,13 @@ class NeuralScorer:
         domains = torch.from_numpy(some.domain.astype(np.int64)).to(device)
         offset = np.asarray(self.model.bounds)[some.domain.astype(np.int64)]
         rows = torch.from_numpy(offset + some.item).to(device)
-        states = self.model.states(
+        states = self.model.last_states(
             self.model.item_vectors(rows),
             domains,
             torch.from_numpy(some.time).to(device),
             torch.from_numpy(some.offsets).to(device),
         )
-        last = torch.from_numpy(some.offsets[1:] - 1).to(device)
-        queries[torch.from_numpy(full).to(device)] = self.model.ask(states[last], domain)
+        queries[torch.from_numpy(full).to(device)] = self.model.ask(states, domain)
         return queries
 
     @torch.inference_mode()
