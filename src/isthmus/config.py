@@ -165,6 +165,16 @@ class LanguageConfig(_Section):
     whiten_dim: int = Field(200, ge=2, description="Dimensions kept by per-domain whitening.")
 
 
+class AlignmentConfig(_Section):
+    """How the catalogues' texts are brought together before the core model reads them."""
+
+    basis: Literal["own", "shared"] = Field(
+        "own",
+        description="Axes of whitened texts: own: each domain's principal axes, so equal texts of "
+        "two domains look unlike; shared: the domains' common ones.",
+    )
+
+
 class ModelConfig(_Section):
     """The core model: item tower and user tower."""
 
@@ -295,6 +305,7 @@ class Config(_Section):
     cleaning: CleaningConfig = CleaningConfig()
     split: SplitConfig = SplitConfig()
     language: LanguageConfig = LanguageConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     blend: BlendConfig = BlendConfig()

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from transfer_world import BOOKS, GEAR, settings, texts, world
 
-from isthmus.data.features import ItemFeatures
+from isthmus.alignment.domains import align_features
 from isthmus.data.splits import global_cut
 from isthmus.errors import ConfigError
 from isthmus.scoring import Requests
-from isthmus.transfer.sides import fit_side, whitened
+from isthmus.transfer.sides import fit_side
 from isthmus.transfer.strategies import Joint, TargetOnly
 
 QUICK = ("training.epochs=2",)
@@ -32,7 +32,7 @@ def test_joint_learns_and_reads_every_domain_and_target_only_one():
 def test_a_target_only_side_sees_no_event_of_another_domain(small):
     dataset, split, raw = small
     config = settings(*QUICK)
-    features = whitened(raw, config.language.whiten_dim)
+    features = align_features(raw, config)
     side = fit_side(TargetOnly(GEAR), dataset, split, raw, features, config)
     # The same people with other books: nothing changes.
     events = dataset.events
@@ -54,7 +54,7 @@ def test_a_target_only_side_sees_no_event_of_another_domain(small):
 def test_both_sides_have_the_same_parts_and_a_log_of_their_training(small, tmp_path):
     dataset, split, raw = small
     config = settings(*QUICK, "training.checkpoint_seconds=0")
-    features = whitened(raw, config.language.whiten_dim)
+    features = align_features(raw, config)
     side = fit_side(Joint(), dataset, split, raw, features, config, folder=tmp_path)
     assert list(side.parts) == config.blend.parts == list(side.fitted[BOOKS].weights)
     assert len(side.logs["joint"].epochs) == 2
@@ -66,8 +66,8 @@ def test_both_sides_have_the_same_parts_and_a_log_of_their_training(small, tmp_p
 
 def test_a_second_fit_goes_on_from_the_first(small, tmp_path):
     dataset, split, raw = small
-    features = whitened(raw, 16)
     config = settings(*QUICK)
+    features = align_features(raw, config)
     first = fit_side(TargetOnly(GEAR), dataset, split, raw, features, config, folder=tmp_path)
     again = fit_side(TargetOnly(GEAR), dataset, split, raw, features, config, folder=tmp_path)
     assert again.logs == first.logs
@@ -79,24 +79,10 @@ def test_a_second_fit_goes_on_from_the_first(small, tmp_path):
 def test_only_the_parts_asked_for_are_fitted(small):
     dataset, split, raw = small
     config = settings(*QUICK, "blend.parts=['text', 'recent-popular']")
-    side = fit_side(Joint(), dataset, split, raw, whitened(raw, 16), config)
+    side = fit_side(Joint(), dataset, split, raw, align_features(raw, config), config)
     assert list(side.parts) == ["text", "recent-popular"]
 
 
 def test_an_unknown_part_is_named_with_the_near_one():
     with pytest.raises(ConfigError, match=r"blend\.parts.*'co-ocurrence'.*'co-occurrence'"):
         settings("blend.parts=['neural', 'co-ocurrence']")
-
-
-def test_whitened_vectors_have_entries_of_unit_size_and_gaps_stay_gaps():
-    rng = np.random.default_rng(0)
-    vectors = (rng.normal(size=(300, 12)) @ rng.normal(size=(12, 12)) * 5 + 3).astype(np.float32)
-    present = np.arange(300) % 7 != 0
-    vectors[~present] = 0
-    nothing = ItemFeatures(np.zeros((4, 12), np.float32), np.zeros(4, bool))
-    full, empty = whitened([ItemFeatures(vectors, present), nothing], 8)
-    assert full.vectors.shape[1] == 8
-    assert np.sqrt((full.vectors[present] ** 2).mean()) == pytest.approx(1.0, rel=0.1)
-    assert not full.vectors[~present].any()
-    assert np.array_equal(full.present, present)
-    assert not empty.present.any()

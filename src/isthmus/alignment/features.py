@@ -10,6 +10,7 @@ Effective Sequential Recommendation" (WhitenRec), ICDE 2024.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -46,6 +47,7 @@ class Whitening:
         shrinkage: float = 0.0,
         floor: float = 1e-5,
         unit: bool = True,
+        axes: NDArray[np.float32] | None = None,
     ) -> Self:
         """Find the map from the covariance of `vectors` [n, d].
 
@@ -60,20 +62,20 @@ class Whitening:
             floor: directions with less than this share of the largest variance are set to zero:
                 they are rounding, or a catalogue smaller than `dim`.
             unit: scale every vector to length 1.
+            axes: [d, k] orthonormal columns to whiten within, such as `shared_axes`; `zca` then
+                gives [n, k] in these axes. None: the language model's own d axes.
         """
         rows = vectors if present is None else vectors[present]
         mean, covariance = _moments(rows)
-        variance, axes = np.linalg.eigh(covariance)
-        kept = np.argsort(-variance, kind="stable")[: min(dim, vectors.shape[1])]
-        variance, axes = np.maximum(variance[kept], 0.0), axes[:, kept]
-        # An axis and its opposite whiten alike; fix the sign so that row order cannot choose it.
-        axes *= np.sign(axes[np.abs(axes).argmax(0), np.arange(len(kept))])
+        basis = np.eye(len(covariance)) if axes is None else axes.astype(np.float64)
+        covariance = basis.T @ covariance @ basis
+        variance, found = _principal(covariance, dim)
         alive = variance > floor * max(variance.max(initial=0.0), np.finfo(np.float64).tiny)
         spread = (1 - shrinkage) * variance + shrinkage * np.trace(covariance) / len(covariance)
-        matrix = axes * np.where(alive, 1.0 / np.sqrt(np.where(alive, spread, 1.0)), 0.0)
+        matrix = found * np.where(alive, 1.0 / np.sqrt(np.where(alive, spread, 1.0)), 0.0)
         if kind == "zca":
-            matrix = matrix @ axes.T
-        return cls(mean.astype(np.float32), matrix.astype(np.float32), unit)
+            matrix = matrix @ found.T
+        return cls(mean.astype(np.float32), (basis @ matrix).astype(np.float32), unit)
 
     def transform(
         self, vectors: NDArray[np.float32], present: NDArray[np.bool_] | None = None
@@ -96,6 +98,33 @@ class Whitening:
         """The same map again."""
         mean, matrix = (state.arrays[name].astype(np.float32) for name in ("mean", "matrix"))
         return cls(mean, matrix, bool(state.meta["unit"]))
+
+
+def shared_axes(sets: Sequence[NDArray[np.float32]], dim: int) -> NDArray[np.float32]:
+    """Directions in which several domains vary most, [d, min(dim, d)] orthonormal columns.
+
+    Principal axes of the mean of the domains' covariances: a large catalogue counts no more than a
+    small one, and what merely tells their centres apart is no direction of its own.
+
+    Args:
+        sets: vectors [n, d] of each domain, only rows with content; an empty one is passed over.
+        dim: how many directions.
+    """
+    covariances = [_moments(rows)[1] for rows in sets if len(rows)]
+    mean = np.mean(covariances, axis=0) if covariances else np.eye(sets[0].shape[1])
+    return _principal(mean, dim)[1].astype(np.float32)
+
+
+def _principal(
+    covariance: NDArray[np.float64], dim: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The `dim` largest variances, falling, and their axes as columns."""
+    variance, axes = np.linalg.eigh(covariance)
+    kept = np.argsort(-variance, kind="stable")[:dim]
+    variance, axes = np.maximum(variance[kept], 0.0), axes[:, kept]
+    # An axis and its opposite whiten alike; fix the sign so that row order cannot choose it.
+    axes *= np.sign(axes[np.abs(axes).argmax(0), np.arange(len(kept))])
+    return variance, axes
 
 
 def _moments(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

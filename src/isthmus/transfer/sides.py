@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from isthmus.alignment.features import Whitening
 from isthmus.baselines.content import ContentKNN, ContentKNNConfig
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 from isthmus.baselines.popular import RecentPopular
@@ -49,21 +48,6 @@ class Side:
     fitted: dict[int, FittedWeights]
     logs: dict[str, Log] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-
-
-def whitened(raw: Sequence[ItemFeatures], dim: int) -> list[ItemFeatures]:
-    """Text vectors of every domain whitened on their own, entries of about unit size."""
-    features = []
-    for feature in raw:
-        if not feature.present.any():
-            # As wide as the others, since one table holds the vectors of all domains.
-            width = min(dim, feature.dim)
-            features.append(ItemFeatures(feature.vectors[:, :width], feature.present))
-            continue
-        whitening = Whitening.fit(feature.vectors, feature.present, dim=dim)
-        vectors = whitening.transform(feature.vectors, feature.present)
-        features.append(ItemFeatures(vectors * vectors.shape[1] ** 0.5, feature.present))
-    return features
 
 
 def fit_parts(
@@ -113,7 +97,7 @@ def fit_side(
         dataset: the snapshot.
         split: training events and validation questions.
         raw: text vectors as the language model gives them, per domain.
-        features: the same, whitened.
+        features: the same, aligned.
         config: everything else.
         folder: where checkpoints and curves go; None keeps none.
     """

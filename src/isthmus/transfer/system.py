@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from isthmus.alignment.domains import align_features
 from isthmus.blend import Blend, Gated, GateDecision, decide
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split
 from isthmus.errors import ConfigError, DataError, did_you_mean
-from isthmus.transfer.sides import Side, fit_side, whitened
+from isthmus.transfer.sides import Side, fit_side
 from isthmus.transfer.strategies import Joint, TargetOnly
 
 
@@ -24,7 +25,7 @@ class System:
         transferred: learnt from all domains; with one domain, the same as its target-only side.
         alone: target-only side per domain index; domains without behaviour have none.
         gates: decision per domain index.
-        features: whitened text vectors per domain, which the neural parts read.
+        features: aligned text vectors per domain, which the neural parts read.
     """
 
     transferred: Side
@@ -78,7 +79,7 @@ def fit_system(
         raise DataError(
             "no domain has a training event", where="domains", hint="Check the interactions files"
         )
-    features = whitened(raw, config.language.whiten_dim)
+    features = align_features(raw, config)
     alone: dict[int, Side] = {}
     gates: dict[int, GateDecision] = {}
     wanted = range(len(dataset.domains)) if targets is None else targets
