@@ -102,16 +102,27 @@ class Requests:
 
     @classmethod
     def at(
-        cls, dataset: Dataset, position: NDArray[np.int64], *, max_history: int = 200
+        cls,
+        dataset: Dataset,
+        position: NDArray[np.int64],
+        *,
+        max_history: int = 200,
+        hidden: NDArray[np.bool_] | None = None,
     ) -> Requests:
         """The questions whose answers stand at `position` [batch] in `dataset.events`.
 
-        History is what the same user did before, at most the last `max_history` events.
+        History is what the same user did before, at most the last `max_history` events, without
+        those where `hidden` [n_events] is true.
         """
         events = dataset.events
         user = events.user[position]
         start = np.maximum(events.offsets[user], position - max_history)
-        return cls._slices(dataset, start, position, user, events.time[position])
+        if hidden is None:
+            return cls._slices(dataset, start, position, user, events.time[position])
+        whole = cls._slices(
+            dataset, events.offsets[user], position, user, events.time[position], hidden
+        )
+        return whole.keep(whole.age < max_history)
 
     @classmethod
     def of_users(
@@ -130,12 +141,13 @@ class Requests:
         end: NDArray[np.int64],
         user: NDArray[np.int64],
         query_time: NDArray[np.float64],
+        hidden: NDArray[np.bool_] | None = None,
     ) -> Requests:
         lengths = end - start
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         index = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths)
         events = dataset.events
-        return cls(
+        packed = cls(
             offsets=offsets,
             domain=events.domain[index],
             item=events.item[index],
@@ -143,6 +155,7 @@ class Requests:
             query_time=query_time,
             user=user.astype(np.int64),
         )
+        return packed if hidden is None else packed.keep(~hidden[index])
 
     def select(self, rows: NDArray[np.int64]) -> Requests:
         """The requests at `rows`, in that order."""

@@ -267,3 +267,37 @@ def test_the_sampled_protocol_is_labelled(dataset: Dataset, split: Split) -> Non
     assert set(found.records()["protocol"]) == {"sampled"}
     assert found.mean("hit_rate@5") == 1
     assert not found.totals
+
+
+def test_hidden_events_are_in_no_history_and_still_no_candidates(
+    dataset: Dataset, split: Split
+) -> None:
+    """People of an odd row lose what they did in the target."""
+    events = dataset.events
+    hidden = (events.domain == 0) & (events.user % 2 == 1)
+    left = replace(split, in_train=split.in_train & ~hidden)
+    shown, scorer = table_scorer(dataset), table_scorer(dataset)
+    part = evaluate(shown, dataset, left, 0, config=CONFIG, hidden=hidden)
+    whole = evaluate(scorer, dataset, split, 0, config=CONFIG)
+    odd = [r.user[r.rows] % 2 == 1 for r in shown.asked]
+    assert not any((o & (r.domain == 0)).any() for o, r in zip(odd, shown.asked, strict=True))
+    assert any((r.domain[r.user[r.rows] % 2 == 1] == 0).any() for r in scorer.asked)
+    # Scores here depend on the user alone, so equal ranks mean equal candidates.
+    assert np.array_equal(part.position, whole.position)
+    assert np.array_equal(part.values["ndcg@10"], whole.values["ndcg@10"])
+    newcomers = part.user[part.slices["new to the target"]]
+    assert set(newcomers) >= {u for u in part.user[part.slices["all"]] if u % 2}
+    assert not (part.slices["kept users"] & part.slices["new to the target"]).any()
+    assert (part.slices["kept users"] | part.slices["new to the target"])[part.slices["all"]].all()
+    assert "kept users" not in whole.slices
+
+
+def test_history_is_cut_to_its_length_after_hiding(dataset: Dataset, split: Split) -> None:
+    position = split.test.position
+    hidden = np.zeros(len(dataset.events), bool)
+    hidden[::2] = True
+    all_left = Requests.at(dataset, position, max_history=10**6, hidden=hidden)
+    short = Requests.at(dataset, position, max_history=3, hidden=hidden)
+    assert short.lengths.tolist() == np.minimum(all_left.lengths, 3).tolist()
+    assert short.lengths.max() == 3
+    assert np.array_equal(short.item, all_left.keep(all_left.age < 3).item)

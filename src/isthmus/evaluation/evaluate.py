@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.config import EvaluationConfig
 from isthmus.data.dataset import Dataset
@@ -16,7 +17,7 @@ from isthmus.data.splits import Queries, Split
 from isthmus.evaluation.metrics import per_query, popularity_of, whole_ranking
 from isthmus.evaluation.ranks import earlier_elsewhere, rank
 from isthmus.evaluation.result import Evaluation
-from isthmus.evaluation.slices import COLD, cold_users, slice_masks
+from isthmus.evaluation.slices import COLD, cold_users, kept_slices, slice_masks
 from isthmus.scoring import Scorer
 
 QueryName = Literal["stopping", "tuning", "validation", "test"]
@@ -30,6 +31,7 @@ def evaluate(
     *,
     config: EvaluationConfig,
     queries: QueryName = "test",
+    hidden: NDArray[np.bool_] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Measure a scorer on the questions of a split whose answers lie in `domain`.
@@ -41,6 +43,8 @@ def evaluate(
         domain: index of the target domain.
         config: protocol, cutoffs, slices and resamples.
         queries: which questions; `test` is to be asked once.
+        hidden: bool [n_events], events of the target that no history shows, see
+            `data.thinning`; people are then told apart by whether the target still knows them.
         seed: draws sampled candidates and resamples of users.
 
     Raises:
@@ -49,13 +53,24 @@ def evaluate(
     """
     asked: Queries = getattr(split, queries)
     n_items = dataset.domains[domain].n_items
-    popularity = popularity_of(split.train_events(dataset), domain, n_items)
+    train = split.train_events(dataset)
+    popularity = popularity_of(train, domain, n_items)
 
-    rankings = [rank(scorer, dataset, asked, domain, config=config, seed=seed)]
+    rankings = [rank(scorer, dataset, asked, domain, config=config, hidden=hidden, seed=seed)]
     slices = slice_masks(
-        dataset, rankings[0].position, domain, popularity, min_slice=config.min_slice
+        dataset,
+        rankings[0].position,
+        domain,
+        popularity,
+        min_slice=config.min_slice,
+        hidden=hidden,
     )
     masks, notes = dict(slices.masks), list(slices.notes)
+    if hidden is not None:
+        known = np.isin(rankings[0].user, train.user[train.domain == domain])
+        kept = kept_slices(known, min_slice=config.min_slice)
+        masks |= kept.masks
+        notes += kept.notes
 
     events = dataset.events
     cold = asked.where(

@@ -67,6 +67,7 @@ def rank(
     config: EvaluationConfig,
     hide_target_history: bool = False,
     lists: bool = True,
+    hidden: NDArray[np.bool_] | None = None,
     seed: int = 0,
 ) -> Ranking:
     """Rank the true answers of the questions whose answer lies in `domain`.
@@ -85,6 +86,8 @@ def rank(
             to the scorer, which is how a person new to the target looks. What they had is still
             no candidate. Questions left without any history are not asked.
         lists: keep the best items of each question; accuracy does not need them.
+        hidden: bool [n_events], events to take out of each history; what they were about is still
+            no candidate. Questions left without any history are asked all the same.
         seed: draws the sampled candidates.
 
     Raises:
@@ -111,7 +114,11 @@ def rank(
     for start in range(0, len(position), config.batch):
         asked = position[by_length[start : start + config.batch]]
         whole = Requests.at(dataset, asked, max_history=len(events))
-        visible = _as_newcomer(whole, domain) if hide_target_history else whole
+        visible = whole
+        if hidden is not None:
+            visible = Requests.at(dataset, asked, max_history=len(events), hidden=hidden)
+        if hide_target_history:
+            visible = _as_newcomer(visible, domain)
         requests = visible.keep(visible.age < config.max_history)
         parts.append(ask(asked, requests, whole.only(domain)))
 
@@ -143,9 +150,18 @@ def canonical_order(dataset: Dataset, domain: int) -> NDArray[np.int64]:
     return np.argsort(user_hash(raw, "item-order"))
 
 
-def earlier_in(events: Events, position: NDArray[np.int64], domain: int) -> NDArray[np.int64]:
-    """Events of the same user in `domain` before each position, int64 [n]."""
-    running = np.concatenate([[0], np.cumsum(events.domain == domain)])
+def earlier_in(
+    events: Events,
+    position: NDArray[np.int64],
+    domain: int,
+    *,
+    hidden: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int64]:
+    """Events of the same user in `domain` before each position, int64 [n]; none of `hidden`."""
+    counted = events.domain == domain
+    if hidden is not None:
+        counted &= ~hidden
+    running = np.concatenate([[0], np.cumsum(counted)])
     return np.asarray(running[position] - running[events.offsets[events.user[position]]])
 
 

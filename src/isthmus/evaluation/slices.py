@@ -25,6 +25,8 @@ RARE = "items with ≤ 3 events"
 SEEN = "seen items"
 WITH_SOURCE = "with source history"
 WITHOUT_SOURCE = "without source history"
+KEPT = "kept users"
+NEWCOMERS = "new to the target"
 LENGTHS: tuple[tuple[int, int | None], ...] = ((0, 0), (1, 2), (3, 5), (6, 10), (11, None))
 
 
@@ -48,6 +50,7 @@ def slice_masks(
     popularity: NDArray[np.int64],
     *,
     min_slice: int,
+    hidden: Mask | None = None,
 ) -> Slices:
     """Slices of the questions at `position` [n], whose answers lie in `domain`.
 
@@ -57,6 +60,7 @@ def slice_masks(
         domain: index of the target domain.
         popularity: int64 [n_items] training events of each item of the target domain.
         min_slice: fewest questions of a slice.
+        hidden: bool [n_events], events of the target that do not count as history.
     """
     masks: dict[str, Mask] = {ALL: np.ones(len(position), bool)}
     notes: list[str] = []
@@ -75,9 +79,22 @@ def slice_masks(
         else:
             notes.append(f"{name}: {mask.sum()} questions, reported within {into!r}")
     by_length, merged = _length_slices(
-        earlier_in(dataset.events, position, domain), min_slice=min_slice
+        earlier_in(dataset.events, position, domain, hidden=hidden), min_slice=min_slice
     )
     return Slices({**masks, **by_length}, (*notes, *merged))
+
+
+def kept_slices(kept: Mask, *, min_slice: int) -> Slices:
+    """People whom the target still knows and people whom it does not, by question [n].
+
+    For targets of which only a share is left: `kept` is true where the person has a training event
+    there still. Where either side is too small, merging them leaves everybody.
+    """
+    if min(kept.sum(), (~kept).sum()) >= min_slice:
+        return Slices({KEPT: kept, NEWCOMERS: ~kept})
+    sides = ((KEPT, kept), (NEWCOMERS, ~kept))
+    notes = tuple(f"{n}: {m.sum()} questions, reported within {ALL!r}" for n, m in sides)
+    return Slices({}, notes)
 
 
 def cold_users(dataset: Dataset, share: float) -> Mask:
