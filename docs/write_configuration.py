@@ -30,12 +30,18 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 def document() -> str:
     """The whole page."""
-    nested = {
-        name: field.annotation
-        for name, field in Config.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-    }
-    return "\n".join([HEAD, *(_section(n, model) for n, model in {**SECTIONS, **nested}.items())])
+    sections = {**SECTIONS, **_nested(Config)}
+    return "\n".join([HEAD, *(_section(name, model) for name, model in sections.items())])
+
+
+def _nested(model: type[BaseModel], path: str = "") -> dict[str, type[BaseModel]]:
+    """Sections within a section by their dotted names, each before its own."""
+    found: dict[str, type[BaseModel]] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found[path + name] = field.annotation
+            found |= _nested(field.annotation, f"{path}{name}.")
+    return found
 
 
 def _section(name: str, model: type[BaseModel]) -> str:

@@ -238,6 +238,48 @@ class TrainingConfig(_Section):
     threads: PositiveInt | None = Field(None, description="CPU threads; None: PyTorch's choice.")
 
 
+STRATEGIES = ("joint", "pretrain-finetune", "zero-shot", "target-only")
+"""What the transferred side can do by name; see `isthmus.transfer.strategies`."""
+
+
+class PretrainConfig(_Section):
+    """Of `pretrain-finetune`: texts first, then IDs."""
+
+    domains: Literal["all", "sources"] = Field(
+        "all", description="What is pretrained on; sources: all but the one target."
+    )
+    share: float = Field(0.5, gt=0, lt=1, description="Of the epochs, before IDs join.")
+    rate: float = Field(
+        0.1, gt=0, description="Learning rate of pretrained weights once IDs join, as a multiple."
+    )
+
+
+class TransferConfig(_Section):
+    """How the transferred side uses the other domains."""
+
+    strategy: str = Field(
+        "joint",
+        description=f"{', '.join(STRATEGIES)}, or a class of your own, `package.module:Class`.",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments of a class of your own."
+    )
+    pretrain: PretrainConfig = PretrainConfig()
+
+    @model_validator(mode="after")
+    def _strategy_is_known(self) -> TransferConfig:
+        named = self.strategy in STRATEGIES
+        if not named and ":" not in self.strategy:
+            near = did_you_mean(self.strategy, STRATEGIES)
+            raise ValueError(f"no strategy is called {self.strategy!r}. {near}")
+        if named and self.options:
+            raise ValueError(
+                f"options are for a class of your own, and {self.strategy!r} is none; "
+                "its settings are sections of [transfer]"
+            )
+        return self
+
+
 PARTS = ("neural", "co-occurrence", "text", "recent-popular")
 """What a blend can be made of."""
 
@@ -308,6 +350,7 @@ class Config(_Section):
     alignment: AlignmentConfig = AlignmentConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    transfer: TransferConfig = TransferConfig()
     blend: BlendConfig = BlendConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 

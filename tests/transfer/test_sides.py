@@ -11,7 +11,7 @@ from isthmus.data.splits import global_cut
 from isthmus.errors import ConfigError
 from isthmus.scoring import Requests
 from isthmus.transfer.sides import fit_side
-from isthmus.transfer.strategies import Joint, TargetOnly
+from isthmus.transfer.strategies import Joint, Roles, TargetOnly
 
 QUICK = ("training.epochs=2",)
 
@@ -23,9 +23,10 @@ def small():
 
 
 def test_joint_learns_and_reads_every_domain_and_target_only_one():
-    (stage,) = Joint().stages(3, (1.0, 0.5, 2.0))
+    roles = Roles(("a", "b", "c"), (1.0, 0.5, 2.0))
+    (stage,) = Joint().stages(roles)
     assert (stage.reads, stage.weights) == ((0, 1, 2), (1.0, 0.5, 2.0))
-    (stage,) = TargetOnly(1).stages(3, (1.0, 0.5, 2.0))
+    (stage,) = TargetOnly(1).stages(roles)
     assert (stage.reads, stage.weights) == ((1,), (0.0, 0.5, 0.0))
 
 

@@ -16,6 +16,7 @@ from isthmus.cli.options import (
     ModelFolder,
     Overrides,
     RunsFolder,
+    StrategyName,
     load_config,
     words,
 )
@@ -39,6 +40,7 @@ class Questions(StrEnum):
 def fit(
     config: ConfigFile = CONFIG,
     overrides: Overrides = None,
+    strategy: StrategyName = None,
     model: ModelFolder = None,
     runs: RunsFolder = RUNS,
     as_json: AsJson = False,
@@ -50,7 +52,7 @@ def fit(
 
     Can be stopped at any moment: the same command goes on from the last checkpoint.
     """
-    settings = load_config(config, overrides)
+    settings = load_config(config, overrides, strategy)
     place = model_place(model, settings.name)
     run = writable(runs / settings.name)
     from isthmus.data.build import build_dataset
@@ -86,6 +88,7 @@ def compare(
         str | None,
         typer.Option("--baselines", metavar="NAME,…", help="Competitors; default: all."),
     ] = None,
+    strategy: StrategyName = None,
     model: ModelFolder = None,
     runs: RunsFolder = RUNS,
     as_json: AsJson = False,
@@ -98,7 +101,7 @@ def compare(
 
     Can be stopped at any moment: the same command goes on, and finished parts are kept.
     """
-    settings = load_config(config, overrides)
+    settings = load_config(config, overrides, strategy)
     numbers = _seeds(seeds)
     place = model_place(model, settings.name)
     run = writable(runs / settings.name)

@@ -22,6 +22,14 @@ Overrides = Annotated[
         "--set", metavar="KEY=VALUE", help="Override one key, training.epochs=5; repeatable."
     ),
 ]
+StrategyName = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        metavar="NAME",
+        help="How the other catalogues are used: joint, pretrain-finetune, zero-shot, …",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 ModelFolder = Annotated[
     Path | None,
@@ -46,15 +54,16 @@ Histories = Annotated[
 ]
 
 
-def load_config(path: Path, overrides: Sequence[str] | None) -> Config:
-    """The configuration with `--set` applied.
+def load_config(path: Path, overrides: Sequence[str] | None, strategy: str | None = None) -> Config:
+    """The configuration with `--set` and `--strategy` applied.
 
     Raises:
         ConfigError: no such file, or something in it cannot be understood.
     """
     from isthmus.config import Config
 
-    return Config.load(path, overrides=overrides or ())
+    named = [] if strategy is None else [f"transfer.strategy='{strategy}'"]
+    return Config.load(path, overrides=[*(overrides or ()), *named])
 
 
 def histories(texts: Sequence[str] | None) -> list[list[tuple[str, str]]] | None:

@@ -285,7 +285,9 @@ def _curves(dataset: Dataset, found: Measured) -> list[Curve]:
     return [
         Curve(
             system=stage,
-            domain="all domains" if stage == "joint" else stage.removeprefix("target-only-"),
+            domain=stage.removeprefix(f"{TARGET_ONLY}-")
+            if stage.startswith(TARGET_ONLY)
+            else "all domains",
             epochs=[int(e["epoch"]) for e in epochs],
             loss=[e["loss"] for e in epochs],
             validation=[e.get("validation") for e in epochs],

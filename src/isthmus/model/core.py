@@ -66,6 +66,17 @@ class CoreModel(nn.Module):
         """States [n, dim] → queries for the items of `domain` [n, dim]."""
         return self.users.ask(states, domain)
 
+    def borrow_reading(self, domain: int, sources: Sequence[int]) -> None:
+        """Let the events of a domain that no training has read be read like the sources' mean."""
+        if sources:
+            self.items.borrow(domain, sources)
+            self.users.borrow_reading(domain, sources)
+
+    def borrow_asking(self, domain: int, sources: Sequence[int]) -> None:
+        """Let questions about a domain that no training has asked be like the sources' mean."""
+        if sources:
+            self.users.borrow_asking(domain, sources)
+
     def id_table(self) -> Tensor:
         """The table of ID embeddings, [n_items, dim]."""
         return self.items.table

@@ -50,7 +50,7 @@ class ItemTower(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.use_ids, self.use_text = config.use_ids, config.use_text
+        self.use_ids, self.use_text, self.learn_ids = config.use_ids, config.use_text, True
         self.id_dropout = config.id_dropout
         sizes = [len(f) for f in features]
         n = torch.from_numpy(evidence.astype(np.float32))
@@ -94,6 +94,8 @@ class ItemTower(nn.Module):
             vectors = torch.where(self.present[rows, None], projected, stand_in)
         if self.use_ids:
             ids = self.table.index_select(0, rows) if ids is None else ids
+            if not self.learn_ids:
+                ids = ids.detach()
             trust = self.trust[rows]
             if self.training and self.use_text and self.id_dropout:
                 trust = trust * (torch.rand_like(trust) >= self.id_dropout)
@@ -101,6 +103,11 @@ class ItemTower(nn.Module):
             vectors = weighted if vectors is None else vectors + weighted
         assert vectors is not None, "an item tower needs ids or text"
         return vectors
+
+    @torch.no_grad()
+    def borrow(self, domain: int, sources: Sequence[int]) -> None:
+        """Stand in for a domain's missing texts with the mean of what does so elsewhere."""
+        self.missing.weight[domain] = self.missing.weight[list(sources)].mean(0)
 
     @torch.no_grad()
     def all(self, start: int, stop: int, chunk: int = 65536) -> Tensor:

@@ -36,10 +36,12 @@ def learn(
     *,
     reads: Sequence[int],
     weights: Sequence[float],
+    events: Events | None = None,
     name: str = "neural",
     label: str | None = None,
     folder: Path | None = None,
     curves: Path | None = None,
+    depends: str = "",
 ) -> tuple[NeuralScorer, Log]:
     """Train `model` and give it back as a scorer.
 
@@ -50,15 +52,19 @@ def learn(
         config: how to train.
         reads: domains whose events are read as history.
         weights: weight of each domain's mean loss, [n_domains]; 0 for a domain not to be learnt.
+        events: what is learnt from; None: the split's training events of the domains in `reads`.
         name: of the scorer.
         label: of the progress bar; None: the name.
         folder: checkpoints to resume from.
         curves: folder of TensorBoard event files.
+        depends: whatever else the outcome depends on, as a text; a checkpoint of another is not
+            gone on from.
     """
     settings = config.training
     device = pick_device(settings.device)
     model.to(device)
-    events = split.train_events(dataset).only(*reads)
+    if events is None:
+        events = split.train_events(dataset).only(*reads)
     task = NextItemTask(
         model,
         events,
@@ -90,7 +96,7 @@ def learn(
         seed=config.seed,
         label=label or name,
         folder=folder,
-        mark=_mark(model, events, config, weights),
+        mark=_mark(model, events, config, weights, depends),
         tracking=tracker(curves),
     )
     return NeuralScorer(model, tuple(reads), name=name), log
@@ -105,8 +111,10 @@ def _sample(dataset: Dataset, queries: Queries, domain: int, config: Config) -> 
     return Queries(position)
 
 
-def _mark(model: CoreModel, events: Events, config: Config, weights: Sequence[float]) -> str:
-    """What the outcome of training depends on, as a short text."""
+def _mark(
+    model: CoreModel, events: Events, config: Config, weights: Sequence[float], depends: str
+) -> str:
+    """What the outcome of training depends on, the initial weights included, as a short text."""
     digest = hashlib.blake2b(digest_size=16)
     settings = {
         "model": model.config.model_dump(mode="json"),
@@ -116,9 +124,11 @@ def _mark(model: CoreModel, events: Events, config: Config, weights: Sequence[fl
         "evaluation": config.evaluation.model_dump(mode="json"),
         "seed": config.seed,
         "weights": list(weights),
+        "depends": depends,
     }
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for array in (events.offsets, events.domain, events.item, events.time):
         digest.update(array.tobytes())
-    digest.update(model.items.text.cpu().numpy().tobytes())
+    for tensor in (model.items.text, *model.state_dict().values()):
+        digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -7,6 +7,9 @@ McAuley 2018) with pre-norm blocks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -118,6 +121,16 @@ class DomainAdapter(nn.Module):
         corrected: Tensor = x + self.up(self.down(x))
         return corrected
 
+    @torch.no_grad()
+    def borrow(self, others: Sequence[DomainAdapter]) -> None:
+        """Become the mean of other corrections, as near as the rank allows."""
+        mean = torch.stack([other.up.weight @ other.down.weight for other in others]).mean(0)
+        left, size, right = torch.linalg.svd(mean)
+        rank = len(self.down.weight)
+        root = size[:rank].sqrt()
+        self.up.weight.copy_(left[:, :rank] * root)
+        self.down.weight.copy_(root[:, None] * right[:rank])
+
 
 class UserTower(nn.Module):
     """Histories → states.
@@ -188,6 +201,17 @@ class UserTower(nn.Module):
         """Turn states [n, dim] into queries for the items of one domain, [n, dim]."""
         asked: Tensor = self.adapters[domain](states) if len(self.adapters) else states
         return asked
+
+    @torch.no_grad()
+    def borrow_reading(self, domain: int, sources: Sequence[int]) -> None:
+        """Let a domain's events be read as, on average, those of other domains."""
+        self.domain.weight[domain] = self.domain.weight[list(sources)].mean(0)
+
+    def borrow_asking(self, domain: int, sources: Sequence[int]) -> None:
+        """Let a domain be asked about as, on average, other domains."""
+        if len(self.adapters):
+            adapters = cast(Sequence[DomainAdapter], self.adapters)
+            adapters[domain].borrow([adapters[d] for d in sources])
 
 
 def gap_buckets(time: Tensor, first: Tensor) -> Tensor:

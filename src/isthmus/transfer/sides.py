@@ -7,24 +7,26 @@ blend and the same budget; they differ only in the events they may read.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.baselines.content import ContentKNN, ContentKNNConfig
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 from isthmus.baselines.popular import RecentPopular
-from isthmus.blend import Blend, FittedWeights, fit_blend
+from isthmus.blend import Blend, FittedWeights, fit_blend, gains, gather
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split
-from isthmus.model.core import CoreModel
-from isthmus.model.learn import evidence, learn
 from isthmus.model.scorer import NeuralScorer
-from isthmus.scoring import Scorer
+from isthmus.scoring import Requests, Scorer, Scores
 from isthmus.training.loop import Log
-from isthmus.transfer.strategies import Strategy
+from isthmus.transfer.execution import run_stages
+from isthmus.transfer.strategies import Roles, Strategy
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,15 @@ def fit_parts(
     config: Config,
     *,
     reads: tuple[int, ...],
+    asks: tuple[int, ...],
 ) -> dict[str, Scorer]:
-    """The configured parts of a blend, fitted on the events of the domains in `reads`."""
+    """The configured parts of a blend.
+
+    They are fitted on the events of the domains in `reads`, and look at the history in those in
+    `asks` when a question comes.
+    """
     events = split.train_events(dataset).only(*reads)
-    merged = len(reads) > 1
+    merged = len(asks) > 1
     makers: dict[str, Callable[[], Scorer]] = {
         "neural": lambda: neural,
         "co-occurrence": lambda: CoOccurrence.fit(
@@ -88,9 +95,13 @@ def fit_side(
     features: Sequence[ItemFeatures],
     config: Config,
     *,
+    target: int | None = None,
     folder: Path | None = None,
 ) -> Side:
     """Train a strategy's stages, fit the other parts and weigh them on validation questions.
+
+    A target that the strategy leaves out on purpose is read at the question, known by its texts,
+    and gets the mean part weights of the other domains; its validation questions only judge them.
 
     Args:
         strategy: what trains on which domains.
@@ -99,46 +110,67 @@ def fit_side(
         raw: text vectors as the language model gives them, per domain.
         features: the same, aligned.
         config: everything else.
+        target: index of the one domain that is asked about; None where there are several.
         folder: where checkpoints and curves go; None keeps none.
+
+    Raises:
+        ConfigError: the strategy suits neither the domains nor the configuration.
     """
-    weights = tuple(config.training.domain_weights.get(name, 1.0) for name in dataset.names)
-    stages = strategy.stages(len(dataset.domains), weights)
-    reads = stages[-1].reads
-    train_events = split.train_events(dataset).only(*reads)
-    model = CoreModel(features, evidence(dataset, train_events), config.model, config.seed)
-    logs: dict[str, Log] = {}
-    seconds: dict[str, float] = {}
-    for stage in stages:
-        neural, logs[stage.name] = learn(
-            model,
-            dataset,
-            split,
-            config,
-            reads=stage.reads,
-            weights=stage.weights,
-            name="neural",
-            label=f"training, {stage.name}",
-            folder=folder / "checkpoints" / stage.name if folder else None,
-            curves=folder / "curves" / stage.name if folder else None,
-        )
-        # Counted in the log, so that a resumed run reports what its training took in all.
-        seconds[f"train {stage.name}"] = logs[stage.name].seconds
+    roles = roles_of(dataset, config, target)
+    stages = strategy.stages(roles)
+    trained = run_stages(stages, dataset, split, features, config, folder=folder)
     start = time.perf_counter()
-    parts = fit_parts(dataset, split, raw, neural, config, reads=reads)
-    targets = [d for d, weight in enumerate(stages[-1].weights) if weight > 0]
-    fitted = {
-        target: fit_blend(
-            parts,
-            dataset,
-            split.tuning,
-            target,
-            config.blend,
-            batch=config.evaluation.batch,
-            max_history=config.evaluation.max_history,
-            seed=config.seed,
-        )
-        for target in targets
+    last = stages[-1]
+    left_out = target if roles.leaves_out_target(last) else None
+    reads = last.reads if left_out is None else (*last.reads, left_out)
+    neural = NeuralScorer(trained.model, reads)
+    parts = fit_parts(dataset, split, raw, neural, config, reads=last.reads, asks=reads)
+    how = {
+        "batch": config.evaluation.batch,
+        "max_history": config.evaluation.max_history,
+        "seed": config.seed,
     }
+    blind: Mapping[str, Scorer] = parts
+    if left_out is not None:
+        blind = {name: _Reading(part, last.reads) for name, part in parts.items()}
+    fitted = {
+        domain: fit_blend(blind, dataset, split.tuning, domain, config.blend, **how)
+        for domain in last.learns
+    }
+    if left_out is not None:
+        weights = prior_weights(fitted, parts)
+        examples = gather(parts, dataset, split.tuning, left_out, **how)
+        gain = gains(examples, np.array([weights[name] for name in parts]))
+        fitted[left_out] = FittedWeights(weights, gain, examples.user)
     blend = Blend(parts, {d: f.weights for d, f in fitted.items()}, name=strategy.name)
-    seconds[f"blend {strategy.name}"] = time.perf_counter() - start
-    return Side(strategy.name, neural, parts, blend, fitted, logs, seconds)
+    seconds = trained.seconds | {f"blend {strategy.name}": time.perf_counter() - start}
+    return Side(strategy.name, neural, parts, blend, fitted, trained.logs, seconds)
+
+
+class _Reading:
+    """A scorer that is shown the history in some domains only."""
+
+    def __init__(self, scorer: Scorer, domains: tuple[int, ...]) -> None:
+        self.scorer, self.domains, self.name = scorer, domains, scorer.name
+
+    def score(
+        self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
+    ) -> Scores:
+        seen = requests.keep(np.isin(requests.domain, self.domains))
+        return self.scorer.score(seen, domain, items)
+
+
+def roles_of(dataset: Dataset, config: Config, target: int | None) -> Roles:
+    """The domains of a snapshot and their configured weights."""
+    weights = tuple(config.training.domain_weights.get(name, 1.0) for name in dataset.names)
+    return Roles(dataset.names, weights, target)
+
+
+def prior_weights(
+    fitted: Mapping[int, FittedWeights], parts: Mapping[str, Scorer]
+) -> dict[str, float]:
+    """Mean part weights of the domains that had validation questions; 1 where none had."""
+    informed = [f.weights for f in fitted.values() if len(f.gain)]
+    return {
+        name: sum(w[name] for w in informed) / len(informed) if informed else 1.0 for name in parts
+    }

@@ -1,28 +1,69 @@
 """Strategies: what trains on which domains, in which order, from which start.
 
-A strategy gives a list of `Stage`s; whoever runs them knows nothing else of it. A new strategy is
-a small class with a name and `stages`.
+A strategy gives a list of stages (`isthmus.transfer.stages`); whoever runs them knows nothing else
+of it. A new strategy is a small class with a name and `stages`, and `transfer.strategy` takes it by
+its dotted path.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from isthmus.config import PretrainConfig, TransferConfig
+from isthmus.errors import ConfigError, did_you_mean
+from isthmus.transfer.stages import Stage, Train
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stretch of training.
+class Roles:
+    """Which domain is the target, and how much each counts.
 
     Attributes:
-        name: shown with the progress bar and in the records.
-        reads: domain indices whose events are read as history.
-        weights: weight of each domain's mean loss, [n_domains]; 0 where a domain is not learnt.
+        names: of the domains, by index.
+        weights: the configured weight of each domain's mean loss, [n_domains].
+        target: index of the one domain that is asked about; None where there are several.
     """
 
-    name: str
-    reads: tuple[int, ...]
+    names: tuple[str, ...]
     weights: tuple[float, ...]
+    target: int | None = None
+
+    @property
+    def everything(self) -> tuple[int, ...]:
+        """All domain indices."""
+        return tuple(range(len(self.names)))
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """All domains but the target.
+
+        Raises:
+            ConfigError: there is no one target.
+        """
+        target = self.one_target()
+        return tuple(d for d in self.everything if d != target)
+
+    def one_target(self) -> int:
+        """The target; a ConfigError where several domains are asked about."""
+        if self.target is None:
+            raise ConfigError(
+                "this strategy needs to know the one domain it is for",
+                where="transfer.strategy",
+                hint=f"Set target to one of {', '.join(self.names)}, or name it with --target",
+            )
+        return self.target
+
+    def leaves_out_target(self, stage: Train) -> bool:
+        """Whether the target counts by its weight, but is not learnt in this stage."""
+        target = self.target
+        return target is not None and self.weights[target] > 0 and target not in stage.learns
+
+    def only(self, *domains: int) -> tuple[float, ...]:
+        """The weights with 0 for every other domain."""
+        return tuple(w if d in domains else 0.0 for d, w in enumerate(self.weights))
 
 
 class Strategy(Protocol):
@@ -33,12 +74,11 @@ class Strategy(Protocol):
         """How it is called in reports."""
         ...
 
-    def stages(self, n_domains: int, weights: tuple[float, ...]) -> list[Stage]:
-        """What to train in turn; every stage starts where the one before ended.
+    def stages(self, roles: Roles) -> list[Stage]:
+        """What happens in turn; what the last stage reads is what the other parts are fitted on.
 
-        Args:
-            n_domains: how many domains there are.
-            weights: the configured weight of each domain's mean loss, [n_domains].
+        Raises:
+            ConfigError: the roles do not suit it.
         """
         ...
 
@@ -50,10 +90,9 @@ class TargetOnly:
     target: int
     name: str = "target-only"
 
-    def stages(self, n_domains: int, weights: tuple[float, ...]) -> list[Stage]:
+    def stages(self, roles: Roles) -> list[Stage]:
         """One stage that neither reads nor learns any other domain."""
-        only = tuple(w if d == self.target else 0.0 for d, w in enumerate(weights))
-        return [Stage(self.name, (self.target,), only)]
+        return [Train(self.name, (self.target,), roles.only(self.target))]
 
 
 @dataclass(frozen=True)
@@ -62,6 +101,97 @@ class Joint:
 
     name: str = "joint"
 
-    def stages(self, n_domains: int, weights: tuple[float, ...]) -> list[Stage]:
+    def stages(self, roles: Roles) -> list[Stage]:
         """One stage that reads and learns everything."""
-        return [Stage(self.name, tuple(range(n_domains)), weights)]
+        return [Train(self.name, roles.everything, roles.weights)]
+
+
+@dataclass(frozen=True)
+class PretrainFinetune:
+    """Texts first, then IDs: what can be carried over is learnt before what cannot.
+
+    Source of the two stages: MISSRec (Wang et al. 2023) and UniSRec (Hou et al. 2022), here with
+    the next-item loss in both.
+    """
+
+    options: PretrainConfig = field(default_factory=PretrainConfig)
+    name: str = "pretrain-finetune"
+
+    def stages(self, roles: Roles) -> list[Stage]:
+        """Text-only training, then everything with the pretrained weights at a low rate."""
+        chosen = self.options
+        pool = roles.sources if chosen.domains == "sources" else roles.everything
+        return [
+            Train("pretrain", pool, roles.only(*pool), share=chosen.share, ids=False),
+            Train(
+                "finetune",
+                roles.everything,
+                roles.weights,
+                share=1 - chosen.share,
+                rate=chosen.rate,
+            ),
+        ]
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """The sources alone: no event of the target enters training, which knows it by its texts."""
+
+    name: str = "zero-shot"
+
+    def stages(self, roles: Roles) -> list[Stage]:
+        """One stage that neither reads nor learns the target."""
+        return [Train(self.name, roles.sources, roles.only(*roles.sources))]
+
+
+def chosen_strategy(config: TransferConfig, roles: Roles) -> Strategy:
+    """The strategy that the configuration names.
+
+    Raises:
+        ConfigError: a class that cannot be found or takes no such options, or a strategy for one
+            target where there are several.
+    """
+    if ":" in config.strategy:
+        return _own(config.strategy, config.options)
+    makers: dict[str, Callable[[], Strategy]] = {
+        "joint": Joint,
+        "pretrain-finetune": lambda: PretrainFinetune(config.pretrain),
+        "zero-shot": ZeroShot,
+        "target-only": lambda: _target_only(roles),
+    }
+    return makers[config.strategy]()
+
+
+def _target_only(roles: Roles) -> TargetOnly:
+    target = roles.one_target()
+    return TargetOnly(target, name=f"target-only-{roles.names[target]}")
+
+
+def _own(path: str, options: dict[str, object]) -> Strategy:
+    """A user's class, `package.module:Class`, with its options."""
+    module_name, _, class_name = path.partition(":")
+    where = "transfer.strategy"
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"{path!r} cannot be imported: {error}",
+            where=where,
+            hint="Write package.module:Class, of a package that is installed or on PYTHONPATH",
+        ) from None
+    found = getattr(module, class_name, None)
+    if not callable(getattr(found, "stages", None)):
+        able = [n for n, value in vars(module).items() if callable(getattr(value, "stages", None))]
+        raise ConfigError(
+            f"{module_name} holds no strategy {class_name!r}",
+            where=where,
+            hint=did_you_mean(class_name, able),
+        )
+    try:
+        return cast(Strategy, cast(Callable[..., object], found)(**options))
+    except TypeError as error:
+        raise ConfigError(
+            f"{path} does not take these options: {error}",
+            where="transfer.options",
+            hint="Name the arguments of the class, or leave options out",
+        ) from None

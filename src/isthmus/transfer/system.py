@@ -13,8 +13,8 @@ from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split
 from isthmus.errors import ConfigError, DataError, did_you_mean
-from isthmus.transfer.sides import Side, fit_side
-from isthmus.transfer.strategies import Joint, TargetOnly
+from isthmus.transfer.sides import Side, fit_side, prior_weights, roles_of
+from isthmus.transfer.strategies import TargetOnly, chosen_strategy
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def fit_system(
 
     Raises:
         DataError: no domain has any training event.
-        ConfigError: a weight is given for a domain that does not exist.
+        ConfigError: a weight is given for a domain that does not exist, or the strategy suits
+            neither the domains nor the configuration.
     """
     for name in config.training.domain_weights:
         if name not in dataset.names:
@@ -83,11 +84,27 @@ def fit_system(
     alone: dict[int, Side] = {}
     gates: dict[int, GateDecision] = {}
     wanted = range(len(dataset.domains)) if targets is None else targets
+    one = wanted[0] if len(wanted) == 1 else None
+    strategy = chosen_strategy(config.transfer, roles_of(dataset, config, one))
     if len(dataset.domains) == 1:
-        side = fit_side(TargetOnly(0), dataset, split, raw, features, config, folder=folder)
-        only = GateDecision(0.0, float("nan"), None, "There is one domain: nothing to transfer.")
-        return System(side, {0: side}, {0: only}, features)
-    transferred = fit_side(Joint(), dataset, split, raw, features, config, folder=folder)
+        strategy = TargetOnly(0)
+    if isinstance(strategy, TargetOnly):
+        if strategy.target not in behaved:
+            raise DataError(
+                f"{dataset.names[strategy.target]} has no training event to learn from alone",
+                where="transfer.strategy",
+                hint="Choose a strategy that reads the other domains, such as zero-shot",
+            )
+        side = fit_side(strategy, dataset, split, raw, features, config, folder=folder)
+        side = _with_prior_weights(side, len(dataset.domains))
+        cause = (
+            "There is one domain" if len(dataset.domains) == 1 else "The strategy is target-only"
+        )
+        shut = GateDecision(0.0, float("nan"), None, f"{cause}: nothing to transfer.")
+        return System(side, {strategy.target: side}, {strategy.target: shut}, features)
+    transferred = fit_side(
+        strategy, dataset, split, raw, features, config, target=one, folder=folder
+    )
     transferred = _with_prior_weights(transferred, len(dataset.domains))
     for target in wanted:
         if target not in behaved or target not in transferred.fitted:
@@ -100,8 +117,8 @@ def fit_system(
                 "is used, with the part weights of the other domains.",
             )
             continue
-        strategy = TargetOnly(target, name=f"target-only-{dataset.names[target]}")
-        alone[target] = fit_side(strategy, dataset, split, raw, features, config, folder=folder)
+        own = TargetOnly(target, name=f"target-only-{dataset.names[target]}")
+        alone[target] = fit_side(own, dataset, split, raw, features, config, folder=folder)
         gates[target] = decide(
             transferred.fitted[target], alone[target].fitted[target], config.blend
         )
@@ -110,10 +127,7 @@ def fit_system(
 
 def _with_prior_weights(side: Side, n_domains: int) -> Side:
     """Domains without validation questions get the mean part weights of those that have some."""
+    prior = prior_weights(side.fitted, side.parts)
     informed = {d: f.weights for d, f in side.fitted.items() if len(f.gain)}
-    prior = {
-        name: sum(w[name] for w in informed.values()) / len(informed) if informed else 1.0
-        for name in side.parts
-    }
     weights = {d: informed.get(d, prior) for d in range(n_domains)}
     return replace(side, blend=Blend(side.parts, weights, name=side.name))
