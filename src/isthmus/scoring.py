@@ -7,7 +7,7 @@ The evaluator, the blend, the explainer and the service know only these three th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -188,6 +188,11 @@ class Requests:
     def only(self, domain: int) -> Requests:
         """The same requests with only the history events of one domain."""
         return self.keep(self.domain == domain)
+
+    def as_newcomers(self, domain: int) -> Requests:
+        """The requests of people of whom nothing is known in `domain`, not even who they are."""
+        nobody = np.full(len(self), -1, np.int64)
+        return replace(self.keep(self.domain != domain), user=nobody)
 
 
 @dataclass(frozen=True)

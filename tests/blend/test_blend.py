@@ -129,7 +129,7 @@ def test_candidates_score_as_in_the_whole_catalogue(items):
     tables = _tables(6, 30, 2)
     parts = {"a": TableScorer(tables[0]), "b": TableScorer(tables[1])}
     blend = Blend(parts, {0: {"a": 1.0, "b": 0.5}})
-    gated = Gated(blend, {0: Blend(parts, {0: {"a": 0.2, "b": 0.9}})}, {0: 0.4})
+    gated = Gated(blend, {0: Blend(parts, {0: {"a": 0.2, "b": 0.9}})}, {0: GateDecision(0.4)})
     for scorer in (blend, gated):
         whole, some = scorer.score(_requests(6), 0), scorer.score(_requests(6), 0, items)
         assert np.array_equal(some.total, pick(whole.total, items))
@@ -352,11 +352,11 @@ def _sides() -> tuple[Blend, Blend, TableScorer, TableScorer]:
 def test_a_gate_of_nought_or_one_is_one_side_alone():
     transferred, alone, one, two = _sides()
     requests = _requests(5)
-    shut = Gated(transferred, {0: alone}, {0: 0.0}).score(requests, 0)
+    shut = Gated(transferred, {0: alone}, {0: GateDecision(0.0)}).score(requests, 0)
     assert np.array_equal(shut.total, alone.score(requests, 0).total)
     assert one.asked == 0
     two.asked = 0
-    open_ = Gated(transferred, {0: alone}, {0: 1.0}).score(requests, 0)
+    open_ = Gated(transferred, {0: alone}, {0: GateDecision(1.0)}).score(requests, 0)
     assert np.array_equal(open_.total, transferred.score(requests, 0).total)
     assert two.asked == 0
 
@@ -364,7 +364,7 @@ def test_a_gate_of_nought_or_one_is_one_side_alone():
 def test_a_gate_half_open_is_the_mean_of_both():
     transferred, alone, *_ = _sides()
     requests = _requests(5)
-    half = Gated(transferred, {0: alone}, {0: 0.5}).score(requests, 0)
+    half = Gated(transferred, {0: alone}, {0: GateDecision(0.5)}).score(requests, 0)
     mean = (transferred.score(requests, 0).total + alone.score(requests, 0).total) / 2
     np.testing.assert_allclose(half.total, mean, atol=1e-6)
     np.testing.assert_allclose(half.parts["a"], mean, atol=1e-6)
@@ -373,5 +373,5 @@ def test_a_gate_half_open_is_the_mean_of_both():
 def test_a_domain_without_a_side_of_its_own_uses_the_transferred_one():
     transferred, alone, *_ = _sides()
     requests = _requests(5)
-    gated = Gated(transferred, {0: alone}, {0: 0.0, 1: 0.0})
+    gated = Gated(transferred, {0: alone}, {0: GateDecision(0.0), 1: GateDecision(0.0)})
     assert np.array_equal(gated.score(requests, 1).total, transferred.score(requests, 1).total)

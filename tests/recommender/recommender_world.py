@@ -11,7 +11,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.blend import Blend
+from isthmus.blend import Blend, GateDecision
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
@@ -75,7 +75,7 @@ def set_by_hand(*, gate: float) -> Recommender:
         system,
         transferred=even(system.transferred),
         alone={d: even(side) for d, side in system.alone.items()},
-        gates={d: replace(decision, weight=gate) for d, decision in system.gates.items()},
+        gates={d: GateDecision(gate) for d in system.gates},
     )
     return Recommender(usual.dataset, usual.config, usual.split, usual.raw, system)
 

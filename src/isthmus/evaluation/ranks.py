@@ -8,7 +8,7 @@ numbered, on the order of rows or on the batch size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -118,7 +118,7 @@ def rank(
         if hidden is not None:
             visible = Requests.at(dataset, asked, max_history=len(events), hidden=hidden)
         if hide_target_history:
-            visible = _as_newcomer(visible, domain)
+            visible = visible.as_newcomers(domain)
         requests = visible.keep(visible.age < config.max_history)
         parts.append(ask(asked, requests, whole.only(domain)))
 
@@ -171,12 +171,6 @@ def earlier_elsewhere(
     """Events of the same user in all other domains before each position, int64 [n]."""
     whole = position - events.offsets[events.user[position]]
     return np.asarray(whole - earlier_in(events, position, domain))
-
-
-def _as_newcomer(requests: Requests, domain: int) -> Requests:
-    """The requests of people of whom nothing is known in `domain`."""
-    nobody = np.full(len(requests), -1, np.int64)
-    return replace(requests.keep(requests.domain != domain), user=nobody)
 
 
 Placed = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]

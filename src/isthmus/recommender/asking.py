@@ -50,10 +50,13 @@ class Asked:
 
     def part(self, start: int, stop: int) -> Asked:
         """The people from `start` to `stop`."""
-        rows = np.arange(start, min(stop, len(self)))
+        return self.select(np.arange(start, min(stop, len(self))))
+
+    def select(self, rows: NDArray[np.int64]) -> Asked:
+        """The people at `rows`, in that order."""
         return Asked(
-            self.labels[start:stop],
-            self.origin[start:stop],
+            [self.labels[row] for row in rows],
+            self.origin[rows],
             self.whole.select(rows),
             self.visible.select(rows),
         )

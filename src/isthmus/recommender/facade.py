@@ -213,7 +213,8 @@ class Recommender:
         _positive(k)
         item = self.dataset.domains[source].index_of(item_id)
         # Only the transferred side has seen both domains.
-        side = Served.of(self.system, target).side if source == target else self.system.transferred
+        own = source == target and self.system.shut_for_all(target)
+        side = self.system.alone[target] if own else self.system.transferred
         return similar_items(
             self.dataset, self._related(side), source, item, target, k, self._equals(target)
         )
@@ -239,7 +240,7 @@ class Recommender:
         suggestions = [
             suggestion(
                 self.dataset.names,
-                Served.of(self.system, d),
+                Served.each(self.system, d, asked.visible)[0],
                 asked,
                 d,
                 themes,
@@ -349,9 +350,8 @@ class Recommender:
         *,
         explained: bool = True,
     ) -> pl.DataFrame:
-        served = Served.of(self.system, target)
         top = best_items(
-            served.scorer,
+            self.system.gated,
             asked,
             target,
             k,
@@ -361,10 +361,16 @@ class Recommender:
             batch=self.config.evaluation.batch,
         )
         why = [[""] * top.item.shape[1]] * len(asked)
-        if explained:
-            relations = self._related(served.side)
-            why = reasons(self.dataset, served, relations, asked.visible, target, top)
-        basis = bases(self.dataset.names, asked, target, k, served, top)
+        basis = [""] * len(asked)
+        for served in Served.each(self.system, target, asked.visible):
+            people, best = asked.select(served.rows), top.select(served.rows)
+            said = bases(self.dataset.names, people, target, k, served, best)
+            phrases = why[: len(people)]
+            if explained:
+                relations = self._related(served.side)
+                phrases = reasons(self.dataset, served, relations, people.visible, target, best)
+            for row, sentence, of_items in zip(served.rows, said, phrases, strict=True):
+                basis[row], why[row] = sentence, of_items
         return table(self.dataset.domains[target], asked.labels, top, basis, why)
 
     def _related(self, side: Side) -> Relations:

@@ -60,8 +60,9 @@ def measured(
     if alone is not None:
         sides["target-only"] = alone.blend
     found = {name: ask(name, scorer) for name, scorer in sides.items()}
-    weight = system.gated.weights.get(domain, 1.0) if alone is not None else 1.0
-    # A gate that is wide open or shut serves one side as it is: no need to ask again.
-    same = {1.0: "transferred", 0.0: "target-only"}.get(weight)
+    weight = system.gates[domain].everywhere if alone is not None else 1.0
+    # A gate that is wide open or shut for all serves one side as it is: no need to ask again.
+    one_side: dict[float | None, str] = {1.0: "transferred", 0.0: "target-only"}
+    same = one_side.get(weight)
     served = replace(found[same], system="gated") if same in found else ask("gated", system.gated)
     return {"gated": served, **found}

@@ -36,6 +36,16 @@ class Top:
     def __len__(self) -> int:
         return len(self.item)
 
+    def select(self, rows: NDArray[np.int64]) -> Top:
+        """The lists of the requests at `rows`, in that order."""
+        return Top(
+            self.item[rows],
+            self.score[rows],
+            {name: part[rows] for name, part in self.parts.items()},
+            {name: spoke[rows] for name, spoke in self.opinion.items()},
+            self.n_offered[rows],
+        )
+
 
 def best_items(
     scorer: Scorer,

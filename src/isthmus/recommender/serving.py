@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from isthmus.blend import Gated
 from isthmus.recommender.asking import Asked, Origin
 from isthmus.recommender.ranking import Top
+from isthmus.scoring import Requests
 from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System
 
@@ -18,25 +19,30 @@ POPULAR = "recent-popular"
 
 @dataclass(frozen=True)
 class Served:
-    """What answers for one domain.
+    """What answers for some people in one domain.
 
     Attributes:
-        scorer: both sides, mixed by the gate.
-        side: the transferred one unless the gate is shut; reasons are read off it.
+        side: the transferred one unless the gate is shut for them; reasons are read off it.
         weights: of the side's parts.
+        rows: int64 [n] who of the batch is meant.
     """
 
-    scorer: Gated
     side: Side
     weights: Mapping[str, float]
+    rows: NDArray[np.int64]
 
     @classmethod
-    def of(cls, system: System, domain: int) -> Served:
-        """Who answers for `domain`."""
-        gated = system.gated
-        shut = domain in system.alone and gated.weights.get(domain, 1.0) == 0
-        side = system.alone[domain] if shut else system.transferred
-        return cls(gated, side, side.blend.weights[domain])
+    def each(cls, system: System, domain: int, requests: Requests) -> list[Served]:
+        """Who answers for `domain`, for the requests let through by the gate and for the others."""
+        shut = system.gated.weights(requests, domain) == 0
+        return [
+            cls(side, side.blend.weights[domain], np.flatnonzero(mask))
+            for mask, side in (
+                (~shut, system.transferred),
+                (shut, system.alone.get(domain, system.transferred)),
+            )
+            if mask.any()
+        ]
 
     @property
     def reads(self) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from isthmus.baselines.content import ContentKNN
 from isthmus.baselines.cooccurrence import CoOccurrence
 from isthmus.baselines.popular import RecentPopular
-from isthmus.blend import Blend, FittedWeights, GateDecision
+from isthmus.blend import Blend, FittedWeights, GateDecision, SliceGate
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
@@ -39,6 +39,14 @@ Array = NDArray[np.generic]
 
 KIND = "model"
 _QUESTIONS = ("stopping", "tuning", "test")
+_VALIDATION = {
+    "gain": np.float64,
+    "user": np.int64,
+    "own": np.int64,
+    "elsewhere": np.int64,
+    "newcomer_gain": np.float64,
+    "newcomer_user": np.int64,
+}
 _PARTS: dict[str, Callable[[State], Scorer]] = {
     "co-occurrence": CoOccurrence.from_state,
     "text": ContentKNN.from_state,
@@ -162,9 +170,8 @@ def _side_states(side: Side, shared: dict[str, Array]) -> dict[str, State]:
             state = State(own, state.meta)
         states[name] = state
     for d, fitted in side.fitted.items():
-        states[f"validation-{d}"] = State(
-            {"gain": fitted.gain, "user": fitted.user}, {"weights": fitted.weights}
-        )
+        arrays = {name: getattr(fitted, name) for name in _VALIDATION}
+        states[f"validation-{d}"] = State(arrays, {"weights": fitted.weights})
     return states
 
 
@@ -199,11 +206,13 @@ def _side(
     fitted = {}
     for d in described["fitted"]:
         state = saved.state(f"{name}/validation-{d}")
-        fitted[int(d)] = FittedWeights(
-            state.meta["weights"],
-            state.arrays["gain"].astype(np.float64),
-            state.arrays["user"].astype(np.int64),
-        )
+        # Folders written before people were gated by group hold the first two only.
+        arrays: dict[str, Any] = {
+            name: state.arrays[name].astype(kind)
+            for name, kind in _VALIDATION.items()
+            if name in state.arrays
+        }
+        fitted[int(d)] = FittedWeights(state.meta["weights"], **arrays)
     weights = {int(d): weights for d, weights in described["weights"].items()}
     return Side(
         name=described["name"],
@@ -217,10 +226,13 @@ def _side(
 
 
 def _gate(gate: Mapping[str, Any]) -> GateDecision:
-    relative = gate["relative"]
-    return GateDecision(
-        weight=gate["weight"],
-        confidence=gate["confidence"],
-        relative=None if relative is None else tuple(relative),
-        reason=gate["reason"],
-    )
+    """JSON has no tuples; folders written before people were gated by group have no slices."""
+    slices = [
+        SliceGate(**{**part, **{name: _tuple(part[name]) for name in ("measured", "shrunk")}})
+        for part in gate.get("slices", ())
+    ]
+    return GateDecision(**{**gate, "relative": _tuple(gate["relative"]), "slices": tuple(slices)})
+
+
+def _tuple(values: Sequence[float] | None) -> Any:
+    return None if values is None else tuple(values)

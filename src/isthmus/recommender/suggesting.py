@@ -30,7 +30,7 @@ def suggestion(
 
     Args:
         names: domain names in index order.
-        served: who answers for the target.
+        served: who answers this person for the target.
         asked: a batch of one.
         target: index of the domain.
         themes: of its items.
@@ -48,8 +48,9 @@ def suggestion(
         shut = f"nothing is carried over: {names[target]} is served from its own events alone"
         return Suggestion(names[target], sources, (), shut)
     offered = np.ones(themes.domain.n_items, bool)
+    # Not through the gate: without what they have in the target they would look like a newcomer.
     top = best_items(
-        served.scorer,
+        served.side.blend,
         replace(asked, visible=carried),
         target,
         int(np.clip(SHARE * len(offered), LEAST, MOST)),

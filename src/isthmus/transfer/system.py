@@ -39,8 +39,12 @@ class System:
         return Gated(
             self.transferred.blend,
             {d: side.blend for d, side in self.alone.items()},
-            {d: gate.weight for d, gate in self.gates.items()},
+            self.gates,
         )
+
+    def shut_for_all(self, domain: int) -> bool:
+        """Whether nobody is served by the transferred side in `domain`."""
+        return domain in self.alone and self.gates[domain].everywhere == 0
 
 
 def fit_system(
@@ -120,7 +124,10 @@ def fit_system(
         own = TargetOnly(target, name=f"target-only-{dataset.names[target]}")
         alone[target] = fit_side(own, dataset, split, raw, features, config, folder=folder)
         gates[target] = decide(
-            transferred.fitted[target], alone[target].fitted[target], config.blend
+            transferred.fitted[target],
+            alone[target].fitted[target],
+            config.blend,
+            target=dataset.names[target],
         )
     return System(transferred, alone, gates, features)
 

@@ -1,14 +1,14 @@
-"""Several scorers become one, and transfer is let in only as far as validation supports it.
+"""Several scorers become one: their standardised scores, added up with weights from validation.
 
-`Blend` adds up the standardised scores of its parts with weights fitted on validation questions.
-`Gate` mixes a blend that learnt from all domains with one that learnt from the target alone; its
-weight is 0 unless the first ranks validation questions better with enough confidence.
+What validation says of the blend is cross-fitted: every question is judged under weights that were
+fitted on other people. People with a history elsewhere are asked once more as if they were new to
+the target, so that the gate knows how a blend serves newcomers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from isthmus.config import BlendConfig
 from isthmus.data.dataset import Dataset
 from isthmus.data.splits import Queries, user_hash
-from isthmus.evaluation.significance import resampled_means
+from isthmus.evaluation.slices import cold_users
 from isthmus.scoring import Float, Requests, Scorer, Scores, pick
 
 LEAST_WEIGHT = 0.01
@@ -106,14 +106,21 @@ def gather(
     batch: int,
     max_history: int,
     seed: int,
+    hide_target_history: bool = False,
 ) -> Examples:
-    """Ask every part every question about `domain` and keep the candidates that matter."""
-    position = queries.position[dataset.events.domain[queries.position] == domain]
+    """Ask every part every question about `domain` and keep the candidates that matter.
+
+    With `hide_target_history` the parts see people as if they were new to the domain; what these
+    had there is still no candidate.
+    """
+    position = _about(dataset, queries, domain)
     rng = np.random.default_rng(seed)
-    kept = [
-        _gather_batch(parts, dataset, position[s : s + batch], domain, max_history, rng)
-        for s in range(0, len(position), batch)
-    ]
+    kept = []
+    for start in range(0, len(position), batch):
+        asked = position[start : start + batch]
+        whole = Requests.at(dataset, asked, max_history=max_history)
+        visible = whole.as_newcomers(domain) if hide_target_history else whole
+        kept.append(_gather_batch(parts, dataset, asked, domain, whole, visible, rng))
     n_candidates = 1 + len(parts) * CANDIDATES_PER_PART + RANDOM_CANDIDATES
     none = np.zeros((0, n_candidates, len(parts)), np.float32)
     scores = np.concatenate([none, *(k[0] for k in kept)])
@@ -126,17 +133,17 @@ def _gather_batch(
     dataset: Dataset,
     position: NDArray[np.int64],
     domain: int,
-    max_history: int,
+    whole: Requests,
+    visible: Requests,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    requests = Requests.at(dataset, position, max_history=max_history)
     answer = dataset.events.item[position].astype(np.int64)[:, None]
     n_items = dataset.domains[domain].n_items
     seen = np.zeros((len(position), n_items), bool)
-    own = requests.domain == domain
-    seen[requests.rows[own], requests.item[own]] = True
+    own = whole.only(domain)
+    seen[own.rows, own.item] = True
     np.put_along_axis(seen, answer, False, axis=1)
-    standardised = [standardise(part.score(requests, domain).total) for part in parts.values()]
+    standardised = [standardise(part.score(visible, domain).total) for part in parts.values()]
     chosen = [answer]
     for block in standardised:
         top = torch.from_numpy(np.where(seen, -np.inf, block)).topk(
@@ -217,6 +224,16 @@ def gains(
     return np.where(above < cutoff, 1 / np.log2(above + 2.0), 0.0)
 
 
+def histories(requests: Requests, domain: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Events in `domain` and elsewhere that each request carries, both int64 [batch]."""
+    own = np.bincount(requests.rows[requests.domain == domain], minlength=len(requests))
+    return own, requests.lengths - own
+
+
+def _none() -> NDArray[np.int64]:
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True)
 class FittedWeights:
     """What validation says of a blend.
@@ -225,11 +242,20 @@ class FittedWeights:
         weights: weight of every part.
         gain: float64 [n] NDCG@10 of each question under weights that were fitted on other users.
         user: int64 [n].
+        own: int64 [n] events in the target that the question carries; empty where not kept.
+        elsewhere: int64 [n] events in other domains that it carries; empty where not kept.
+        newcomer_gain: float64 [m] like `gain`, for questions asked again with the person's target
+            history hidden.
+        newcomer_user: int64 [m].
     """
 
     weights: dict[str, float]
     gain: NDArray[np.float64]
     user: NDArray[np.int64]
+    own: NDArray[np.int64] = field(default_factory=_none)
+    elsewhere: NDArray[np.int64] = field(default_factory=_none)
+    newcomer_gain: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    newcomer_user: NDArray[np.int64] = field(default_factory=_none)
 
 
 def fit_blend(
@@ -250,100 +276,76 @@ def fit_blend(
         dataset: holds the questions' events.
         queries: validation questions that trained nothing else.
         domain: index of the target.
-        config: number of folds.
+        config: number of folds, and who is asked again as a newcomer.
         batch: questions scored at once.
         max_history: latest events that a question carries.
         seed: draws the random candidates.
     """
-    examples = gather(
-        parts, dataset, queries, domain, batch=batch, max_history=max_history, seed=seed
-    )
-    salt = user_hash(dataset.user_ids.gather(examples.user).to_list(), "blend-fold")
-    fold = np.floor(salt * config.folds)
-    gain = np.zeros(len(fold))
-    for held_out in range(config.folds):
-        mask = fold == held_out
-        gain[mask] = gains(examples.where(mask), fit_weights(examples.where(~mask)))
+
+    def ask(some: Queries, *, as_newcomers: bool) -> Examples:
+        return gather(
+            parts,
+            dataset,
+            some,
+            domain,
+            batch=batch,
+            max_history=max_history,
+            seed=seed,
+            hide_target_history=as_newcomers,
+        )
+
+    examples = ask(queries, as_newcomers=False)
+    fold = _folds(dataset, examples.user, config.folds)
+    without = [fit_weights(examples.where(fold != k)) for k in range(config.folds)]
     weights = fit_weights(examples)
-    return FittedWeights(dict(zip(parts, weights.tolist(), strict=True)), gain, examples.user)
-
-
-@dataclass(frozen=True)
-class GateDecision:
-    """How far transfer is let in for one target.
-
-    Attributes:
-        weight: 0 (shut) to 1 (open).
-        confidence: probability, over resampled users, that transfer ranks better; NaN untested.
-        relative: change of validation NDCG@10 with its 95 % interval, None untested.
-        reason: one sentence.
-    """
-
-    weight: float
-    confidence: float
-    relative: tuple[float, float, float] | None
-    reason: str
-
-
-def decide(transferred: FittedWeights, alone: FittedWeights, config: BlendConfig) -> GateDecision:
-    """Weigh the evidence that transfer helps.
-
-    The gate is shut up to `gate_from` confidence, wide open from `gate_level` on, and in between
-    its weight rises with the confidence.
-    """
-    if not len(alone.gain):
-        reason = "There is no validation question to judge transfer by."
-        return GateDecision(0.0 if config.gate else 1.0, np.nan, None, reason)
-    columns = np.column_stack([transferred.gain, alone.gain])
-    means, draws = resampled_means(columns, alone.user)
-    better = draws[:, 0, 0] - draws[:, 0, 1]
-    # Resamples that tie speak for neither side.
-    confidence = float((better > 0).mean() + 0.5 * (better == 0).mean())
-    span = config.gate_level - config.gate_from
-    weight = float(np.clip((confidence - config.gate_from) / span, 0, 1)) if config.gate else 1.0
-    base = max(means[0, 1], 1e-9)
-    relative = draws[:, 0, 0] / np.maximum(draws[:, 0, 1], 1e-9) - 1
-    low, high = np.quantile(relative, [0.025, 0.975])
-    change = float(means[0, 0] / base - 1)
-    verb = "open" if weight == 1 else "shut" if weight == 0 else f"open by {weight:.0%}"
-    reason = (
-        f"On {len(alone.gain):,} validation questions transfer changes NDCG@10 by {change:+.1%} "
-        f"({low:+.1%} to {high:+.1%}); it is better with {confidence:.0%} confidence, "
-        f"so the gate is {verb}."
+    gain, user = _cross_fitted(examples, fold, without), examples.user
+    del examples  # the largest thing here, and the next asking needs as much
+    own, elsewhere = _carried(dataset, queries, domain, batch, max_history)
+    known = _about(dataset, queries, domain)[(own > 0) & (elsewhere > 0)]
+    again = known[cold_users(dataset, config.cold_share)[dataset.events.user[known]]]
+    newcomers = ask(Queries(again), as_newcomers=True)
+    fold = _folds(dataset, newcomers.user, config.folds)
+    return FittedWeights(
+        weights=dict(zip(parts, weights.tolist(), strict=True)),
+        gain=gain,
+        user=user,
+        own=own,
+        elsewhere=elsewhere,
+        newcomer_gain=_cross_fitted(newcomers, fold, without),
+        newcomer_user=newcomers.user,
     )
-    if not config.gate:
-        reason = "The gate is switched off; the transferred model is used as it is."
-    return GateDecision(weight, confidence, (change, float(low), float(high)), reason)
 
 
-class Gated:
-    """The transferred and the target-only scorer, mixed by the gate.
+def _about(dataset: Dataset, queries: Queries, domain: int) -> NDArray[np.int64]:
+    """Positions of the questions whose answers lie in `domain`."""
+    return np.asarray(queries.position[dataset.events.domain[queries.position] == domain])
 
-    Args:
-        transferred: learnt from all domains.
-        alone: learnt from the target, per domain index.
-        weights: gate weight per domain index; a domain without one uses the transferred scorer.
-    """
 
-    name = "gated"
+def _folds(dataset: Dataset, user: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
+    """Cross-fitting fold of each question [n], by a hash of its user."""
+    salt = user_hash(dataset.user_ids.gather(user).to_list(), "blend-fold")
+    return np.asarray(np.floor(salt * folds), np.int64)
 
-    def __init__(
-        self, transferred: Scorer, alone: Mapping[int, Scorer], weights: Mapping[int, float]
-    ) -> None:
-        self.transferred, self.alone, self.weights = transferred, dict(alone), dict(weights)
 
-    def score(
-        self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
-    ) -> Scores:
-        """Score items of `domain`; a side of weight 0 is not asked."""
-        weight = np.float32(self.weights.get(domain, 1.0) if domain in self.alone else 1.0)
-        if weight == 1:
-            return self.transferred.score(requests, domain, items)
-        own = self.alone[domain].score(requests, domain, items)
-        if weight == 0:
-            return own
-        other = self.transferred.score(requests, domain, items)
-        shares = {
-            name: weight * other.parts[name] + (1 - weight) * own.parts[name] for name in own.parts
-        }
-        return Scores(weight * other.total + (1 - weight) * own.total, shares)
+def _cross_fitted(
+    examples: Examples, fold: NDArray[np.int64], without: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Gain of each example under the weights that were fitted without its fold."""
+    gain = np.zeros(len(fold))
+    for held_out, weights in enumerate(without):
+        mask = fold == held_out
+        gain[mask] = gains(examples.where(mask), weights)
+    return gain
+
+
+def _carried(
+    dataset: Dataset, queries: Queries, domain: int, batch: int, max_history: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`histories` of the questions about `domain`."""
+    position = _about(dataset, queries, domain)
+    each = [
+        histories(Requests.at(dataset, position[s : s + batch], max_history=max_history), domain)
+        for s in range(0, len(position), batch)
+    ]
+    own, elsewhere = ([_none(), *(pair[i] for pair in each)] for i in (0, 1))
+    return np.concatenate(own), np.concatenate(elsewhere)

@@ -1,0 +1,28 @@
+"""Several scorers become one, and transfer is let in only as far as validation supports it."""
+
+from isthmus.blend.gate import Gated, GateDecision, SliceGate, decide
+from isthmus.blend.weights import (
+    Blend,
+    Examples,
+    FittedWeights,
+    fit_blend,
+    fit_weights,
+    gains,
+    gather,
+    standardise,
+)
+
+__all__ = [
+    "Blend",
+    "Examples",
+    "FittedWeights",
+    "GateDecision",
+    "Gated",
+    "SliceGate",
+    "decide",
+    "fit_blend",
+    "fit_weights",
+    "gains",
+    "gather",
+    "standardise",
+]

@@ -1,0 +1,301 @@
+"""The gate: for whom the transferred blend is let in beside the target-only one, and how far.
+
+People are grouped by how much they have done in the target so far, and by whether they have done
+anything elsewhere. Each group is judged by the validation questions of its people, its figure drawn
+towards the whole target's as far as noise explains the difference (`shrinkage.py`). People new to
+the target are a group of their own kind: validation holds few, so everybody with a history
+elsewhere is asked again as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.blend.shrinkage import Mask, Uplifts, Values
+from isthmus.blend.weights import FittedWeights, histories
+from isthmus.config import BlendConfig
+from isthmus.evaluation.significance import resampled_means
+from isthmus.scoring import Float, Requests, Scorer, Scores
+
+Change = tuple[float, float, float]
+"""A relative change with both ends of its 95 % interval."""
+
+LENGTHS = 3
+"""Most groups by length of the target history, beside people who have none."""
+
+
+@dataclass(frozen=True)
+class SliceGate:
+    """How far transfer is let in for people who have done about as much.
+
+    Attributes:
+        least: fewest events in the target that put somebody here.
+        most: most such events, None without a bound.
+        elsewhere: whether they have done anything in other domains.
+        weight: 0 (shut) to 1 (open).
+        n: validation questions judged by, those asked again as newcomers included.
+        asked_again: how many of them were asked again as newcomers.
+        confidence: probability that transfer ranks better for them, after shrinkage; None where
+            they are too few to be judged and share the whole target's decision.
+        measured: change of validation NDCG@10 among them; None likewise.
+        shrunk: the same drawn towards the whole target's, which decides; None likewise.
+    """
+
+    least: int
+    most: int | None
+    elsewhere: bool
+    weight: float
+    n: int = 0
+    asked_again: int = 0
+    confidence: float | None = None
+    measured: Change | None = None
+    shrunk: Change | None = None
+
+    def holds(self, own: NDArray[np.int64], elsewhere: NDArray[np.int64]) -> Mask:
+        """Who is meant, bool [batch], by events in the target and elsewhere."""
+        high = np.inf if self.most is None else self.most
+        alike = (elsewhere > 0) == self.elsewhere
+        return np.asarray((own >= self.least) & (own <= high) & alike)
+
+    def people(self, target: str) -> str:
+        """Who they are, in words: "people with 1–3 events in gear and a history elsewhere"."""
+        if self.most == 0:
+            return f"people new to {target}" if self.elsewhere else "people without any history"
+        if self.most is None:
+            many = "any" if self.least == 1 else f"{self.least} or more"
+        else:
+            many = f"{self.least}" if self.least == self.most else f"{self.least}–{self.most}"
+        events = "event" if many == "1" else "events"
+        beside = "a history" if self.elsewhere else "none"
+        return f"people with {many} {events} in {target} and {beside} elsewhere"
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """How far transfer is let in for one target.
+
+    Attributes:
+        weight: 0 (shut) to 1 (open), the mean over validation questions.
+        confidence: probability, over resampled users, that transfer ranks better; NaN untested.
+        relative: change of validation NDCG@10 with its 95 % interval, None untested.
+        reason: what it rests on, in words.
+        slices: the decision for each group of people; empty: `weight` is everybody's.
+    """
+
+    weight: float
+    confidence: float = np.nan
+    relative: Change | None = None
+    reason: str = ""
+    slices: tuple[SliceGate, ...] = ()
+
+    def weights(self, requests: Requests, domain: int) -> Float:
+        """The weight of each request, float32 [batch], by the history that it carries."""
+        found = np.full(len(requests), self.weight, np.float32)
+        own, elsewhere = histories(requests, domain)
+        for part in self.slices:
+            found[part.holds(own, elsewhere)] = part.weight
+        return found
+
+    @property
+    def everywhere(self) -> float | None:
+        """The weight if it is one and the same for everybody, else None."""
+        weights = {part.weight for part in self.slices} or {self.weight}
+        return weights.pop() if len(weights) == 1 else None
+
+
+def decide(
+    transferred: FittedWeights,
+    alone: FittedWeights,
+    config: BlendConfig,
+    *,
+    target: str = "the target",
+) -> GateDecision:
+    """Weigh the evidence that transfer helps, for all and for each group of people.
+
+    The gate is shut up to `gate_from` confidence, wide open from `gate_level` on, and in between
+    its weight rises with the confidence. Groups with fewer than `slice_users` validation users
+    share the decision for all.
+
+    Args:
+        transferred: what validation says of the blend that learnt from all domains.
+        alone: the same of the target-only blend, on the same questions.
+        config: thresholds.
+        target: name of the domain, for the reason.
+    """
+    if not len(alone.gain):
+        reason = "There is no validation question to judge transfer by."
+        return GateDecision(0.0 if config.gate else 1.0, reason=reason)
+    columns = np.column_stack([transferred.gain, alone.gain])
+    means, draws = resampled_means(columns, alone.user)
+    confidence = _confidence(draws[:, 0, 0] - draws[:, 0, 1])
+    weight = _weight(confidence, config)
+    relative = draws[:, 0, 0] / np.maximum(draws[:, 0, 1], 1e-9) - 1
+    low, high = np.quantile(relative, [0.025, 0.975])
+    change = (float(means[0, 0] / max(means[0, 1], 1e-9) - 1), float(low), float(high))
+    if not config.gate:
+        reason = "The gate is switched off; the transferred model is used as it is."
+        return GateDecision(1.0, confidence, change, reason)
+    slices = _judged(transferred, alone, config, weight)
+    reason = (
+        f"On {len(alone.gain):,} validation questions transfer changes NDCG@10 by "
+        f"{_words(change)}; it is better with {confidence:.0%} confidence, so the gate is "
+        f"{_state(weight)}{_exceptions(slices, weight, target)}."
+    )
+    if len({part.weight for part in slices}) > 1:
+        served = sum(part.weight * (part.n - part.asked_again) for part in slices)
+        weight = served / len(alone.gain)
+    elif slices:
+        weight = slices[0].weight
+    return GateDecision(weight, confidence, change, reason, slices)
+
+
+def _judged(
+    transferred: FittedWeights, alone: FittedWeights, config: BlendConfig, fallback: float
+) -> tuple[SliceGate, ...]:
+    """Every group with its weight; none where the questions' histories were not kept."""
+    if len(alone.own) != len(alone.gain):
+        return ()
+    again = len(alone.newcomer_gain)
+    as_asked = np.arange(len(alone.gain) + again) < len(alone.gain)
+    own = np.concatenate([alone.own, np.zeros(again, np.int64)])
+    elsewhere = np.concatenate([alone.elsewhere, np.ones(again, np.int64)])
+    user = np.concatenate([alone.user, alone.newcomer_user])
+    groups = [
+        SliceGate(low, high, beside, fallback)
+        for low, high in [(0, 0), *lengths(alone.own, alone.user, config.slice_users)]
+        for beside in (True, False)
+    ]
+    masks = [group.holds(own, elsewhere) for group in groups]
+    groups = [
+        replace(group, n=int(mask.sum()), asked_again=int((mask & ~as_asked).sum()))
+        for group, mask in zip(groups, masks, strict=True)
+    ]
+    enough = [g for g, m in enumerate(masks) if len(np.unique(user[m])) >= config.slice_users]
+    if not enough:
+        return tuple(groups)
+    gains = [np.concatenate([side.gain, side.newcomer_gain]) for side in (transferred, alone)]
+    uplifts = Uplifts.measure(
+        np.column_stack(gains), user, as_asked, np.column_stack([masks[g] for g in enough])
+    )
+    new = np.array([groups[g].most == 0 for g in enough])
+    # People with a history in the target are alike enough to tell of each other; people without
+    # one get recommendations of another kind, so each group of them is a family of its own.
+    families = [np.flatnonzero(~new), *np.flatnonzero(new)[:, None]]
+    for family in families:
+        for column, value, draws in zip(family, *uplifts.shrunk(family), strict=True):
+            confidence = _confidence(draws)
+            groups[enough[column]] = replace(
+                groups[enough[column]],
+                weight=_weight(confidence, config),
+                confidence=confidence,
+                measured=_change(uplifts.value[1 + column], uplifts.draws[:, 1 + column]),
+                shrunk=_change(value, draws),
+            )
+    return tuple(groups)
+
+
+def lengths(
+    own: NDArray[np.int64], user: NDArray[np.int64], slice_users: int
+) -> list[tuple[int, int | None]]:
+    """Groups by length of a target history that is not empty, as (least, most) events.
+
+    At most `LENGTHS`, of about as many questions each, and no more than leave twice `slice_users`
+    people to each, so that either half may stand alone.
+
+    Args:
+        own: int64 [n] events in the target that each question carries.
+        user: int64 [n].
+        slice_users: least people of a group that is judged.
+    """
+    some = own[own > 0]
+    n_groups = min(LENGTHS, len(np.unique(user[own > 0])) // (2 * slice_users))
+    parts = [k / n_groups for k in range(1, n_groups)]
+    cuts = np.quantile(some, parts, method="inverted_cdf").tolist() if parts else []
+    # Beyond the last cut there must be somebody.
+    ends = [end for end in sorted({int(cut) for cut in cuts}) if end < some.max()]
+    return list(zip([1, *(end + 1 for end in ends)], [*ends, None], strict=True))
+
+
+def _confidence(better: Values) -> float:
+    """Share of resamples [n] above zero; those that tie speak for neither side."""
+    return float((better > 0).mean() + 0.5 * (better == 0).mean())
+
+
+def _weight(confidence: float, config: BlendConfig) -> float:
+    span = config.gate_level - config.gate_from
+    return float(np.clip((confidence - config.gate_from) / span, 0, 1))
+
+
+def _change(value: float, draws: Values) -> Change:
+    """Logarithms of ratios as relative changes."""
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(np.expm1(value)), float(np.expm1(low)), float(np.expm1(high))
+
+
+def _state(weight: float) -> str:
+    return "open" if weight == 1 else "shut" if weight == 0 else f"open by {weight:.0%}"
+
+
+def _words(change: Change) -> str:
+    return f"{change[0]:+.1%} ({change[1]:+.1%} to {change[2]:+.1%})"
+
+
+def _exceptions(slices: Sequence[SliceGate], weight: float, target: str) -> str:
+    """Groups for which a gate that is open, shut or in between is not, with what decided."""
+    told = [
+        f"{_state(part.weight)} for {part.people(target)}, {_words(part.shrunk)}"
+        for part in slices
+        if part.shrunk and (part.weight == 0, part.weight == 1) != (weight == 0, weight == 1)
+    ]
+    return f", but {'; '.join(told)}" if told else ""
+
+
+class Gated:
+    """The transferred and the target-only scorer, mixed by the gate.
+
+    Args:
+        transferred: learnt from all domains.
+        alone: learnt from the target, per domain index.
+        gates: decision per domain index; a domain without one uses the transferred scorer.
+    """
+
+    name = "gated"
+
+    def __init__(
+        self, transferred: Scorer, alone: Mapping[int, Scorer], gates: Mapping[int, GateDecision]
+    ) -> None:
+        self.transferred, self.alone, self.gates = transferred, dict(alone), dict(gates)
+
+    def weights(self, requests: Requests, domain: int) -> Float:
+        """The gate's weight for each request, float32 [batch]."""
+        if domain in self.alone and domain in self.gates:
+            return self.gates[domain].weights(requests, domain)
+        return np.ones(len(requests), np.float32)
+
+    def score(
+        self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
+    ) -> Scores:
+        """Score items of `domain`; a side is asked for the requests that it has a weight for."""
+        weight = self.weights(requests, domain)
+        if (weight == 1).all():
+            return self.transferred.score(requests, domain, items)
+        if (weight == 0).all():
+            return self.alone[domain].score(requests, domain, items)
+        asked = []
+        for scorer, share in ((self.transferred, weight), (self.alone[domain], 1 - weight)):
+            rows = np.flatnonzero(share > 0)
+            of_rows = items[rows] if items is not None and items.ndim == 2 else items
+            found = scorer.score(requests.select(rows), domain, of_rows)
+            asked.append((rows, share[rows, None], found))
+        shape = (len(requests), asked[0][2].total.shape[1])
+        total = np.zeros(shape, np.float32)
+        parts = {name: np.zeros(shape, np.float32) for *_, found in asked for name in found.parts}
+        for rows, share, found in asked:
+            total[rows] += share * found.total
+            for name, part in found.parts.items():
+                parts[name][rows] += share * part
+        return Scores(total, parts)

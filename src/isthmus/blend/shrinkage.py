@@ -1,0 +1,99 @@
+"""What a blend gains over another in each group of questions, drawn towards what all gain.
+
+A group of people is small and its own figure noisy, so it is believed as far as the groups
+differ by more than their noise. Parametric empirical Bayes (Morris, JASA 1983), normal-normal, on
+the logarithm of the ratio of mean NDCG@10 (the log response ratio of Hedges, Gurevitch and Curtis,
+Ecology 1999), which a change by the same percentage moves equally for people who are served well
+and for people who are served badly:
+
+    l_s      ln of the ratio in group s;  l_0 in all questions;  d_s = l_s - l_0
+    v_s      variance of d_s over resampled users
+    d_s      = delta_s + noise,  noise ~ N(0, v_s),  delta_s ~ N(0, tau^2 c_s)
+    c_s      = 1 - 2 f_s + sum f^2, for group s is itself the share f_s of what it is held against
+    tau^2    = max(0, sum(d_s^2 / v_s - 1) / sum(c_s / v_s)), by moments as in DerSimonian and
+             Laird (Controlled Clinical Trials 1986), but about what all gain
+    B_s      = v_s / (v_s + tau^2 c_s)
+    delta_s  given d_s ~ N((1 - B_s) d_s, (1 - B_s) v_s)
+
+With no more spread than noise gives, tau is 0, every B is 1, and all groups share one figure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.evaluation.significance import resampled_means
+
+Values = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_LEAST = 1e-9
+
+
+@dataclass(frozen=True)
+class Uplifts:
+    """Ratios of mean gain, two blends, in all questions and in each group, as natural logarithms.
+
+    Attributes:
+        draws: float64 [resamples, 1 + groups]; all questions stand first.
+        value: float64 [1 + groups], as measured.
+        successes: float64 [1 + groups] gain of both blends together, summed over questions.
+        share: float64 [groups] part of all questions that a group makes up.
+    """
+
+    draws: Values
+    value: Values
+    successes: Values
+    share: Values
+
+    @classmethod
+    def measure(
+        cls, gains: Values, user: NDArray[np.int64], everybody: Mask, groups: Mask
+    ) -> Uplifts:
+        """Measure on the questions and on resamples of their users.
+
+        One question at everybody's mean is added to both sides of each group, so that a group
+        without a single success has no say instead of no figure.
+
+        Args:
+            gains: float64 [n, 2], the blend in question first.
+            user: int64 [n].
+            everybody: bool [n] questions that count as "all".
+            groups: bool [n, groups], none of them empty.
+        """
+        masks = np.column_stack([everybody, groups])
+        means, draws = resampled_means(gains, user, masks)
+        count = masks.sum(0)
+        one = max(means[0, 1], _LEAST) / count
+        return cls(
+            draws=np.log((draws[..., 0] + one) / (draws[..., 1] + one)),
+            value=np.log((means[:, 0] + one) / (means[:, 1] + one)),
+            successes=means.sum(1) * count,
+            share=(groups & everybody[:, None]).sum(0) / count[0],
+        )
+
+    def shrunk(self, family: NDArray[np.int64]) -> tuple[Values, Values]:
+        """What each group in `family` [k] gains, given its family.
+
+        Groups of one family are taken to differ from all by one spread, `tau`.
+
+        Returns:
+            Logarithms [k], and draws of them [k, resamples], which carry the doubt about all (they
+            are its resamples) and about the group.
+        """
+        all_, own = self.draws[:, :1], self.draws[:, 1 + family]
+        apart, drawn = self.value[1 + family] - self.value[0], own - all_
+        # With few successes resamples are too alike; a share of all can be no surer than this.
+        times = self.successes[0] / np.maximum(self.successes[1 + family], _LEAST)
+        least = all_.var() * np.maximum(times - 1, 0)
+        noise = np.maximum(np.maximum(drawn.var(0), least), _LEAST)
+        share = self.share[family]
+        signal = np.maximum(1 - 2 * share + (share**2).sum(), _LEAST)
+        tau2 = max(0.0, (apart**2 / noise - 1).sum() / (signal / noise).sum())
+        kept = 1 - noise / (noise + tau2 * signal)
+        unit = (drawn - drawn.mean(0)) / np.maximum(drawn.std(0), _LEAST)
+        draws = all_ + kept * apart + np.sqrt(kept * noise) * unit
+        return self.value[0] + kept * apart, draws.T
