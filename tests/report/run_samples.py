@@ -33,6 +33,25 @@ SYSTEMS = {
     "popular": ("baseline", ""),
 }
 LEVEL = [1.0, 1.0, 0.72, 0.7, 0.64, 0.58, 0.6, 0.55, 0.5, 0.4, 0.2, 0.15]
+SLICE_GATES = [
+    {
+        "people": "people new to gear", "weight": 1.0, "n": 812, "asked_again": 790,
+        "measured": {"value": 0.61, "low": 0.4, "high": 0.85},
+        "shrunk": {"value": 0.6, "low": 0.39, "high": 0.83},
+    },
+    {
+        "people": "people with 1–8 events in gear and a history elsewhere", "weight": 0.6, "n": 413,
+        "measured": {"value": 0.04, "low": -0.02, "high": 0.11},
+        "shrunk": {"value": 0.05, "low": -0.01, "high": 0.11},
+    },
+    {
+        "people": "people with 9 or more events in gear and a history elsewhere", "weight": 0.0,
+        "n": 377,
+        "measured": {"value": -0.12, "low": -0.2, "high": -0.03},
+        "shrunk": {"value": -0.09, "low": -0.16, "high": -0.01},
+    },
+    {"people": "people with 9 or more events in gear and none elsewhere", "weight": 1.0, "n": 31},
+]  # fmt: skip
 HOSTILE = [
     "<script>alert(1)</script><img src=x onerror=alert(2)>",
     "מטחנת קפה ידנית מנירוסטה",
@@ -127,7 +146,7 @@ def full(**changes: Any) -> RunRecord:
                 "transferred": dict(zip(PARTS, [0.62, 0.18, 0.15, 0.05], strict=True)),
                 "target_only": dict(zip(PARTS, [0.41, 0.33, 0.19, 0.07], strict=True)),
                 "uplift": {"value": 0.36, "low": 0.27, "high": 0.44},
-                "slices": {"cold users": 1.0, "target history > 10": 0.6},
+                "slices": SLICE_GATES,
             },
             {
                 "target": "films", "weight": 0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,7 +70,7 @@ def fit(
         tell(f"saving {place}")
         recommender.save(place)
     if as_json:
-        gates = {name: vars(gate) for name, gate in recommender.gates.items()}
+        gates = {name: asdict(gate) for name, gate in recommender.gates.items()}
         output.print_json({"model": str(place), "run": str(run), "gates": gates})
         return
     output.show(*(f"{name}: {gate.reason}" for name, gate in recommender.gates.items()))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -32,6 +33,7 @@ from isthmus.experiment.schema import (
     Curve,
     Estimate,
     GateReport,
+    GateSlice,
     RunRecord,
     Stage,
     Verdict,
@@ -249,9 +251,9 @@ def _verdict(
         pl.col("against") == TARGET_ONLY,
     )
     overall = paired.filter(pl.col("slice") == "all", pl.col("metric") == "ndcg@10")
-    weight = _mean([found.gates[target]["weight"] for found in measured])
+    gate = _gate(target, measured)
     if not overall.height:
-        return verdict(target, sources, None, gate_weight=weight)
+        return verdict(target, sources, None, gate_weight=gate.weight)
     row = overall.row(0, named=True)
     return verdict(
         target,
@@ -259,26 +261,46 @@ def _verdict(
         row["relative"],
         row["rel_low"],
         row["rel_high"],
-        weight,
+        gate.weight,
         most_for=most_for(paired, target),
+        slices=gate.slices,
     )
 
 
 def _gate(target: str, measured: Sequence[Measured]) -> GateReport:
     """Gate and blend weights, averaged over seeds; the reason is the first seed's."""
-    relative = [f.gates[target]["relative"] for f in measured if f.gates[target]["relative"]]
-    uplift = None
-    if relative:
-        value, low, high = (_mean([r[i] for r in relative]) for i in range(3))
-        uplift = Estimate(value=value, low=low, high=high)
+    slices = [found.gates[target]["slices"] for found in measured]
     return GateReport(
         target=target,
         weight=_mean([found.gates[target]["weight"] for found in measured]),
         reason=measured[0].gates[target]["reason"],
         transferred=_mean_weights([f.blends[target].get(TRANSFERRED, {}) for f in measured]),
         target_only=_mean_weights([f.blends[target].get(TARGET_ONLY, {}) for f in measured]),
-        uplift=uplift,
+        uplift=_mean_change([found.gates[target]["relative"] for found in measured]),
+        # Groups are cut by the validation questions, which are the same for every seed.
+        slices=[_gate_slice(each) for each in zip(*slices, strict=True) if each[0]["n"]],
     )
+
+
+def _gate_slice(each: Sequence[Mapping[str, Any]]) -> GateSlice:
+    """One group of people, averaged over seeds."""
+    return GateSlice(
+        people=each[0]["people"],
+        weight=_mean([found["weight"] for found in each]),
+        n=each[0]["n"],
+        asked_again=each[0]["asked_again"],
+        measured=_mean_change([found["measured"] for found in each]),
+        shrunk=_mean_change([found["shrunk"] for found in each]),
+    )
+
+
+def _mean_change(each: Sequence[Sequence[float] | None]) -> Estimate | None:
+    """Value and both ends of the interval averaged; None where nothing was measured."""
+    known = [change for change in each if change]
+    if not known:
+        return None
+    value, low, high = (_mean([change[i] for change in known]) for i in range(3))
+    return Estimate(value=value, low=low, high=high)
 
 
 def _curves(dataset: Dataset, found: Measured) -> list[Curve]:

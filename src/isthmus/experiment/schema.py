@@ -51,15 +51,38 @@ class System(_Model):
     about: str = ""
 
 
+class GateSlice(_Model):
+    """What the gate decided for people who have done about as much.
+
+    Attributes:
+        people: who they are, in words.
+        weight: share of the transferred model that they are served, 0 to 1.
+        n: validation questions that they were judged by.
+        asked_again: how many of them were asked with the person's target history hidden.
+        measured: relative change of the metric among them; None where they are too few to be
+            judged and share the decision for all.
+        shrunk: the same drawn towards the change for all, as far as noise explains the difference:
+            what the gate acts on; None likewise.
+    """
+
+    people: str
+    weight: float = Field(ge=0, le=1)
+    n: int
+    asked_again: int = 0
+    measured: Estimate | None = None
+    shrunk: Estimate | None = None
+
+
 class GateReport(_Model):
     """What the gate of one target decided on validation users, and what each blend is made of.
 
     Attributes:
-        weight: share of the transferred model, 0 (shut) to 1 (open).
+        weight: share of the transferred model, 0 (shut) to 1 (open), the mean over validation
+            questions.
         reason: why, as a sentence.
         transferred, target_only: weight of each part in the two blends.
         uplift: relative change on validation users that the gate saw.
-        slices: weight per slice of users, where the gate was allowed to differ.
+        slices: the same for each group of people, where the gate was allowed to differ.
     """
 
     target: str
@@ -68,7 +91,19 @@ class GateReport(_Model):
     transferred: dict[str, float] = Field(default_factory=dict)
     target_only: dict[str, float] = Field(default_factory=dict)
     uplift: Estimate | None = None
-    slices: dict[str, float] = Field(default_factory=dict)
+    slices: list[GateSlice] = Field(default_factory=list)
+
+    @field_validator("slices", mode="before")
+    @classmethod
+    def _never_filled(cls, slices: object) -> object:
+        """Runs recorded before groups were gated hold an empty table here."""
+        return slices or []
+
+    @property
+    def refused(self) -> list[GateSlice]:
+        """Groups that get nothing of the transferred model though others do."""
+        shut = [part for part in self.slices if part.weight == 0]
+        return shut if len(shut) < len(self.slices) else []
 
 
 class Curve(_Model):

@@ -34,7 +34,7 @@ class Measured:
 
     Attributes:
         evaluations: by system, then target.
-        gates: per target, weight, confidence, relative change and reason.
+        gates: per target, weight, confidence, relative change, reason, and by group of people.
         blends: per target, part weights of the two sides.
         curves: per training stage, the log of its epochs.
         seconds: by stage.
@@ -107,7 +107,7 @@ def measure_systems(
             found.evaluations.setdefault(label, {})[name] = evaluate(
                 scorer, dataset, split, target, config=config.evaluation
             )
-        found.gates[name] = _plain_gate(system.gates[target])
+        found.gates[name] = _plain_gate(system.gates[target], name)
         sides = {TRANSFERRED: system.transferred, TARGET_ONLY: alone}
         found.blends[name] = {
             label: dict(side.blend.weights[target])
@@ -153,9 +153,10 @@ def _sides(recommender: Recommender) -> list[Side]:
     return list({id(side): side for side in both}.values())
 
 
-def _plain_gate(gate: GateDecision) -> dict[str, Any]:
-    """JSON has no NaN."""
+def _plain_gate(gate: GateDecision, target: str) -> dict[str, Any]:
+    """JSON has no NaN; groups of people are told in words."""
     plain = asdict(gate)
     if plain["confidence"] != plain["confidence"]:
         plain["confidence"] = None
+    plain["slices"] = [{**asdict(part), "people": part.people(target)} for part in gate.slices]
     return plain

@@ -16,7 +16,7 @@ from isthmus.evaluation.slices import (
     WITH_SOURCE,
     WITHOUT_SOURCE,
 )
-from isthmus.experiment.schema import Estimate, Verdict
+from isthmus.experiment.schema import Estimate, GateSlice, Verdict
 
 _LENGTH = "target history "
 
@@ -34,6 +34,7 @@ def verdict(
     *,
     metric: str = "ndcg@10",
     most_for: str | None = None,
+    slices: Sequence[GateSlice] = (),
 ) -> Verdict:
     """Word the answer for one target.
 
@@ -49,6 +50,7 @@ def verdict(
         gate_weight: share of the transferred model that is served; None: there is no gate.
         metric: what was measured.
         most_for: for whom the gain is largest, "people with at most two events in gear".
+        slices: what the gate decided for each group of people, where it was allowed to differ.
     """
     names, one = _listed(sources), len(sources) == 1
     does, help_, hurt = ("does", "helps", "hurts") if one else ("do", "help", "hurt")
@@ -62,7 +64,7 @@ def verdict(
     else:
         estimate = Estimate(value=relative, low=low, high=high)
         change, span = percent(relative), f"{percent(low)} to {percent(high)}"
-        served = _served(gate_weight)
+        served = _served(gate_weight, slices)
         if low > 0:
             helps = "yes"
             whom = f", and most for {most_for}" if most_for else ""
@@ -150,11 +152,24 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def _served(weight: float | None) -> str:
+def _served(weight: float | None, slices: Sequence[GateSlice]) -> str:
     if weight is None:
         return "the transferred model is served, there being no gate"
+    let_in = [part for part in slices if part.weight > 0]
+    shut_out = [part for part in slices if part.weight == 0]
+    if let_in and shut_out:
+        if weight < 0.5:
+            return f"the target-only model is served, except to {_named(let_in, slices)}"
+        part = "" if all(found.weight == 1 for found in let_in) else "a part of "
+        return f"{part}the transferred model is served, except to {_named(shut_out, slices)}"
     if weight <= 0:
         return "the gate is shut and the target-only model is served"
     if weight >= 1:
         return "the transferred model is served"
     return f"{percent(weight, sign=False)} of the transferred model is served"
+
+
+def _named(some: Sequence[GateSlice], slices: Sequence[GateSlice]) -> str:
+    if len(some) > 2:
+        return f"{len(some)} of {len(slices)} groups of people"
+    return ", and to ".join(part.people for part in some)

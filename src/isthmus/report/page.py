@@ -22,7 +22,7 @@ from plotly.offline import get_plotlyjs
 
 from isthmus.experiment.records import read_run, write_whole
 from isthmus.experiment.schema import ExampleUser, RunRecord
-from isthmus.experiment.verdict import metric_label, percent, slice_in_words
+from isthmus.experiment.verdict import metric_label, percent
 from isthmus.report import charts, reading
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -83,7 +83,7 @@ def environment() -> jinja2.Environment:
         figure=reading.figure,
         duration=reading.duration,
         shortened=reading.shortened,
-        in_words=slice_in_words,
+        evidence=reading.evidence,
         md=_markdown,
         kept=lambda text: text.replace(" %", "\u00a0%"),
         count=lambda value: f"{value:,}",

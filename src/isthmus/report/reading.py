@@ -11,8 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from isthmus.experiment.schema import Estimate, RunRecord, System
-from isthmus.experiment.verdict import slice_in_words
+from isthmus.experiment.schema import Estimate, GateSlice, RunRecord, System
+from isthmus.experiment.verdict import percent, slice_in_words
 
 COLUMNS = ("ndcg@10", "hit_rate@10", "hit_rate@100", "mrr", "coverage@10")
 MAX_COLUMNS = 5
@@ -179,6 +179,18 @@ def _column(figures: pl.DataFrame, metric: str) -> dict[str, Cell]:
         )
         for row in rows.iter_rows(named=True)
     }
+
+
+def evidence(part: GateSlice) -> str:
+    """Why the gate decided as it did for a group of people: figures and number of questions."""
+    questions = f"{part.n:,} question" + ("s" if part.n != 1 else "")
+    if part.shrunk is None or part.measured is None:
+        return f"{questions} are too few to judge them by, so they share the decision for all"
+    drawn = part.shrunk
+    return (
+        f"{percent(drawn.value)} ({percent(drawn.low)} to {percent(drawn.high)}) on {questions}, "
+        f"measured {percent(part.measured.value)} before it was drawn towards the change for all"
+    )
 
 
 def figure(value: float) -> str:

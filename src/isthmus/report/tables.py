@@ -14,7 +14,7 @@ from rich.text import Text
 
 from isthmus.experiment.schema import RunRecord, Verdict
 from isthmus.experiment.verdict import metric_label, percent
-from isthmus.report.reading import Cell, Uplift, figure, shortened, standing, uplift
+from isthmus.report.reading import Cell, Uplift, evidence, figure, shortened, standing, uplift
 
 _TONES = {1: "green", 0: "yellow", -1: "red"}
 _FOREST = 17
@@ -30,7 +30,9 @@ _LOOK: Any = {
 
 def overview(record: RunRecord) -> Group:
     """Everything `isthmus compare` says at its end: verdicts, then two tables per target."""
-    parts: list[RenderableType] = [verdict_text(v) for v in record.verdicts]
+    parts: list[RenderableType] = []
+    for verdict in record.verdicts:
+        parts += [verdict_text(verdict), *refused_lines(record, verdict.target)]
     for target in record.targets:
         parts += [Text(), systems_table(record, target)]
         if (table := uplift_table(record, target)) is not None:
@@ -44,6 +46,16 @@ def verdict_text(verdict: Verdict) -> Text:
     marks = {"yes": ("✓", "green"), "no": ("–", "bright_black"), "undecided": ("?", "yellow")}
     mark, tone = ("✗", "red") if hurts else marks[verdict.helps]
     return Text.assemble((f"{mark} ", f"bold {tone}"), (verdict.sentence, "bold"))
+
+
+def refused_lines(record: RunRecord, target: str) -> list[Text]:
+    """To whom the transferred model is refused though others get it, and why."""
+    return [
+        Text(f"  not to {part.people}: {evidence(part)}")
+        for gate in record.gates
+        if gate.target == target
+        for part in gate.refused
+    ]
 
 
 def systems_table(record: RunRecord, target: str) -> Table:
