@@ -156,8 +156,8 @@ def decide(
 def _judged(
     transferred: FittedWeights, alone: FittedWeights, config: BlendConfig, fallback: float
 ) -> tuple[SliceGate, ...]:
-    """Every group with its weight; none where the questions' histories were not kept."""
-    if len(alone.own) != len(alone.gain):
+    """Every group with its weight; none where either side did not keep what it takes."""
+    if not len(transferred.own) == len(alone.own) == len(alone.gain):
         return ()
     again = len(alone.newcomer_gain)
     as_asked = np.arange(len(alone.gain) + again) < len(alone.gain)

@@ -268,6 +268,7 @@ def fit_blend(
     batch: int,
     max_history: int,
     seed: int,
+    given: Mapping[str, float] | None = None,
 ) -> FittedWeights:
     """Weigh the parts on validation questions, cross-fitted over users.
 
@@ -280,6 +281,7 @@ def fit_blend(
         batch: questions scored at once.
         max_history: latest events that a question carries.
         seed: draws the random candidates.
+        given: weights that are only to be judged; None fits them.
     """
 
     def ask(some: Queries, *, as_newcomers: bool) -> Examples:
@@ -296,8 +298,12 @@ def fit_blend(
 
     examples = ask(queries, as_newcomers=False)
     fold = _folds(dataset, examples.user, config.folds)
-    without = [fit_weights(examples.where(fold != k)) for k in range(config.folds)]
-    weights = fit_weights(examples)
+    if given is None:
+        without = [fit_weights(examples.where(fold != k)) for k in range(config.folds)]
+        weights = fit_weights(examples)
+    else:
+        weights = np.array([given[name] for name in parts])
+        without = [weights] * config.folds
     gain, user = _cross_fitted(examples, fold, without), examples.user
     del examples  # the largest thing here, and the next asking needs as much
     own, elsewhere = _carried(dataset, queries, domain, batch, max_history)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from isthmus.baselines.content import ContentKNN, ContentKNNConfig
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 from isthmus.baselines.popular import RecentPopular
-from isthmus.blend import Blend, FittedWeights, fit_blend, gains, gather
+from isthmus.blend import Blend, FittedWeights, fit_blend
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
@@ -125,7 +126,7 @@ def fit_side(
     reads = last.reads if left_out is None else (*last.reads, left_out)
     neural = NeuralScorer(trained.model, reads)
     parts = fit_parts(dataset, split, raw, neural, config, reads=last.reads, asks=reads)
-    how = {
+    how: dict[str, Any] = {
         "batch": config.evaluation.batch,
         "max_history": config.evaluation.max_history,
         "seed": config.seed,
@@ -138,10 +139,15 @@ def fit_side(
         for domain in last.learns
     }
     if left_out is not None:
-        weights = prior_weights(fitted, parts)
-        examples = gather(parts, dataset, split.tuning, left_out, **how)
-        gain = gains(examples, np.array([weights[name] for name in parts]))
-        fitted[left_out] = FittedWeights(weights, gain, examples.user)
+        fitted[left_out] = fit_blend(
+            parts,
+            dataset,
+            split.tuning,
+            left_out,
+            config.blend,
+            **how,
+            given=prior_weights(fitted, parts),
+        )
     blend = Blend(parts, {d: f.weights for d, f in fitted.items()}, name=strategy.name)
     seconds = trained.seconds | {f"blend {strategy.name}": time.perf_counter() - start}
     return Side(strategy.name, neural, parts, blend, fitted, trained.logs, seconds)
