@@ -238,7 +238,7 @@ class TrainingConfig(_Section):
     threads: PositiveInt | None = Field(None, description="CPU threads; None: PyTorch's choice.")
 
 
-STRATEGIES = ("joint", "pretrain-finetune", "zero-shot", "target-only")
+STRATEGIES = ("joint", "pretrain-finetune", "zero-shot", "meta", "pseudo-label", "target-only")
 """What the transferred side can do by name; see `isthmus.transfer.strategies`."""
 
 
@@ -254,6 +254,33 @@ class PretrainConfig(_Section):
     )
 
 
+class MetaConfig(_Section):
+    """Of `meta`: Reptile over domains and groups of people, then adaptation to the target."""
+
+    share: float = Field(0.7, gt=0, lt=1, description="Of the epochs, before adaptation.")
+    groups: int = Field(4, ge=1, description="Groups of like taste that people are divided into.")
+    inner_steps: int = Field(5, ge=1, description="Steps on one domain and group in turn.")
+    outer_rate: float = Field(
+        0.5, gt=0, le=1, description="How far the weights follow these steps; 1: all the way."
+    )
+    rate: float = Field(1.0, gt=0, description="Learning rate in adaptation, as a multiple.")
+
+
+class PseudoLabelConfig(_Section):
+    """Of `pseudo-label`: confident predictions become further training events."""
+
+    share: float = Field(0.5, gt=0, lt=1, description="Of the epochs, before the first labels.")
+    rounds: int = Field(1, ge=1, description="Times that labels are given and learnt.")
+    fewer_than: int = Field(
+        3, ge=1, description="People with fewer training events in the domain get a label."
+    )
+    confidence: float = Field(
+        0.3, ge=0, le=1, description="Least share of the ten likeliest items' probability."
+    )
+    most: float = Field(0.5, gt=0, description="Most labels, as a multiple of the real events.")
+    weight: float = Field(1.0, gt=0, description="Of a label in the loss, times its confidence.")
+
+
 class TransferConfig(_Section):
     """How the transferred side uses the other domains."""
 
@@ -265,6 +292,8 @@ class TransferConfig(_Section):
         default_factory=dict, description="Arguments of a class of your own."
     )
     pretrain: PretrainConfig = PretrainConfig()
+    meta: MetaConfig = MetaConfig()
+    pseudo_label: PseudoLabelConfig = PseudoLabelConfig()
 
     @model_validator(mode="after")
     def _strategy_is_known(self) -> TransferConfig:

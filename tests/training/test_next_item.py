@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -258,3 +259,29 @@ def test_training_learns_a_chain_from_its_rows():
     learnt.model = learnt.module = task.module
     learnt.rows = task.rows
     assert _loss(learnt).item() < 0.8 * before
+
+
+def test_an_event_counts_by_its_weight_in_its_domain():
+    histories = [[(0, 1), (0, 2)], [(0, 3), (0, 4)], [(1, 1), (1, 2)]]
+
+    def loss(*weight: float) -> float:
+        task = _task(histories)
+        events = replace(_events(histories), weight=np.asarray(weight, np.float32))
+        weighted = NextItemTask(
+            task.model,
+            events,
+            OFFSETS,
+            task.config,
+            weights=(1.0, 1.0),
+            max_length=20,
+            device=torch.device("cpu"),
+        )
+        return _loss(weighted).item()
+
+    even = loss(1, 1, 1, 1, 1, 1)
+    assert loss(3, 3, 3, 3, 3, 3) == even == _loss(_task(histories)).item()
+    # The domain's events weigh 1 on average, whatever the unit.
+    assert loss(1, 1, 1, 1, 7, 7) == pytest.approx(even)
+    only_first, only_second = loss(1, 2, 1, 0, 1, 1), loss(1, 0, 1, 2, 1, 1)
+    assert only_first != pytest.approx(only_second)
+    assert (only_first + only_second) / 2 == pytest.approx(even, rel=1e-5)

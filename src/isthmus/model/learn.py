@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,9 @@ from isthmus.model.scorer import NeuralScorer
 from isthmus.training.loop import Log, pick_device, train
 from isthmus.training.next_item import NextItemTask
 from isthmus.training.tracking import tracker
+
+TaskMaker = Callable[..., NextItemTask]
+"""Takes what `NextItemTask` takes."""
 
 
 def evidence(dataset: Dataset, events: Events) -> NDArray[np.float32]:
@@ -37,6 +40,7 @@ def learn(
     reads: Sequence[int],
     weights: Sequence[float],
     events: Events | None = None,
+    task: TaskMaker = NextItemTask,
     name: str = "neural",
     label: str | None = None,
     folder: Path | None = None,
@@ -53,6 +57,7 @@ def learn(
         reads: domains whose events are read as history.
         weights: weight of each domain's mean loss, [n_domains]; 0 for a domain not to be learnt.
         events: what is learnt from; None: the split's training events of the domains in `reads`.
+        task: makes of them what is trained on.
         name: of the scorer.
         label: of the progress bar; None: the name.
         folder: checkpoints to resume from.
@@ -65,7 +70,7 @@ def learn(
     model.to(device)
     if events is None:
         events = split.train_events(dataset).only(*reads)
-    task = NextItemTask(
+    to_learn = task(
         model,
         events,
         dataset.item_offsets,
@@ -90,7 +95,7 @@ def learn(
         return float(np.mean(gains)) if gains else None
 
     log = train(
-        task,
+        to_learn,
         validate,
         settings,
         seed=config.seed,
@@ -127,7 +132,7 @@ def _mark(
         "depends": depends,
     }
     digest.update(json.dumps(settings, sort_keys=True).encode())
-    for array in (events.offsets, events.domain, events.item, events.time):
+    for array in (events.offsets, events.domain, events.item, events.time, events.weight):
         digest.update(array.tobytes())
     for tensor in (model.items.text, *model.state_dict().values()):
         digest.update(tensor.cpu().numpy().tobytes())

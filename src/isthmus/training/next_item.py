@@ -1,8 +1,8 @@
 """Learning to say what comes next: windows of histories in, a loss out.
 
-Loss = sum over domains of the weighted mean cross-entropy of the targets in that domain, with
-negatives from the target's own domain (shared and uniform, or the whole catalogue). The step
-touches only the items in its batch.
+Loss = sum over domains of the weighted mean cross-entropy of the targets in that domain, an event
+counting by its weight, with negatives from the target's own domain (shared and uniform, or the
+whole catalogue). The step touches only the items in its batch.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class NextItemTask:
         self.domain = events.domain.astype(np.int64)
         self.learnt = np.asarray(weights) > 0
         self.time = events.time
+        self.event_weight = _relative_weights(events)
         self.rows = RowAdam(model.id_table())
 
     def batches(self, rng: np.random.Generator) -> Iterator[PackedBatch]:
@@ -111,9 +112,11 @@ class NextItemTask:
             where = torch.from_numpy(np.flatnonzero(target_domain == d)).to(self.device)
             queries = self.model.ask(states.index_select(0, where), d)
             answer = place[1].index_select(0, where)
-            total = total + self.weights[d] * self._domain_loss(
-                queries, vectors, answer, negatives, d
-            )
+            losses = self._domain_losses(queries, vectors, answer, negatives, d)
+            if self.event_weight is not None:
+                targets = batch.targets[target_domain == d]
+                losses = losses * torch.from_numpy(self.event_weight[targets]).to(self.device)
+            total = total + self.weights[d] * losses.mean()
         return total
 
     def _draw(self, domain: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -122,17 +125,27 @@ class NextItemTask:
             return np.arange(low, high)
         return rng.integers(low, high, self.config.negatives)
 
-    def _domain_loss(
+    def _domain_losses(
         self, queries: Tensor, vectors: Tensor, answer: Tensor, others: Tensor, domain: int
     ) -> Tensor:
-        """Mean loss of one domain's targets."""
+        """Loss of each of one domain's targets, [n]."""
         candidates = vectors.index_select(0, others)
         if self.config.full_softmax:
-            return full_softmax(queries, candidates, torch.searchsorted(others, answer)).mean()
+            return full_softmax(queries, candidates, torch.searchsorted(others, answer))
         return sampled_softmax(
             queries,
             vectors.index_select(0, answer),
             candidates,
             n_items=self.bounds[domain + 1] - self.bounds[domain],
             collisions=answer[:, None] == others[None, :],
-        ).mean()
+        )
+
+
+def _relative_weights(events: Events) -> NDArray[np.float32] | None:
+    """Weight of each event with mean 1 in its domain; None where all weigh the same."""
+    weight = events.weight.astype(np.float64)
+    domain = events.domain.astype(np.int64)
+    count = np.bincount(domain)
+    mean = np.bincount(domain, weights=weight) / np.maximum(count, 1)
+    relative = (weight / np.where(mean > 0, mean, 1.0)[domain]).astype(np.float32)
+    return None if (relative == 1).all() else relative

@@ -7,9 +7,11 @@ it was in.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,13 @@ from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split
 from isthmus.errors import ConfigError, did_you_mean
 from isthmus.model.core import CoreModel
-from isthmus.model.learn import evidence, learn
+from isthmus.model.learn import TaskMaker, evidence, learn
+from isthmus.model.scorer import NeuralScorer
 from isthmus.training.loop import Log
-from isthmus.transfer.stages import Stage, Train
+from isthmus.training.next_item import NextItemTask
+from isthmus.transfer.pseudo_labels import with_pseudo_labels
+from isthmus.transfer.reptile import ReptileTask, Tasks, taste_groups
+from isthmus.transfer.stages import PseudoLabel, Reptile, Stage, Train
 
 IDS = "items.table"
 """How the table of IDs is called among what can be frozen."""
@@ -82,17 +88,28 @@ def check(stages: Sequence[Stage], names: Sequence[str], config: Config) -> None
         if stage.name in seen:
             raise ConfigError("two stages have this name", where=where, hint="Rename one")
         seen.add(stage.name)
-        _check_training(stage, names, config, where)
-    if sum(stage.share for stage in stages) > 1 + 1e-6:
+        if isinstance(stage, PseudoLabel):
+            _check_labelling(stage, names, where)
+        else:
+            _check_training(stage, names, config, where)
+    training = [stage for stage in stages if isinstance(stage, Train)]
+    if sum(stage.share for stage in training) > 1 + 1e-6:
         raise ConfigError(
             "the shares of the stages add up to more than 1",
             where="transfer.strategy",
             hint="All strategies have training.epochs to spend; raise that instead",
         )
-    if not stages[-1].ids and config.model.use_ids:
+    last = stages[-1]
+    if not isinstance(last, Train):
+        raise ConfigError(
+            "the last stage trains nothing",
+            where=f"transfer.strategy, stage {last.name!r}",
+            hint="Let a Train stage use what it made",
+        )
+    if not last.ids and config.model.use_ids:
         raise ConfigError(
             "the last stage leaves IDs out, and the model would be served with untrained ones",
-            where=f"transfer.strategy, stage {stages[-1].name!r}",
+            where=f"transfer.strategy, stage {last.name!r}",
             hint="Set model.use_ids = false, or add a stage with IDs",
         )
 
@@ -113,12 +130,28 @@ def _check_training(stage: Train, names: Sequence[str], config: Config, where: s
         )
     if not (0 < stage.share <= 1 and stage.rate > 0):
         raise ConfigError(f"share {stage.share} or rate {stage.rate} is out of range", where=where)
+    if isinstance(stage, Reptile) and not (
+        stage.groups >= 1 and stage.inner_steps >= 1 and 0 < stage.outer_rate <= 1
+    ):
+        raise ConfigError(
+            "groups and inner_steps are at least 1, outer_rate is above 0 and at most 1",
+            where=where,
+        )
     if not stage.ids and not config.model.use_text:
         raise ConfigError(
             "it leaves IDs out, and model.use_text is off: items are known by nothing",
             where=where,
             hint="Set model.use_text = true",
         )
+
+
+def _check_labelling(stage: PseudoLabel, names: Sequence[str], where: str) -> None:
+    if not stage.domains or not set(stage.domains) <= set(range(len(names))):
+        raise ConfigError(
+            f"labels {list(stage.domains)}, and there are {len(names)} domains", where=where
+        )
+    if stage.fewer_than < 1 or stage.most < 0 or stage.weight <= 0:
+        raise ConfigError("fewer_than, most or weight is out of range", where=where)
 
 
 class _Course:
@@ -137,21 +170,49 @@ class _Course:
         self.config, self.folder = config, folder
         self.events = split.train_events(dataset)
         self.behaved = set(np.unique(self.events.domain).tolist())
-        seen = evidence(dataset, self.events.only(*stages[-1].reads))
+        last = stages[-1]
+        assert isinstance(last, Train), "checked before"
+        seen = evidence(dataset, self.events.only(*last.reads))
         self.model = CoreModel(features, seen, config.model, config.seed)
         self.logs: dict[str, Log] = {}
         self.seconds: dict[str, float] = {}
+        self.labelled: Events | None = None
+        self.before: Train | None = None
         self.read: set[int] = set()
         self.asked: set[int] = set()
 
     def run(self, index: int, stage: Stage) -> None:
         """One stage; the model is changed in place."""
-        self._train(index, stage, self.model, self.events.only(*stage.reads))
+        if isinstance(stage, PseudoLabel):
+            self._label(stage)
+            return
+        events = self.events if self.labelled is None else self.labelled
+        self._train(index, stage, self.model, events.only(*stage.reads))
+        self.before = stage
         self.read |= self.behaved & set(stage.reads)
         self.asked |= self.behaved & set(stage.reads) & set(stage.learns)
         self._lend()
 
+    def _label(self, stage: PseudoLabel) -> None:
+        if self.before is None:
+            raise ConfigError(
+                "nothing has been trained that could label",
+                where=f"transfer.strategy, stage {stage.name!r}",
+                hint="Put a Train stage before it",
+            )
+        start = time.perf_counter()
+        scorer = NeuralScorer(self.model, self.before.reads)
+        with _as_wanted(self.model, self.before):
+            self.labelled = with_pseudo_labels(
+                scorer, self.dataset, self.events, stage, self.config
+            )
+        self.seconds[stage.name] = time.perf_counter() - start
+
     def _train(self, index: int, stage: Train, model: CoreModel, events: Events) -> None:
+        task: TaskMaker = NextItemTask
+        if isinstance(stage, Reptile):
+            group = taste_groups(self.dataset, events, self.features, stage.groups)
+            task = partial(ReptileTask, tasks=Tasks(group, stage.inner_steps, stage.outer_rate))
         with _as_wanted(model, stage):
             self.logs[stage.name] = learn(
                 model,
@@ -161,6 +222,7 @@ class _Course:
                 reads=stage.reads,
                 weights=stage.weights,
                 events=events,
+                task=task,
                 label=f"training, {stage.name}",
                 folder=self.folder / "checkpoints" / stage.name if self.folder else None,
                 curves=self.folder / "curves" / stage.name if self.folder else None,

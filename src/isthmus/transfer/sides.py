@@ -27,6 +27,7 @@ from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Requests, Scorer, Scores
 from isthmus.training.loop import Log
 from isthmus.transfer.execution import run_stages
+from isthmus.transfer.stages import Train
 from isthmus.transfer.strategies import Roles, Strategy
 
 
@@ -122,6 +123,7 @@ def fit_side(
     trained = run_stages(stages, dataset, split, features, config, folder=folder)
     start = time.perf_counter()
     last = stages[-1]
+    assert isinstance(last, Train), "run_stages has checked it"
     left_out = target if roles.leaves_out_target(last) else None
     reads = last.reads if left_out is None else (*last.reads, left_out)
     neural = NeuralScorer(trained.model, reads)

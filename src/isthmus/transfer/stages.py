@@ -40,4 +40,42 @@ class Train:
         return tuple(d for d, weight in enumerate(self.weights) if weight > 0)
 
 
-Stage = Train
+@dataclass(frozen=True)
+class Reptile(Train):
+    """Meta-training: every domain that is learnt, with every group of people, is a task.
+
+    Attributes:
+        groups: how many groups of like taste people are divided into.
+        inner_steps: ordinary steps on one task.
+        outer_rate: how far the weights then go towards where these led; 1 is all the way.
+    """
+
+    groups: int = 4
+    inner_steps: int = 5
+    outer_rate: float = 0.5
+
+
+@dataclass(frozen=True)
+class PseudoLabel:
+    """Confident next items become weighted events for the stages after it.
+
+    Nothing is trained. Each such stage labels anew, from the training events alone.
+
+    Attributes:
+        name: as of `Train`.
+        domains: where labels are given.
+        fewer_than: events of that domain that make a history long enough to be left alone.
+        confidence: least share of the probability of the ten likeliest items that the first has.
+        most: labels in a domain, as a multiple of its training events; the surest are kept.
+        weight: of a label in the loss, times its confidence; an event weighs 1.
+    """
+
+    name: str
+    domains: tuple[int, ...]
+    fewer_than: int = 3
+    confidence: float = 0.3
+    most: float = 0.5
+    weight: float = 1.0
+
+
+Stage = Train | Reptile | PseudoLabel

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-from isthmus.config import PretrainConfig, TransferConfig
+from isthmus.config import MetaConfig, PretrainConfig, PseudoLabelConfig, TransferConfig
 from isthmus.errors import ConfigError, did_you_mean
-from isthmus.transfer.stages import Stage, Train
+from isthmus.transfer.stages import PseudoLabel, Reptile, Stage, Train
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,59 @@ class ZeroShot:
         return [Train(self.name, roles.sources, roles.only(*roles.sources))]
 
 
+@dataclass(frozen=True)
+class Meta:
+    """Weights that adapt fast, learnt over domains and groups of people; then they do adapt."""
+
+    options: MetaConfig = field(default_factory=MetaConfig)
+    name: str = "meta"
+
+    def stages(self, roles: Roles) -> list[Stage]:
+        """Reptile over everything, then the target (every domain, where there are several)."""
+        chosen = self.options
+        learns = roles.weights if roles.target is None else roles.only(roles.target)
+        return [
+            Reptile(
+                "meta",
+                roles.everything,
+                roles.weights,
+                share=chosen.share,
+                groups=chosen.groups,
+                inner_steps=chosen.inner_steps,
+                outer_rate=chosen.outer_rate,
+            ),
+            Train("adapt", roles.everything, learns, share=1 - chosen.share, rate=chosen.rate),
+        ]
+
+
+@dataclass(frozen=True)
+class SelfTraining:
+    """Joint training, then rounds of it with confident predictions as further events."""
+
+    options: PseudoLabelConfig = field(default_factory=PseudoLabelConfig)
+    name: str = "pseudo-label"
+
+    def stages(self, roles: Roles) -> list[Stage]:
+        """A joint stage, and per round a labelling and a joint stage on what it gave."""
+        chosen = self.options
+        domains = roles.everything if roles.target is None else (roles.target,)
+        stages: list[Stage] = [Train("first", roles.everything, roles.weights, share=chosen.share)]
+        for number in range(1, chosen.rounds + 1):
+            stages.append(
+                PseudoLabel(
+                    f"labels-{number}",
+                    domains,
+                    fewer_than=chosen.fewer_than,
+                    confidence=chosen.confidence,
+                    most=chosen.most,
+                    weight=chosen.weight,
+                )
+            )
+            share = (1 - chosen.share) / chosen.rounds
+            stages.append(Train(f"round-{number}", roles.everything, roles.weights, share=share))
+        return stages
+
+
 def chosen_strategy(config: TransferConfig, roles: Roles) -> Strategy:
     """The strategy that the configuration names.
 
@@ -157,6 +210,8 @@ def chosen_strategy(config: TransferConfig, roles: Roles) -> Strategy:
         "joint": Joint,
         "pretrain-finetune": lambda: PretrainFinetune(config.pretrain),
         "zero-shot": ZeroShot,
+        "meta": lambda: Meta(config.meta),
+        "pseudo-label": lambda: SelfTraining(config.pseudo_label),
         "target-only": lambda: _target_only(roles),
     }
     return makers[config.strategy]()
