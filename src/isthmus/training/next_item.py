@@ -8,6 +8,7 @@ whole catalogue). The step touches only the items in its batch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -42,6 +43,49 @@ class SequenceModel(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a further loss may look at in one training step.
+
+    Attributes:
+        rows: int64 [n] flat item rows that the step touches, distinct and rising.
+        vectors: [n, dim] their vectors.
+        states: [tokens, dim] state after each event that is read.
+        domain: int64 [tokens] domain of these events.
+        user: int64 [tokens] user row of these events.
+        progress: share of training done, from 0 to 1.
+    """
+
+    rows: Tensor
+    vectors: Tensor
+    states: Tensor
+    domain: Tensor
+    user: Tensor
+    progress: float
+
+
+class ExtraLoss(Protocol):
+    """A loss added to that of the next item; also an `nn.Module`.
+
+    Its parameters are trained, checkpointed and brought back with those of the model, and are no
+    part of it afterwards. Randomness comes from `rng` or PyTorch's own generators, which a resumed
+    run finds as they were.
+    """
+
+    @property
+    def mark(self) -> str:
+        """What it depends on, as a short text: a checkpoint of a run with another is not used."""
+        ...
+
+    def rows(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Flat item rows that it wants among those of the step, any number, repeats allowed."""
+        ...
+
+    def __call__(self, step: Step) -> Tensor:
+        """A scalar to go down, weighted already."""
+        ...
+
+
 class NextItemTask:
     """Next-item prediction over any number of domains.
 
@@ -52,6 +96,7 @@ class NextItemTask:
         config: batch size, negatives, weights.
         weights: weight of each domain's mean loss, [n_domains]; 0 leaves its targets out.
         max_length: longest window.
+        extra: further losses, added up.
     """
 
     def __init__(
@@ -64,17 +109,19 @@ class NextItemTask:
         weights: Sequence[float],
         max_length: int,
         device: torch.device,
+        extra: Sequence[ExtraLoss] = (),
     ) -> None:
         assert isinstance(model, nn.Module)
         self.model: SequenceModel = model
-        self.module: nn.Module = model
+        self.module: nn.Module = _together(model, extra).to(device) if extra else model
+        self.extra, self.progress = tuple(extra), 0.0
         self.config, self.weights, self.device = config, weights, device
         self.bounds = [int(b) for b in item_offsets]
         self.windows = Windows.cut(events, max_length)
         self.flat = item_offsets[events.domain.astype(np.int64)] + events.item
         self.domain = events.domain.astype(np.int64)
         self.learnt = np.asarray(weights) > 0
-        self.time = events.time
+        self.time, self.user = events.time, events.user
         self.event_weight = _relative_weights(events)
         self.rows = RowAdam(model.id_table())
 
@@ -90,25 +137,27 @@ class NextItemTask:
         return max(1, round(self.windows.n_targets / self.config.batch_events))
 
     def loss(self, batch: PackedBatch, rng: np.random.Generator) -> Tensor:
-        """Sum over domains of the weighted mean loss, a scalar in nats."""
+        """Sum over domains of the weighted mean loss and of the further losses, a scalar."""
         asked = [d for d in np.unique(self.domain[batch.targets]).tolist() if self.weights[d] > 0]
         drawn = {d: self._draw(d, rng) for d in asked}
-        parts = [self.flat[batch.inputs], self.flat[batch.targets], *drawn.values()]
+        wanted = [loss.rows(rng) for loss in self.extra]
+        parts = [self.flat[batch.inputs], self.flat[batch.targets], *drawn.values(), *wanted]
         rows, inverse = np.unique(np.concatenate(parts), return_inverse=True)
         split = np.split(inverse, np.cumsum([len(p) for p in parts])[:-1])
         place = [torch.from_numpy(s).to(self.device) for s in split]
         row_tensor = torch.from_numpy(rows).to(self.device)
         vectors = self.model.item_vectors(row_tensor, self.rows.take(row_tensor))
 
+        read = torch.from_numpy(self.domain[batch.inputs]).to(self.device)
         states = self.model.states(
             vectors.index_select(0, place[0]),
-            torch.from_numpy(self.domain[batch.inputs]).to(self.device),
+            read,
             torch.from_numpy(self.time[batch.inputs]).to(self.device),
             torch.from_numpy(batch.offsets).to(self.device),
         )
         target_domain = self.domain[batch.targets]
         total = states.new_zeros(())
-        for d, negatives in zip(asked, place[2:], strict=True):
+        for d, negatives in zip(asked, place[2:], strict=False):
             where = torch.from_numpy(np.flatnonzero(target_domain == d)).to(self.device)
             queries = self.model.ask(states.index_select(0, where), d)
             answer = place[1].index_select(0, where)
@@ -117,6 +166,10 @@ class NextItemTask:
                 targets = batch.targets[target_domain == d]
                 losses = losses * torch.from_numpy(self.event_weight[targets]).to(self.device)
             total = total + self.weights[d] * losses.mean()
+        if self.extra:
+            user = torch.from_numpy(self.user[batch.inputs]).to(self.device)
+            step = Step(row_tensor, vectors, states, read, user, self.progress)
+            total = total + sum(loss(step) for loss in self.extra)
         return total
 
     def _draw(self, domain: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -149,3 +202,10 @@ def _relative_weights(events: Events) -> NDArray[np.float32] | None:
     mean = np.bincount(domain, weights=weight) / np.maximum(count, 1)
     relative = (weight / np.where(mean > 0, mean, 1.0)[domain]).astype(np.float32)
     return None if (relative == 1).all() else relative
+
+
+def _together(model: nn.Module, extra: Sequence[ExtraLoss]) -> nn.Module:
+    """One module with the parameters of the model and of all further losses."""
+    parts = [loss for loss in extra if isinstance(loss, nn.Module)]
+    assert len(parts) == len(extra), "a further loss is a module"
+    return nn.ModuleDict({"model": model, "extra": nn.ModuleList(parts)})
