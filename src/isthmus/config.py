@@ -106,6 +106,11 @@ class CleaningConfig(_Section):
     unknown_items: Literal["keep", "drop"] = Field(
         "keep", description="Events on items missing from the catalogue: keep by id, or drop."
     )
+    unknown_users: Literal["keep", "drop"] = Field(
+        "keep",
+        description="When a domain joins a fitted model or gets events: those of people whom the "
+        "model does not know; keep, or drop.",
+    )
     duplicates: Literal["keep", "first", "last"] = Field(
         "keep", description="Events equal in user, item and time; keep, or one of them."
     )
