@@ -26,7 +26,7 @@ BENCHMARKS = ROOT / "benchmarks"
 RESULTS = BENCHMARKS / "results"
 WORK = BENCHMARKS / "work"
 DATA = ROOT.parent / "shared" / "data"
-SHOWN = ("ndcg@10", "hit_rate@10", "hit_rate@100", "mrr")
+SHOWN = ("ndcg@10", "hit_rate@5", "hit_rate@10", "hit_rate@100", "mrr")
 
 
 def comparison(
@@ -110,6 +110,36 @@ def food_kitchen_shuffled() -> dict[str, Any]:
     )
 
 
+def published() -> dict[str, Any]:
+    """The published table's rows, order and 999 sampled candidates; five seeds."""
+    return comparison(
+        "food-kitchen-published.toml",
+        name="food-kitchen-published",
+        seeds="0,1,2,3,4",
+        baselines="co-occurrence",
+    )
+
+
+def published_shuffled() -> dict[str, Any]:
+    """The same with items renumbered: no figure may rest on an item's number."""
+    return comparison(
+        "food-kitchen-published.toml",
+        name="food-kitchen-published-shuffled",
+        settings=("split.shuffle_items=1",),
+        baselines="co-occurrence",
+    )
+
+
+def games() -> dict[str, Any]:
+    """Video games alone, on rows that played no part in any choice."""
+    return comparison("games.toml", name="games")
+
+
+def ciao() -> dict[str, Any]:
+    """Two review categories without texts, global cut, on rows that played no part either."""
+    return comparison("ciao.toml", name="ciao", seeds="0,1,2")
+
+
 def beauty() -> dict[str, Any]:
     """Beauty alone, leave-one-out in the source's order, full ranking."""
     return comparison("beauty.toml", name="beauty")
@@ -149,14 +179,25 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "beauty": beauty,
     "toys": toys,
     "food-kitchen-shuffled": food_kitchen_shuffled,
+    "published": published,
+    "published-shuffled": published_shuffled,
+    "games": games,
+    "ciao": ciao,
     "step-time": script("benchmarks/step_time.py"),
     "encode": script("benchmarks/encode.py"),
     "load-events": script("benchmarks/load_events.py"),
     "evaluate-speed": script("benchmarks/evaluate_speed.py"),
     "kill-resume": script("benchmarks/kill_resume.py"),
     "peers": script("benchmarks/peers/run.py"),
+    "peers-evaluation": script(
+        *("benchmarks/peers/run.py", "--no-training", "--systems", "isthmus", "recbole"),
+        *("--out", "benchmarks/results/peers-evaluation.json"),
+    ),
 }
-NEEDS_DATA = {"food-kitchen", "food-kitchen-global", "food-kitchen-shuffled", "beauty", "toys"}
+NEEDS_DATA = {
+    *("food-kitchen", "food-kitchen-global", "food-kitchen-shuffled", "beauty", "toys"),
+    *("published", "published-shuffled", "games", "ciao"),
+}
 
 
 def main() -> None:
@@ -175,7 +216,7 @@ def main() -> None:
         if result.exists() and not (chosen.again and (not chosen.names or name in chosen.names)):
             print(f"{name}: done, see {result.relative_to(ROOT)}")
             continue
-        if name in NEEDS_DATA | {"peers"} and not DATA.exists():
+        if name in NEEDS_DATA | {"peers", "peers-evaluation"} and not DATA.exists():
             print(f"{name}: passed over, there is no ../shared/data")
             continue
         print(f"{name}: {(study.__doc__ or '').strip().splitlines()[0] if study.__doc__ else ''}")

@@ -2,7 +2,8 @@
 
 What validation says of the blend is cross-fitted: every question is judged under weights that were
 fitted on other people. People with a history elsewhere are asked once more as if they were new to
-the target, so that the gate knows how a blend serves newcomers.
+the target: newcomers get weights of their own, since popularity tells more of somebody of whom the
+target knows nothing, and the gate knows how a blend serves them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from isthmus.scoring import Float, Requests, Scorer, Scores, pick
 
 LEAST_WEIGHT = 0.01
 """Of any part, so that a question on which only one part has an opinion is ranked by it."""
+
+NEWCOMER_QUESTIONS = 100
+"""Least people asked as newcomers for these to get weights of their own."""
 
 CANDIDATES_PER_PART = 100
 RANDOM_CANDIDATES = 200
@@ -49,6 +53,8 @@ class Blend:
     Args:
         parts: scorers by the name under which their share is reported.
         weights: per domain index, the weight of every part.
+        newcomers: the same for requests that carry nothing of the domain; a domain without an
+            entry uses `weights` for them too.
         name: how the blend is called in reports.
     """
 
@@ -57,20 +63,31 @@ class Blend:
         parts: Mapping[str, Scorer],
         weights: Mapping[int, Mapping[str, float]],
         *,
+        newcomers: Mapping[int, Mapping[str, float]] | None = None,
         name: str = "blend",
     ) -> None:
         self.parts, self.weights, self.name = dict(parts), dict(weights), name
+        self.newcomers = dict(newcomers or {})
+
+    def row_weights(self, requests: Requests, domain: int) -> dict[str, Float]:
+        """Weight of every part for each request, float32 [batch]."""
+        usual = self.weights[domain]
+        special = self.newcomers.get(domain, usual)
+        new = histories(requests, domain)[0] == 0
+        return {
+            name: np.where(new, special[name], usual[name]).astype(np.float32)
+            for name in self.parts
+        }
 
     def score(
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> Scores:
         """Score items of `domain`; `Scores.parts` add up to the total."""
+        weights = self.row_weights(requests, domain)
         # Standardising needs the whole catalogue, so candidates are picked afterwards.
         shares = {
             name: pick(
-                standardise(part.score(requests, domain).total)
-                * np.float32(self.weights[domain][name]),
-                items,
+                standardise(part.score(requests, domain).total) * weights[name][:, None], items
             )
             for name, part in self.parts.items()
         }
@@ -247,6 +264,8 @@ class FittedWeights:
         newcomer_gain: float64 [m] like `gain`, for questions asked again with the person's target
             history hidden.
         newcomer_user: int64 [m].
+        newcomer_weights: weight of every part for people new to the target; None where too few
+            questions could be asked to tell.
     """
 
     weights: dict[str, float]
@@ -256,6 +275,7 @@ class FittedWeights:
     elsewhere: NDArray[np.int64] = field(default_factory=_none)
     newcomer_gain: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     newcomer_user: NDArray[np.int64] = field(default_factory=_none)
+    newcomer_weights: dict[str, float] | None = None
 
 
 def fit_blend(
@@ -311,6 +331,12 @@ def fit_blend(
     again = known[cold_users(dataset, config.cold_share)[dataset.events.user[known]]]
     newcomers = ask(Queries(again), as_newcomers=True)
     fold = _folds(dataset, newcomers.user, config.folds)
+    special = None
+    if given is None and len(np.unique(newcomers.user)) >= NEWCOMER_QUESTIONS:
+        special = _for_newcomers(newcomers, weights)
+        without = [
+            _for_newcomers(newcomers.where(fold != k), usual) for k, usual in enumerate(without)
+        ]
     return FittedWeights(
         weights=dict(zip(parts, weights.tolist(), strict=True)),
         gain=gain,
@@ -319,7 +345,16 @@ def fit_blend(
         elsewhere=elsewhere,
         newcomer_gain=_cross_fitted(newcomers, fold, without),
         newcomer_user=newcomers.user,
+        newcomer_weights=(
+            None if special is None else dict(zip(parts, special.tolist(), strict=True))
+        ),
     )
+
+
+def _for_newcomers(examples: Examples, usual: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights fitted on hidden histories; parts that have no opinion then keep the usual ones."""
+    silent = ~examples.scores.any(axis=(0, 1))
+    return np.where(silent, usual, fit_weights(examples))
 
 
 def _about(dataset: Dataset, queries: Queries, domain: int) -> NDArray[np.int64]:

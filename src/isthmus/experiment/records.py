@@ -89,7 +89,7 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def summary(record: RunRecord) -> dict[str, Any]:
-    """The content of `metrics.json`: headline figures of everybody, differences, cost, curve."""
+    """The content of `metrics.json`: headline figures of everybody, differences, cost."""
     systems: dict[str, dict[str, dict[str, Any]]] = {}
     differences: list[dict[str, Any]] = []
     for row in record.headline().iter_rows(named=True):
@@ -105,10 +105,7 @@ def summary(record: RunRecord) -> dict[str, Any]:
             domain = systems.setdefault(row["system"], {}).setdefault(row["target"], {})
             domain[row["metric"]] = figure
     cost = {"seconds": record.cost.seconds, "peak_rss_mb": record.cost.peak_rss_mb}
-    found = {"systems": systems, "differences": differences, "cost": cost}
-    if record.points:
-        found["curve"] = [point.model_dump(mode="json") for point in record.points]
-    return found
+    return {"systems": systems, "differences": differences, "cost": cost}
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -2,8 +2,7 @@
 
     dataset/                   the snapshot (`data/storage.py`)
     states/split               training mask and questions
-    states/raw/D, features/D   text vectors of each domain, as encoded and aligned
-    states/own-features/D      in its own axes, where the alignment has others
+    states/raw/D, features/D   text vectors of each domain, as encoded and whitened
     states/SIDE/PART           every part of the transferred side and of each target-only side
     states/SIDE/validation-D   what validation said of its blend
 
@@ -74,10 +73,7 @@ def save(
         f"alone-{d}": side for d, side in system.alone.items() if side is not system.transferred
     }
     states = {"split": _split_state(split)}
-    groups = {"raw": raw, "features": system.features}
-    if system.own_features is not system.features:
-        groups["own-features"] = system.own_features
-    for group, features in groups.items():
+    for group, features in (("raw", raw), ("features", system.features)):
         states |= {f"{group}/{d}": _features_state(f) for d, f in enumerate(features)}
     shared: dict[str, Array] = {}
     for name, side in sides.items():
@@ -116,13 +112,10 @@ def load(folder: Path) -> tuple[Dataset, Config, Split, list[ItemFeatures], Syst
     n_domains = range(meta["n_domains"])
     raw = [_features(saved.state(f"raw/{d}")) for d in n_domains]
     features = [_features(saved.state(f"features/{d}")) for d in n_domains]
-    apart = "own-features/0" not in saved.names
-    own = features if apart else [_features(saved.state(f"own-features/{d}")) for d in n_domains]
     # A model trained on a GPU serves wherever it is loaded.
     device = pick_device("cpu" if config.training.device == "cpu" else "auto")
     sides = {
-        name: _side(saved, name, described, features if name == "transferred" else own)
-        for name, described in meta["sides"].items()
+        name: _side(saved, name, described, features) for name, described in meta["sides"].items()
     }
     for side in sides.values():
         side.neural.model.to(device)
@@ -131,7 +124,6 @@ def load(folder: Path) -> tuple[Dataset, Config, Split, list[ItemFeatures], Syst
         alone={int(d): sides[name] for d, name in meta["alone"].items()},
         gates={int(d): _gate(gate) for d, gate in meta["gates"].items()},
         features=features,
-        own_features=own,
     )
     return dataset, config, _split(saved), raw, system
 
@@ -179,7 +171,8 @@ def _side_states(side: Side, shared: dict[str, Array]) -> dict[str, State]:
         states[name] = state
     for d, fitted in side.fitted.items():
         arrays = {name: getattr(fitted, name) for name in _VALIDATION}
-        states[f"validation-{d}"] = State(arrays, {"weights": fitted.weights})
+        meta = {"weights": fitted.weights, "newcomer_weights": fitted.newcomer_weights}
+        states[f"validation-{d}"] = State(arrays, meta)
     return states
 
 
@@ -191,11 +184,16 @@ def _side_meta(side: Side) -> dict[str, Any]:
     return {
         "name": side.name,
         "parts": list(side.parts),
-        "weights": {str(d): dict(weights) for d, weights in side.blend.weights.items()},
+        "weights": _by_domain(side.blend.weights),
+        "newcomers": _by_domain(side.blend.newcomers),
         "fitted": list(side.fitted),
         "logs": {stage: vars(log) for stage, log in side.logs.items()},
         "seconds": side.seconds,
     }
+
+
+def _by_domain(weights: Mapping[int, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {str(d): dict(of_part) for d, of_part in weights.items()}
 
 
 def _side(
@@ -220,13 +218,18 @@ def _side(
             for name, kind in _VALIDATION.items()
             if name in state.arrays
         }
-        fitted[int(d)] = FittedWeights(state.meta["weights"], **arrays)
-    weights = {int(d): weights for d, weights in described["weights"].items()}
+        fitted[int(d)] = FittedWeights(
+            state.meta["weights"], **arrays, newcomer_weights=state.meta.get("newcomer_weights")
+        )
+    weights, newcomers = (
+        {int(d): of_part for d, of_part in described.get(kind, {}).items()}
+        for kind in ("weights", "newcomers")
+    )
     return Side(
         name=described["name"],
         neural=neural,
         parts=parts,
-        blend=Blend(parts, weights, name=described["name"]),
+        blend=Blend(parts, weights, newcomers=newcomers, name=described["name"]),
         fitted=fitted,
         logs={stage: Log(**log) for stage, log in described["logs"].items()},
         seconds=dict(described["seconds"]),

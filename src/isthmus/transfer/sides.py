@@ -7,7 +7,7 @@ blend and the same budget; they differ only in the events they may read.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def fit_side(
     """
     roles = roles_of(dataset, config, target)
     stages = strategy.stages(roles)
-    trained = run_stages(stages, dataset, split, features, config, raw=raw, folder=folder)
+    trained = run_stages(stages, dataset, split, features, config, folder=folder)
     start = time.perf_counter()
     last = stages[-1]
     assert isinstance(last, Train), "run_stages has checked it"
@@ -150,7 +150,7 @@ def fit_side(
             **how,
             given=prior_weights(fitted, parts),
         )
-    blend = Blend(parts, {d: f.weights for d, f in fitted.items()}, name=strategy.name)
+    blend = blend_of(parts, fitted, strategy.name)
     seconds = trained.seconds | {f"blend {strategy.name}": time.perf_counter() - start}
     return Side(strategy.name, neural, parts, blend, fitted, trained.logs, seconds)
 
@@ -174,11 +174,40 @@ def roles_of(dataset: Dataset, config: Config, target: int | None) -> Roles:
     return Roles(dataset.names, weights, target)
 
 
+def blend_of(
+    parts: Mapping[str, Scorer],
+    fitted: Mapping[int, FittedWeights],
+    name: str,
+    *,
+    others: Iterable[int] = (),
+) -> Blend:
+    """The parts with what was fitted, and for the `others` the mean of what was fitted elsewhere.
+
+    Args:
+        parts: scorers by name.
+        fitted: per domain index.
+        name: of the blend.
+        others: domain indices that nothing was fitted for, or without a question to fit it on.
+    """
+    weights = {d: f.weights for d, f in fitted.items()}
+    newcomers = {d: w for d, f in fitted.items() if (w := f.newcomer_weights) is not None}
+    for d in others:
+        weights[d] = prior_weights(fitted, parts)
+        if newcomers:
+            newcomers[d] = _mean_weights(list(newcomers.values()), parts)
+    return Blend(parts, weights, newcomers=newcomers, name=name)
+
+
 def prior_weights(
     fitted: Mapping[int, FittedWeights], parts: Mapping[str, Scorer]
 ) -> dict[str, float]:
     """Mean part weights of the domains that had validation questions; 1 where none had."""
-    informed = [f.weights for f in fitted.values() if len(f.gain)]
+    return _mean_weights([f.weights for f in fitted.values() if len(f.gain)], parts)
+
+
+def _mean_weights(
+    informed: Sequence[Mapping[str, float]], parts: Mapping[str, Scorer]
+) -> dict[str, float]:
     return {
         name: sum(w[name] for w in informed) / len(informed) if informed else 1.0 for name in parts
     }

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from isthmus.alignment.domains import align_features, features_apart
-from isthmus.blend import Blend, Gated, GateDecision, decide
+from isthmus.alignment.domains import align_features
+from isthmus.blend import Gated, GateDecision, decide
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split
 from isthmus.errors import ConfigError, DataError, did_you_mean
-from isthmus.transfer.sides import Side, fit_side, prior_weights, roles_of
+from isthmus.transfer.sides import Side, blend_of, fit_side, roles_of
 from isthmus.transfer.strategies import TargetOnly, chosen_strategy
 
 
@@ -25,16 +25,13 @@ class System:
         transferred: learnt from all domains; with one domain, the same as its target-only side.
         alone: target-only side per domain index; domains without behaviour have none.
         gates: decision per domain index.
-        features: aligned text vectors per domain, which the transferred neural part reads.
-        own_features: the same in each domain's own axes, which the target-only sides read, so that
-            nothing of another domain reaches them; the same object where these do not differ.
+        features: aligned text vectors per domain, which the neural parts read.
     """
 
     transferred: Side
     alone: dict[int, Side]
     gates: dict[int, GateDecision]
     features: list[ItemFeatures]
-    own_features: list[ItemFeatures]
 
     @property
     def gated(self) -> Gated:
@@ -87,9 +84,7 @@ def fit_system(
         raise DataError(
             "no domain has a training event", where="domains", hint="Check the interactions files"
         )
-    features = align_features(raw, config, dataset)
-    apart = config.alignment.features == ["whiten"] and config.alignment.basis == "own"
-    own_features = features if apart else features_apart(raw, config)
+    features = align_features(raw, config)
     alone: dict[int, Side] = {}
     gates: dict[int, GateDecision] = {}
     wanted = range(len(dataset.domains)) if targets is None else targets
@@ -104,14 +99,13 @@ def fit_system(
                 where="transfer.strategy",
                 hint="Choose a strategy that reads the other domains, such as zero-shot",
             )
-        side = fit_side(strategy, dataset, split, raw, own_features, config, folder=folder)
+        side = fit_side(strategy, dataset, split, raw, features, config, folder=folder)
         side = _with_prior_weights(side, len(dataset.domains))
         cause = (
             "There is one domain" if len(dataset.domains) == 1 else "The strategy is target-only"
         )
         shut = GateDecision(0.0, float("nan"), None, f"{cause}: nothing to transfer.")
-        only = strategy.target
-        return System(side, {only: side}, {only: shut}, own_features, own_features)
+        return System(side, {strategy.target: side}, {strategy.target: shut}, features)
     transferred = fit_side(
         strategy, dataset, split, raw, features, config, target=one, folder=folder
     )
@@ -128,19 +122,18 @@ def fit_system(
             )
             continue
         own = TargetOnly(target, name=f"target-only-{dataset.names[target]}")
-        alone[target] = fit_side(own, dataset, split, raw, own_features, config, folder=folder)
+        alone[target] = fit_side(own, dataset, split, raw, features, config, folder=folder)
         gates[target] = decide(
             transferred.fitted[target],
             alone[target].fitted[target],
             config.blend,
             target=dataset.names[target],
         )
-    return System(transferred, alone, gates, features, own_features)
+    return System(transferred, alone, gates, features)
 
 
 def _with_prior_weights(side: Side, n_domains: int) -> Side:
     """Domains without validation questions get the mean part weights of those that have some."""
-    prior = prior_weights(side.fitted, side.parts)
-    informed = {d: f.weights for d, f in side.fitted.items() if len(f.gain)}
-    weights = {d: informed.get(d, prior) for d in range(n_domains)}
-    return replace(side, blend=Blend(side.parts, weights, name=side.name))
+    informed = {d for d, f in side.fitted.items() if len(f.gain)}
+    others = [d for d in range(n_domains) if d not in informed]
+    return replace(side, blend=blend_of(side.parts, side.fitted, side.name, others=others))
