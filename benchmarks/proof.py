@@ -187,6 +187,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "encode": script("benchmarks/encode.py"),
     "load-events": script("benchmarks/load_events.py"),
     "evaluate-speed": script("benchmarks/evaluate_speed.py"),
+    "gate-strengths": script("benchmarks/gate_strengths.py"),
     "kill-resume": script("benchmarks/kill_resume.py"),
     "peers": script("benchmarks/peers/run.py"),
     "peers-evaluation": script(

@@ -322,7 +322,7 @@ class BlendConfig(_Section):
     gate_from: float = Field(0.8, ge=0.5, lt=1, description="Confidence at which it opens.")
     gate_level: float = Field(0.95, gt=0.5, lt=1, description="Confidence at which it is open.")
     slice_users: int = Field(
-        100, ge=10, description="Least validation users of a group that is gated on its own."
+        50, ge=10, description="Least validation users of a group that is gated on its own."
     )
     cold_share: float = Field(
         1.0,

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from blend_world import Table, TableScorer, requests_of, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from isthmus.blend import (
     Blend,
@@ -13,7 +13,6 @@ from isthmus.blend import (
     FittedWeights,
     Gated,
     GateDecision,
-    decide,
     fit_blend,
     fit_weights,
     gains,
@@ -23,26 +22,7 @@ from isthmus.blend import (
 from isthmus.config import BlendConfig
 from isthmus.data.dataset import Dataset, Domain, Events
 from isthmus.data.splits import Queries, user_hash
-from isthmus.scoring import Request, Requests, Scorer, Scores, pick
-
-Table = NDArray[np.float32]
-
-
-class TableScorer:
-    """Scores read from a table [n_users, n_items], whatever the domain."""
-
-    def __init__(self, table: Table, name: str = "table") -> None:
-        self.table, self.name, self.asked = table, name, 0
-
-    def score(
-        self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
-    ) -> Scores:
-        self.asked += 1
-        return Scores(pick(self.table[requests.user], items))
-
-
-def _requests(n: int) -> Requests:
-    return Requests.of([Request(user=u) for u in range(n)])
+from isthmus.scoring import Scorer, pick
 
 
 def _world(utility: Table, seed: int = 0) -> tuple[Dataset, Queries]:
@@ -63,11 +43,6 @@ def _world(utility: Table, seed: int = 0) -> tuple[Dataset, Queries]:
     ids = pl.DataFrame({"item_id": [f"i{i}" for i in range(n_items)]})
     users = pl.Series("user_id", [f"u{u}" for u in range(n_users)])
     return Dataset((Domain("d", ids),), users, events), Queries(np.arange(1, 2 * n_users, 2))
-
-
-def _tables(n_users: int, n_items: int, n: int, seed: int = 0) -> list[Table]:
-    rng = np.random.default_rng(seed)
-    return [rng.normal(size=(n_users, n_items)).astype(np.float32) for _ in range(n)]
 
 
 def _choices(parts: list[Table], weights: list[float], seed: int = 1) -> Table:
@@ -109,29 +84,29 @@ def test_a_part_that_is_sure_of_one_item_stays_sure():
 
 
 def test_parts_add_up_to_the_total():
-    tables = _tables(6, 30, 3)
+    drawn = tables(6, 30, 3)
     blend = Blend(
-        {"a": TableScorer(tables[0]), "b": TableScorer(tables[1]), "c": TableScorer(tables[2])},
+        {"a": TableScorer(drawn[0]), "b": TableScorer(drawn[1]), "c": TableScorer(drawn[2])},
         {0: {"a": 1.0, "b": 0.3, "c": 0.0}, 1: {"a": 0.0, "b": 0.0, "c": 2.0}},
     )
-    scores = blend.score(_requests(6), 0)
+    scores = blend.score(requests_of(6), 0)
     np.testing.assert_allclose(sum(scores.parts.values()), scores.total, atol=1e-6)
-    np.testing.assert_allclose(scores.parts["b"], 0.3 * standardise(tables[1]), atol=1e-6)
+    np.testing.assert_allclose(scores.parts["b"], 0.3 * standardise(drawn[1]), atol=1e-6)
     assert not scores.parts["c"].any()
-    other = blend.score(_requests(6), 1)
-    np.testing.assert_allclose(other.total, 2 * standardise(tables[2]), atol=1e-6)
+    other = blend.score(requests_of(6), 1)
+    np.testing.assert_allclose(other.total, 2 * standardise(drawn[2]), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     "items", [np.array([4, 0, 29]), np.random.default_rng(0).integers(0, 30, (6, 5))]
 )
 def test_candidates_score_as_in_the_whole_catalogue(items):
-    tables = _tables(6, 30, 2)
-    parts = {"a": TableScorer(tables[0]), "b": TableScorer(tables[1])}
+    drawn = tables(6, 30, 2)
+    parts = {"a": TableScorer(drawn[0]), "b": TableScorer(drawn[1])}
     blend = Blend(parts, {0: {"a": 1.0, "b": 0.5}})
     gated = Gated(blend, {0: Blend(parts, {0: {"a": 0.2, "b": 0.9}})}, {0: GateDecision(0.4)})
     for scorer in (blend, gated):
-        whole, some = scorer.score(_requests(6), 0), scorer.score(_requests(6), 0, items)
+        whole, some = scorer.score(requests_of(6), 0), scorer.score(requests_of(6), 0, items)
         assert np.array_equal(some.total, pick(whole.total, items))
         for name in ("a", "b"):
             assert np.array_equal(some.parts[name], pick(whole.parts[name], items))
@@ -141,7 +116,7 @@ def test_candidates_score_as_in_the_whole_catalogue(items):
 
 
 def test_planted_weights_are_found():
-    parts = _tables(2500, 120, 3)
+    parts = tables(2500, 120, 3)
     dataset, queries = _world(_choices(parts, [1.0, 0.5, 0.0]))
     weights = fit_weights(_gather(parts, dataset, queries))
     assert weights[0] == pytest.approx(1.0, abs=0.08)
@@ -151,7 +126,7 @@ def test_planted_weights_are_found():
 
 
 def test_a_part_never_counts_against_what_it_says():
-    parts = _tables(800, 120, 2)
+    parts = tables(800, 120, 2)
     dataset, queries = _world(_choices(parts, [1.0, -1.0]))
     weights = fit_weights(_gather(parts, dataset, queries))
     assert weights[0] > 0.7
@@ -173,7 +148,7 @@ def _everything(parts: list[Table], dataset: Dataset, queries: Queries) -> Examp
 
 
 def test_a_few_candidates_speak_for_the_whole_catalogue():
-    parts = _tables(500, 3000, 2)
+    parts = tables(500, 3000, 2)
     dataset, queries = _world(_choices(parts, [2.0, 1.0]))
     whole = _everything(parts, dataset, queries)
     sampled = _gather(parts, dataset, queries)
@@ -188,7 +163,7 @@ def test_a_few_candidates_speak_for_the_whole_catalogue():
 @settings(deadline=None, max_examples=15)
 @given(n_items=st.integers(2, 400), seed=st.integers(0, 100))
 def test_candidates_are_distinct_unseen_and_make_up_the_catalogue(n_items, seed):
-    parts = _tables(7, n_items, 2, seed)
+    parts = tables(7, n_items, 2, seed)
     dataset, queries = _world(_choices(parts, [1.0, 1.0], seed), seed)
     examples = _gather(parts, dataset, queries, batch=3, seed=seed)
     assert (examples.stands_for[:, 0] == 1).all()
@@ -201,7 +176,7 @@ def test_candidates_are_distinct_unseen_and_make_up_the_catalogue(n_items, seed)
 
 
 def test_weights_do_not_depend_on_the_numbers_of_the_items():
-    parts = _tables(800, 600, 2)
+    parts = tables(800, 600, 2)
     utility = _choices(parts, [1.5, 0.7])
     dataset, queries = _world(utility)
     place = np.random.default_rng(9).permutation(600)
@@ -220,7 +195,7 @@ def test_weights_do_not_depend_on_the_numbers_of_the_items():
 
 
 def test_no_question_leaves_the_weights_even():
-    parts = _tables(5, 40, 3)
+    parts = tables(5, 40, 3)
     dataset, _ = _world(parts[0])
     examples = _gather(parts, dataset, Queries(np.zeros(0, np.int64)))
     assert len(examples.user) == 0
@@ -241,7 +216,7 @@ def _fit(parts: list[Table], dataset: Dataset, queries: Queries) -> FittedWeight
 
 
 def test_the_gain_of_a_question_comes_from_weights_of_other_users():
-    parts = _tables(600, 300, 2)
+    parts = tables(600, 300, 2)
     raw = [f"u{u}" for u in range(600)]
     second = user_hash(raw, "blend-fold") >= 0.5
     # Half of the people follow the first part, the other fold the second: what one fold teaches
@@ -261,117 +236,3 @@ def test_gain_is_ndcg_and_ties_count_against_the_answer():
     expected = [1 / np.log2(3), 1 / np.log2(3), 1.0]
     np.testing.assert_allclose(gains(examples, np.ones(1)), expected)
     np.testing.assert_allclose(gains(examples, np.ones(1), cutoff=1), [0, 0, 1])
-
-
-# The gate
-
-
-def _judged(gain: NDArray[np.float64]) -> FittedWeights:
-    return FittedWeights({"a": 1.0}, gain, np.arange(len(gain)))
-
-
-def _decide(shift: float, n: int = 800, config: BlendConfig | None = None) -> GateDecision:
-    rng = np.random.default_rng(2)
-    alone = rng.random(n) * (rng.random(n) < 0.3)
-    transferred = np.clip(alone + rng.normal(shift, 0.2, n), 0, 1)
-    # Clipping moves the mean; put it where it was meant to be.
-    transferred += alone.mean() + shift - transferred.mean()
-    return decide(_judged(transferred), _judged(alone), config or BlendConfig())
-
-
-def test_the_gate_opens_on_planted_help():
-    decision = _decide(0.03)
-    assert (decision.weight, decision.reason[-5:]) == (1.0, "open.")
-    assert decision.confidence > 0.95
-    assert decision.relative is not None
-    change, low, high = decision.relative
-    assert 0 < low < change < high
-    assert change == pytest.approx(0.03 / 0.15, rel=0.15)
-
-
-@pytest.mark.parametrize("shift", [0.0, -0.005, -0.03])
-def test_the_gate_shuts_on_planted_harm_or_no_difference(shift):
-    decision = _decide(shift)
-    assert decision.weight == 0
-    assert "shut" in decision.reason
-
-
-def test_equal_sides_speak_for_neither():
-    gain = np.random.default_rng(0).random(200)
-    decision = decide(_judged(gain), _judged(gain.copy()), BlendConfig())
-    assert (decision.weight, decision.confidence) == (0.0, 0.5)
-
-
-def test_the_gate_opens_with_confidence():
-    decisions = [_decide(shift) for shift in np.linspace(-0.02, 0.03, 30)]
-    confidence = [d.confidence for d in decisions]
-    weight = [d.weight for d in decisions]
-    assert confidence == sorted(confidence)
-    assert weight == sorted(weight)
-    between = [d for d in decisions if 0 < d.weight < 1]
-    assert between
-    for d in between:
-        assert d.weight == pytest.approx((d.confidence - 0.8) / 0.15)
-        assert "open by" in d.reason
-
-
-def test_people_with_many_questions_are_one_witness_each():
-    gain = np.zeros(400)
-    better = gain.copy()
-    better[:300] = 1.0
-    user = np.concatenate([np.zeros(300, np.int64), np.arange(1, 101)])
-    better[300:] = np.random.default_rng(0).normal(0, 0.01, 100)
-    one = decide(
-        FittedWeights({}, better, user), FittedWeights({}, np.abs(gain), user), BlendConfig()
-    )
-    assert one.confidence < 0.95
-
-
-def test_without_a_question_the_gate_is_shut_and_says_so():
-    decision = decide(_judged(np.zeros(0)), _judged(np.zeros(0)), BlendConfig())
-    assert decision.weight == 0
-    assert "no validation question" in decision.reason
-    assert decision.relative is None
-
-
-@pytest.mark.parametrize("n", [0, 300])
-def test_a_gate_that_is_off_lets_everything_through(n):
-    decision = decide(_judged(np.zeros(n)), _judged(np.ones(n)), BlendConfig(gate=False))
-    assert decision.weight == 1
-
-
-# Both sides together
-
-
-def _sides() -> tuple[Blend, Blend, TableScorer, TableScorer]:
-    one, two = (TableScorer(t) for t in _tables(5, 20, 2))
-    weights = {0: {"a": 1.0}, 1: {"a": 1.0}}
-    return Blend({"a": one}, weights), Blend({"a": two}, weights), one, two
-
-
-def test_a_gate_of_nought_or_one_is_one_side_alone():
-    transferred, alone, one, two = _sides()
-    requests = _requests(5)
-    shut = Gated(transferred, {0: alone}, {0: GateDecision(0.0)}).score(requests, 0)
-    assert np.array_equal(shut.total, alone.score(requests, 0).total)
-    assert one.asked == 0
-    two.asked = 0
-    open_ = Gated(transferred, {0: alone}, {0: GateDecision(1.0)}).score(requests, 0)
-    assert np.array_equal(open_.total, transferred.score(requests, 0).total)
-    assert two.asked == 0
-
-
-def test_a_gate_half_open_is_the_mean_of_both():
-    transferred, alone, *_ = _sides()
-    requests = _requests(5)
-    half = Gated(transferred, {0: alone}, {0: GateDecision(0.5)}).score(requests, 0)
-    mean = (transferred.score(requests, 0).total + alone.score(requests, 0).total) / 2
-    np.testing.assert_allclose(half.total, mean, atol=1e-6)
-    np.testing.assert_allclose(half.parts["a"], mean, atol=1e-6)
-
-
-def test_a_domain_without_a_side_of_its_own_uses_the_transferred_one():
-    transferred, alone, *_ = _sides()
-    requests = _requests(5)
-    gated = Gated(transferred, {0: alone}, {0: GateDecision(0.0), 1: GateDecision(0.0)})
-    assert np.array_equal(gated.score(requests, 1).total, transferred.score(requests, 1).total)

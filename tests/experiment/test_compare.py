@@ -32,6 +32,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
             "model": {"dim": 8, "layers": 1, "heads": 2, "adapter_rank": 2},
             "training": {"epochs": 2, "evaluate_every": 1, "batch_events": 512, "negatives": 32},
             "evaluation": {"cutoffs": [10], "bootstrap": 100, "min_slice": 20},
+            "blend": {"slice_users": 10},
             "language": {"cache": str(tmp_path_factory.mktemp("cache")), "whiten_dim": 16},
         }
     )
@@ -58,6 +59,15 @@ def test_a_comparison_is_recorded_pooled_and_not_measured_twice(
     assert {s.name for s in first.systems} >= {*BASELINES, GATED, TRANSFERRED, TARGET_ONLY}
     assert first.item_map is not None
     assert len(first.examples[0].recommendations) == 5
+
+    (gate,) = first.gates
+    judged = [part for part in gate.slices if part.shrunk]
+    assert {part.people for part in judged} > {"people new to gear"}
+    assert sum(part.n - part.asked_again for part in gate.slices) > 0
+    for part in judged:
+        for change in (part.measured, part.shrunk):
+            assert change is not None
+            assert change.low <= change.value <= change.high
 
     def never(*_args: object, **_kwargs: object) -> None:
         raise AssertionError("it was measured before")

@@ -10,7 +10,14 @@ from pydantic import ValidationError
 from isthmus.errors import CheckpointError
 from isthmus.evaluation.result import RECORD_SCHEMA
 from isthmus.experiment.records import read_run, summary, write_run, write_whole
-from isthmus.experiment.schema import Curve, ItemMap, RunRecord, metric_table
+from isthmus.experiment.schema import (
+    Curve,
+    GateReport,
+    GateSlice,
+    ItemMap,
+    RunRecord,
+    metric_table,
+)
 from isthmus.experiment.verdict import most_for, percent, slice_in_words, verdict
 
 
@@ -175,6 +182,51 @@ def test_the_verdict_is_worded(
 ) -> None:
     given_ = verdict("gear", ["books"], relative, low, high, gate)
     assert (given_.helps, given_.sentence) == (helps, sentence)
+
+
+def group(people: str, weight: float) -> GateSlice:
+    return GateSlice(people=people, weight=weight, n=200)
+
+
+@pytest.mark.parametrize(
+    ("weight", "slices", "served"),
+    [
+        (0.8, [group("newcomers", 1), group("regulars", 0)],
+         "the transferred model is served, except to regulars."),
+        (0.7, [group("newcomers", 0.9), group("regulars", 0), group("others", 0)],
+         "a part of the transferred model is served, except to regulars, and to others."),
+        (0.0, [group("newcomers", 1), group("regulars", 0)],
+         "the target-only model is served, except to newcomers."),
+        (0.1, [group("a", 0), *(group(name, 1) for name in "bcd")],
+         "the target-only model is served, except to 3 of 4 groups of people."),
+        (0.6, [group("newcomers", 0.4), group("regulars", 0.7)],
+         "60 % of the transferred model is served."),
+        (1.0, [group("newcomers", 1), group("regulars", 1)], "the transferred model is served."),
+        (0.0, [group("newcomers", 0), group("regulars", 0)],
+         "the gate is shut and the target-only model is served."),
+    ],
+)  # fmt: skip
+def test_the_verdict_names_those_who_are_served_otherwise(
+    weight: float, slices: list[GateSlice], served: str
+) -> None:
+    said = verdict("gear", ["books"], 0.38, 0.29, 0.47, weight, slices=slices).sentence
+    assert said.endswith(f"; {served}")
+
+
+def test_refused_are_those_who_get_nothing_while_others_get_something() -> None:
+    mixed = [group("newcomers", 1), group("regulars", 0), group("others", 0)]
+    gate = GateReport(target="gear", weight=0.4, slices=mixed)
+    assert [part.people for part in gate.refused] == ["regulars", "others"]
+    assert not GateReport(target="gear", weight=0, slices=mixed[1:]).refused
+    assert not GateReport(target="gear", weight=1, slices=mixed[:1]).refused
+
+
+def test_a_run_recorded_before_groups_were_gated_is_read(tmp_path: Path) -> None:
+    write_run(tmp_path, record())
+    path = tmp_path / "run.json"
+    assert '"slices": []' in path.read_text()
+    path.write_text(path.read_text().replace('"slices": []', '"slices": {}'))
+    assert same(read_run(tmp_path), record())
 
 
 def test_the_verdict_names_several_sources_and_who_gains_most() -> None:

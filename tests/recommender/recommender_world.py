@@ -11,7 +11,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.blend import Blend, GateDecision
+from isthmus.blend import Blend, GateDecision, SliceGate
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
@@ -62,9 +62,20 @@ def small_world(n_users: int = 250, *, seed: int = 0) -> Dataset:
     return generate_world(config).dataset
 
 
-def set_by_hand(*, gate: float) -> Recommender:
+def by_group(newcomers: float, others: float) -> GateDecision:
+    """A gate that tells people new to the target from those who have done something there."""
+    slices = [
+        SliceGate(low, high, elsewhere, weight)
+        for low, high, weight in ((0, 0, newcomers), (1, None, others))
+        for elsewhere in (True, False)
+    ]
+    return GateDecision(others, slices=tuple(slices))
+
+
+def set_by_hand(*, gate: float | GateDecision) -> Recommender:
     """The one below with every gate at `gate` and all parts of both sides weighing the same."""
     usual = fitted()
+    decision = gate if isinstance(gate, GateDecision) else GateDecision(gate)
     system = usual.system
 
     def even(side: Side) -> Side:
@@ -75,7 +86,7 @@ def set_by_hand(*, gate: float) -> Recommender:
         system,
         transferred=even(system.transferred),
         alone={d: even(side) for d, side in system.alone.items()},
-        gates={d: GateDecision(gate) for d in system.gates},
+        gates=dict.fromkeys(system.gates, decision),
     )
     return Recommender(usual.dataset, usual.config, usual.split, usual.raw, system)
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from recommender_world import WordEncoder, fitted, quick_config, small_world
+from recommender_world import (
+    WordEncoder,
+    by_group,
+    fitted,
+    quick_config,
+    set_by_hand,
+    small_world,
+)
 
+from isthmus.blend import GateDecision, decide
 from isthmus.errors import CheckpointError
-from isthmus.recommender import Recommender
+from isthmus.evaluation.ranks import earlier_in
+from isthmus.recommender import Recommender, storage
 from isthmus.scoring import Requests
 from isthmus.training.checkpoint import State, write_folder
 
@@ -56,6 +66,55 @@ def test_everything_else_comes_back(folder: Path) -> None:
     assert again.equals(usual.recommend("gear", users=users, histories=[[("books", "b00001")]]))
     assert loaded.similar("gear", "g00001").equals(usual.similar("gear", "g00001"))
     assert loaded.profile(users[3]) == usual.profile(users[3])
+
+
+def test_groups_and_what_they_were_judged_by_come_back(tmp_path: Path) -> None:
+    usual = fitted()
+    fine = usual.config.blend.model_copy(update={"slice_users": 10})
+    sides = (usual.system.transferred.fitted[1], usual.system.alone[1].fitted[1])
+    decision = decide(*sides, fine, target="gear")
+    assert {part.shrunk is None for part in decision.slices} == {True, False}
+    system = replace(usual.system, gates={**usual.system.gates, 1: decision})
+    model = Recommender(usual.dataset, usual.config, usual.split, usual.raw, system)
+    model.save(tmp_path / "model")
+    loaded = Recommender.load(tmp_path / "model")
+    assert loaded.gates == model.gates
+    again = (loaded.system.transferred.fitted[1], loaded.system.alone[1].fitted[1])
+    assert decide(*again, fine, target="gear") == decision
+
+
+def test_a_folder_with_one_weight_for_all_still_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def before_groups(gate: object) -> dict[str, object]:
+        return {"weight": 0.25, "confidence": 0.84, "relative": [0.1, -0.1, 0.3], "reason": "so"}
+
+    monkeypatch.setattr(storage, "asdict", before_groups)
+    monkeypatch.setattr(storage, "_VALIDATION", {"gain": np.float64, "user": np.int64})
+    fitted().save(tmp_path / "model")
+    monkeypatch.undo()
+    loaded = Recommender.load(tmp_path / "model")
+    old = GateDecision(0.25, 0.84, (0.1, -0.1, 0.3), "so")
+    assert loaded.gates == {"books": old, "gear": old}
+    assert not len(loaded.system.alone[1].fitted[1].own)
+    assert len(loaded.recommend("gear", users=["nobody"], k=3)) == 3
+    loaded.save(tmp_path / "again")
+    assert Recommender.load(tmp_path / "again").gates == loaded.gates
+
+
+def test_a_gate_open_to_some_is_evaluated_as_it_serves() -> None:
+    mixed = set_by_hand(gate=by_group(newcomers=1.0, others=0.0))
+    found = mixed.evaluate(domains=["gear"])["gear"]
+    gated, all_, alone = (found[n] for n in ("gated", "transferred", "target-only"))
+    cold = gated.slices["cold users"]
+    own = earlier_in(mixed.dataset.events, gated.position, 1)
+    by_all = cold | (own == 0)
+    for expected, rows in ((all_, by_all), (alone, ~by_all)):
+        assert np.allclose(
+            gated.values["ndcg@10"][rows], expected.values["ndcg@10"][rows], atol=1e-6
+        )
+    assert by_all.any()
+    assert not np.allclose(gated.values["ndcg@10"], alone.values["ndcg@10"])
 
 
 def test_evaluation_after_loading_gives_the_same_figures(folder: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-from recommender_world import fitted, set_by_hand
+from recommender_world import by_group, fitted, set_by_hand
 
 from isthmus.data.dataset import Domain
 from isthmus.errors import RequestError
@@ -75,6 +75,13 @@ def test_a_shut_gate_suggests_nothing_and_says_so() -> None:
         assert not suggestion.themes
         assert suggestion.note is not None
         assert "nothing is carried over" in suggestion.note
+
+
+def test_what_is_carried_over_follows_the_persons_own_group() -> None:
+    open_to_them = set_by_hand(gate=by_group(newcomers=0.0, others=1.0)).profile(_active())
+    assert open_to_them.suggestions == set_by_hand(gate=1.0).profile(_active()).suggestions
+    shut_to_them = set_by_hand(gate=by_group(newcomers=1.0, others=0.0)).profile(_active())
+    assert shut_to_them.suggestions == set_by_hand(gate=0.0).profile(_active()).suggestions
 
 
 def test_a_profile_is_plain_values_and_readable_lines() -> None:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recommender_world import fitted, quick_config, set_by_hand
+from recommender_world import by_group, fitted, quick_config, set_by_hand
 
 from isthmus.errors import RequestError
 from isthmus.recommender import Recommender
@@ -184,6 +184,29 @@ def test_a_shut_gate_is_not_passed_over_in_silence() -> None:
     lists = [f["item_id"].to_list() for _, f in answers.group_by("request", maintain_order=True)]
     assert lists[1] == lists[2]
     assert not answers["why"].str.contains("from books").any()
+
+
+def test_people_of_one_batch_are_served_by_the_side_that_the_gate_gives_them() -> None:
+    mixed = set_by_hand(gate=by_group(newcomers=1.0, others=0.0))
+    both, books, gear = (
+        _of_kind(mixed, *domains) for domains in (("books", "gear"), ("books",), ("gear",))
+    )
+    users = [both, books, gear, "nobody", both]
+    answers = mixed.recommend("gear", users=users, k=5)
+    sides = {1.0: set_by_hand(gate=1.0), 0.0: set_by_hand(gate=0.0)}
+    for row, (user, weight) in enumerate(zip(users, (0.0, 1.0, 0.0, 1.0, 0.0), strict=True)):
+        mine = answers[5 * row : 5 * row + 5]
+        expected = sides[weight].recommend("gear", users=[user], k=5)
+        for column in ("request", "item_id", "basis", "why"):
+            assert mine[column].to_list() == expected[column].to_list()
+        assert np.allclose(mine["score"], expected["score"], atol=1e-5)
+    assert answers["basis"].unique(maintain_order=True).to_list() == [
+        "own history in gear; books kept out by the gate",
+        "history in books only: new to gear",
+        "own history in gear",
+        "unknown user, no history: what is popular now",
+    ]
+    assert answers.filter(pl.col("request") == books)["why"].str.contains("from books").any()
 
 
 def test_filters_by_category_allow_and_deny() -> None:

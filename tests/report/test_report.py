@@ -6,10 +6,11 @@ from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
-from run_samples import HOSTILE, SYSTEMS, bare, full
+from run_samples import HOSTILE, SLICE_GATES, SYSTEMS, bare, full
 
 from isthmus.experiment.records import write_run
 from isthmus.experiment.schema import RunRecord
+from isthmus.experiment.verdict import verdict as worded
 from isthmus.report.figures import write_picture
 from isthmus.report.model_card import card, write_model_card
 from isthmus.report.page import render, write_report
@@ -208,3 +209,44 @@ def test_the_terminal_says_the_same_within_its_width(width: int) -> None:
 def test_spans_of_time_and_figures() -> None:
     assert [duration(s) for s in (4.21, 161.4, 4321)] == ["4.2 s", "2 min 41 s", "1 h 12 min"]
     assert [figure(v) for v in (0.05, 11.23, 123456.7)] == ["0.0500", "11.2", "123,457"]
+
+
+def test_page_card_and_terminal_name_who_is_refused_and_why(page: Page) -> None:
+    record = full()
+    refused = "people with 9 or more events in gear and a history elsewhere"
+    why = (
+        "−9 % (−16 % to −1 %) on 377 questions, "
+        "measured −12 % before it was drawn towards the change for all"
+    )
+    assert f"Refused to {refused}: {why}." in page.text
+    assert f"  - Refused to {refused}: {why}." in card(record)
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(overview(record))
+    shown = " ".join(capture.get().split())
+    assert f"not to {refused}: {why}" in shown
+    # Only where others get something, and never those who get a part.
+    assert shown.count("not to people") == page.text.count("Refused to") == 1
+
+
+def test_every_group_stands_in_a_table_with_what_it_was_judged_by(page: Page) -> None:
+    card_ = card(full())
+    row = "| people new to gear | 812 | +61 % (+40 % to +85 %) | +60 % (+39 % to +83 %) | 100 % |"
+    assert row in card_
+    small = "people with 9 or more events in gear and none elsewhere"
+    assert f"| {small} | 31 | too few, as all | too few, as all | 100 % |" in card_
+    assert page.text.count("people new to gear") >= 1
+    assert "790 with their history in gear hidden" in page.text
+    assert "60 %" in card_
+
+
+def test_a_gate_that_differs_by_group_is_called_neither_open_nor_shut() -> None:
+    gates = [{"target": "gear", "weight": 0.0, "slices": SLICE_GATES}]
+    shown = Page(render(bare(gates=gates, verdicts=[worded("gear", ["books"], 0.1, 0, 0.2, 0.0)])))
+    assert "gate 0 % open not the same for everybody" in shown.text
+
+
+def test_without_groups_nothing_is_said_of_them() -> None:
+    gates = [{"target": "gear", "weight": 0.0}]
+    assert "For whom, on" not in render(bare(gates=gates))
+    assert "by how much people have done" not in card(bare(gates=gates))

@@ -48,6 +48,20 @@ def test_where_it_tells_nothing_the_gate_shuts_and_nothing_is_lost(unrelated):
     assert ndcg(system.gated, dataset, split, GEAR) == alone
 
 
+def test_the_gate_opens_as_one_domain_tells_more_of_the_other(related, unrelated):
+    between = [_fit(transfer) for transfer in (0.25, 0.5)]
+    gates = [system.gates[GEAR] for _, _, system in (unrelated, *between, related)]
+    weight = [gate.weight for gate in gates]
+    assert np.diff(weight).min() > -0.05
+    assert (weight[0], weight[-1]) == (0.0, pytest.approx(1.0, abs=0.1))
+    new = [next(part for part in gate.slices if part.asked_again) for gate in gates]
+    assert all(part.n > 150 for part in new)
+    gain = [part.shrunk[0] for part in new]
+    assert np.diff(gain).min() > -0.1
+    assert gain[0] < 0 < 1 < gain[-1]
+    assert (new[0].weight, new[-1].weight) == (0.0, 1.0)
+
+
 def test_only_the_targets_asked_for_have_a_gate(related):
     _, _, system = related
     assert set(system.gates) == set(system.alone) == {GEAR}

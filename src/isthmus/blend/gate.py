@@ -211,13 +211,15 @@ def lengths(
         user: int64 [n].
         slice_users: least people of a group that is judged.
     """
-    some = own[own > 0]
     n_groups = min(LENGTHS, len(np.unique(user[own > 0])) // (2 * slice_users))
-    parts = [k / n_groups for k in range(1, n_groups)]
-    cuts = np.quantile(some, parts, method="inverted_cdf").tolist() if parts else []
-    # Beyond the last cut there must be somebody.
-    ends = [end for end in sorted({int(cut) for cut in cuts}) if end < some.max()]
-    return list(zip([1, *(end + 1 for end in ends)], [*ends, None], strict=True))
+    length, count = np.unique(own[own > 0], return_counts=True)
+    # A length has many questions, so a cut falls where it comes nearest to an equal part.
+    ends = {
+        int(length[np.abs(count.cumsum() / count.sum() - part / n_groups).argmin()])
+        for part in range(1, n_groups)
+    }
+    inner = sorted(ends - set(length[-1:].tolist()))
+    return list(zip([1, *(end + 1 for end in inner)], [*inner, None], strict=True))
 
 
 def _confidence(better: Values) -> float:
