@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -418,29 +420,46 @@ def test_people_too_few_to_judge_share_the_decision_for_all():
     assert (new.n, new.weight, new.shrunk) == (0, 1.0, None)
 
 
-def test_newcomers_are_judged_by_their_own_questions():
-    def with_newcomers(effect: float, newcomers: tuple[float, float]):
-        sides, rng = _drawn([effect] * 3, 1), np.random.default_rng(5)
-        return [
-            FittedWeights(
-                {}, s.gain, s.user, s.own, s.elsewhere,
-                np.where(rng.random(600) < share, 0.6, 0.0), np.arange(600),
-            )
-            for s, share in zip(sides, newcomers, strict=True)
-        ]  # fmt: skip
+def _with_newcomers(sides: list[FittedWeights], newcomers: tuple[float, float]):
+    """Both sides with 600 people asked again; the shares of successes are given."""
+    rng = np.random.default_rng(5)
+    return [
+        replace(
+            side,
+            newcomer_gain=np.where(rng.random(600) < share, 0.6, 0.0),
+            newcomer_user=np.arange(600),
+        )
+        for side, share in zip(sides, newcomers, strict=True)
+    ]
 
-    opened = decide(*with_newcomers(-0.3, (0.2, 0.1)), BlendConfig(), target="gear")
+
+def test_newcomers_are_judged_by_their_own_questions():
+    harmed, helped = _drawn([-0.3] * 3, 1), _drawn([0.4] * 3, 1)
+    opened = decide(*_with_newcomers(harmed, (0.2, 0.1)), BlendConfig(), target="gear")
     assert opened.weight == 0
     assert [p.weight for p in opened.slices if p.asked_again] == [1.0]
     assert opened.everywhere is None
     assert "shut, but open for people new to gear, +" in opened.reason
-    shut = decide(*with_newcomers(0.4, (0.1, 0.2)), BlendConfig(), target="gear")
+    shut = decide(*_with_newcomers(helped, (0.1, 0.2)), BlendConfig(), target="gear")
     assert shut.weight == 1
     assert [p.weight for p in shut.slices if p.asked_again] == [0.0]
     assert "open, but shut for people new to gear, -" in shut.reason
     # Without one success on either side they have no say.
-    silent = decide(*with_newcomers(0.4, (0.0, 0.0)), BlendConfig())
+    silent = decide(*_with_newcomers(helped, (0.0, 0.0)), BlendConfig())
     assert [p.weight for p in silent.slices if p.asked_again] == [1.0]
+
+
+def test_newcomers_say_nothing_of_how_much_the_others_differ():
+    sides = _drawn([0.2] * 3, 1)
+    without = decide(*sides, BlendConfig())
+    beside = decide(*_with_newcomers(sides, (0.3, 0.05)), BlendConfig())
+    for one, other in zip(without.slices, beside.slices, strict=True):
+        if one.shrunk:
+            assert other.shrunk == pytest.approx(one.shrunk)
+    # Nor does it take anybody else to judge them.
+    few = _drawn([0.2] * 3, 1, n=900)
+    only = decide(*_with_newcomers(few, (0.3, 0.05)), BlendConfig(slice_users=550))
+    assert [part.most for part in only.slices if part.shrunk] == [0]
 
 
 def test_equal_sides_are_shut_for_everybody():

@@ -185,7 +185,7 @@ def _judged(
     # People with a history in the target are alike enough to tell of each other; people without
     # one get recommendations of another kind, so each group of them is a family of its own.
     families = [np.flatnonzero(~new), *np.flatnonzero(new)[:, None]]
-    for family in families:
+    for family in filter(len, families):
         for column, value, draws in zip(family, *uplifts.shrunk(family), strict=True):
             confidence = _confidence(draws)
             groups[enough[column]] = replace(
