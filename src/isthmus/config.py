@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -24,7 +25,7 @@ from pydantic import (
 )
 
 from isthmus.errors import ConfigError, did_you_mean
-from isthmus.settings import apply_override, explained, with_absolute_paths
+from isthmus.settings import apply_override, explained, known_component, with_absolute_paths
 
 
 class _Section(BaseModel):
@@ -105,6 +106,11 @@ class CleaningConfig(_Section):
     unknown_items: Literal["keep", "drop"] = Field(
         "keep", description="Events on items missing from the catalogue: keep by id, or drop."
     )
+    unknown_users: Literal["keep", "drop"] = Field(
+        "keep",
+        description="When a domain joins a fitted model or gets events: those of people whom the "
+        "model does not know; keep, or drop.",
+    )
     duplicates: Literal["keep", "first", "last"] = Field(
         "keep", description="Events equal in user, item and time; keep, or one of them."
     )
@@ -165,14 +171,76 @@ class LanguageConfig(_Section):
     whiten_dim: int = Field(200, ge=2, description="Dimensions kept by per-domain whitening.")
 
 
-class AlignmentConfig(_Section):
-    """How the catalogues' texts are brought together before the core model reads them."""
+FEATURE_MAPS = ("whiten", "coral", "procrustes", "sinkhorn")
+"""Maps of item features that have a name."""
 
+REPRESENTATION_LOSSES = ("mmd", "coral", "adversarial", "infonce")
+"""Losses on learned representations that have a name."""
+
+
+class AlignmentConfig(_Section):
+    """How the domains are brought together; see docs/alignment.md.
+
+    Maps and losses go by a name or by a dotted path, `mypkg.module:Class`.
+    """
+
+    features: list[str] = Field(
+        ["whiten"],
+        description="Maps of text vectors, applied in turn: whiten, coral, procrustes, sinkhorn.",
+    )
     basis: Literal["own", "shared"] = Field(
         "shared",
         description="Axes of whitened texts: own: each domain's principal axes, so equal texts of "
         "two domains look unlike; shared: the domains' common ones.",
     )
+    anchor: str | None = Field(
+        None, description="The domain that stands still; None: the one with the most texts."
+    )
+    shrinkage: float = Field(
+        0.0, ge=0, le=1, description="whiten, coral: share of the mean variance in each direction."
+    )
+    epsilon: float = Field(
+        0.05, gt=0, description="sinkhorn: regularisation, as a share of the mean squared distance."
+    )
+    points: int = Field(
+        2000, ge=2, description="sinkhorn: most items of a domain that the plan is solved for."
+    )
+    pairs: Path | None = Field(
+        None,
+        description="Items that belong together; columns domain_a, item_a, domain_b, item_b. None: "
+        "those whose texts are each other's nearest.",
+    )
+    pair_cosine: float = Field(
+        0.5, ge=-1, le=1, description="Least cosine, after whitening, of a pair found by text."
+    )
+    representations: dict[str, PositiveFloat] = Field(
+        default_factory=dict,
+        description="Losses on item vectors and their weights: mmd, coral, adversarial, infonce.",
+    )
+    user_representations: dict[str, PositiveFloat] = Field(
+        default_factory=dict,
+        description="The same on people: the mean state after events of a domain.",
+    )
+    warmup: float = Field(
+        0.2, ge=0, le=1, description="Share of training over which these weights rise from 0."
+    )
+    stop_gradient: bool = Field(
+        True, description="These losses draw the other domains to the anchor, never the anchor."
+    )
+    temperature: float = Field(0.1, gt=0, description="infonce: of the cosines.")
+    step_rows: int = Field(
+        256, ge=2, description="Most pairs, and most rows of a domain, that a loss sees at a step."
+    )
+
+    @field_validator("features")
+    @classmethod
+    def _maps_are_known(cls, names: list[str]) -> list[str]:
+        return [known_component(name, FEATURE_MAPS) for name in names]
+
+    @field_validator("representations", "user_representations")
+    @classmethod
+    def _losses_are_known(cls, weights: dict[str, float]) -> dict[str, float]:
+        return {known_component(n, REPRESENTATION_LOSSES): weight for n, weight in weights.items()}
 
 
 class ModelConfig(_Section):
@@ -397,6 +465,11 @@ class Config(_Section):
         if self.target is not None and self.domains and self.target not in self.domains:
             raise ValueError(
                 f"target {self.target!r} is no domain. {did_you_mean(self.target, self.domains)}"
+            )
+        anchor = self.alignment.anchor
+        if anchor is not None and self.domains and anchor not in self.domains:
+            raise ValueError(
+                f"alignment.anchor: {anchor!r} is no domain. {did_you_mean(anchor, self.domains)}"
             )
         for name in self.training.domain_weights if self.domains else ():
             if name not in self.domains:

@@ -5,8 +5,11 @@ Knows no setting by name; `isthmus.config` says which there are.
 
 from __future__ import annotations
 
+import inspect
 import json
 import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import GenericAlias
 from typing import Any, TypeVar, get_args, get_origin
@@ -83,3 +86,50 @@ def with_absolute_paths(config: Section, base: Path) -> Section:
 
     resolved: Section = resolve(config)
     return resolved
+
+
+def known_component(name: str, known: Sequence[str]) -> str:
+    """The name, if it is one of `known` or a dotted path `mypkg.module:Class`.
+
+    Raises:
+        ValueError: it is neither; near names are named.
+    """
+    if name in known or (":" in name and all(name.split(":", 1))):
+        return name
+    raise ValueError(
+        f"nothing is called {name!r}. {did_you_mean(name, known)}; "
+        "a class of your own is written mypkg.module:Class"
+    )
+
+
+def component(name: str, known: Mapping[str, str], *, where: str) -> Any:
+    """The class that a name in the configuration stands for.
+
+    Args:
+        name: a key of `known`, or a dotted path `mypkg.module:Class`.
+        known: name → dotted path.
+        where: the configuration key, for messages.
+
+    Raises:
+        ConfigError: no such name, or the path cannot be imported.
+    """
+    module, colon, attribute = known.get(name, name).partition(":")
+    if not colon:
+        raise ConfigError(
+            f"nothing is called {name!r}", where=where, hint=did_you_mean(name, known)
+        )
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{name!r} cannot be imported: {error}",
+            where=where,
+            hint="Install the package, or put its folder on PYTHONPATH",
+        ) from None
+
+
+def asked_for(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `offered` that a function or class names among its parameters."""
+    return {
+        name: offered[name] for name in inspect.signature(function).parameters if name in offered
+    }

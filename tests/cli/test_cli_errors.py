@@ -125,6 +125,33 @@ def test_wrong_seeds(seeds: str, tables: Path, tmp_path: Path) -> None:
     assert "is not a list of seeds" in found.complaint
 
 
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--curve", "a,b"), "--curve: 'a,b' is not a list of shares"),
+        (("--curve", ""), "--curve: '' is not a list of shares"),
+        (("--curve", "0,1"), "--curve: 0 is no share"),
+        (("--curve", "0.1,10"), "--curve: 10 is no share"),
+        (("--curve", "nan"), "--curve: nan is no share"),
+        (("--curve", "0.5,0.1"), "--curve: the shares 0.5, 0.1 do not rise"),
+        (("--curve", "0.5,0.5"), "--curve: the shares 0.5, 0.5 do not rise"),
+        (("--curve", "0.001,1"), "--curve: a share of 0.001 by users leaves"),
+        (("--curve-by", "time"), "--curve-by: says nothing without a curve"),
+        (("--curve-baselines", "popular"), "--curve-baselines: says nothing without a curve"),
+        (("--curve", "0.5", "--curve-baselines", "als,popluar"), "no baseline is called 'popluar'"),
+        (("--control", "shuffled-txt"), "'shuffled-txt' is not one of"),
+        (("--control", "shuffled-text", "--control", "shuffled-text"), "given twice"),
+    ],
+)
+def test_wrong_curves_are_refused_before_the_work_begins(
+    words: tuple[str, ...], complaint: str, tables: Path, tmp_path: Path
+) -> None:
+    found = run("compare", "--config", tables / "isthmus.toml", *words, cwd=tmp_path)
+    assert found.code == 2
+    assert complaint in found.complaint
+    assert list(tmp_path.iterdir()) == [], "something was left behind"
+
+
 def test_a_damaged_configuration(tmp_path: Path) -> None:
     (tmp_path / "isthmus.toml").write_text("name = ")
     found = run("check", cwd=tmp_path)

@@ -217,6 +217,24 @@ def test_compare_goes_on_from_a_fit_and_says_the_verdict(shop: Shop, tmp_path: P
     assert model.recommend("gear", users=["who?"], k=3).height == 3
 
 
+def test_compare_with_less_data_and_a_control(shop: Shop, tmp_path: Path) -> None:
+    shutil.copytree(shop.folder / "runs", tmp_path / "runs")
+    words = ("compare", "--config", shop.folder / "isthmus.toml", *TINY)
+    asked = ("--target", "gear", "--baselines", "popular", "--curve", "0.5,1")
+    text = run(*words, *asked, "--control", "random-overlap", cwd=tmp_path)
+    assert text.code == 0, text.err
+    assert "gear, 50 % of the people" in text.out
+    assert "source histories handed to others" in text.out
+    (run_folder,) = (tmp_path / "runs").iterdir()
+    page = (run_folder / "report.html").read_text("utf-8")
+    assert "With less of the target" in page
+    found = run(*words, *asked, "--control", "random-overlap", "--json", cwd=tmp_path).json
+    points = [(point["share"], point["control"]) for point in found["curve"]]
+    assert points == [(s, c) for s in (0.5, 1.0) for c in ("none", "random-overlap")]
+    summary = json.loads((run_folder / "metrics.json").read_text("utf-8"))
+    assert summary["curve"] == found["curve"]
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -9,8 +9,9 @@ from isthmus.data.dataset import Dataset
 from isthmus.data.world import DomainSpec, WorldConfig, generate_world
 from isthmus.errors import ConfigError, RequestError
 from isthmus.experiment import compare as module
-from isthmus.experiment.compare import GATED, TARGET_ONLY, TRANSFERRED, compare
+from isthmus.experiment.compare import compare
 from isthmus.experiment.records import read_run
+from isthmus.experiment.seed_run import GATED, TARGET_ONLY, TRANSFERRED
 
 BASELINES = ["popular", "text"]
 

@@ -14,7 +14,7 @@ from isthmus.data.dataset import Events
 from isthmus.data.features import ItemFeatures
 from isthmus.model.core import CoreModel
 from isthmus.training.loop import train
-from isthmus.training.next_item import NextItemTask
+from isthmus.training.next_item import NextItemTask, Step
 
 SIZES = (6, 9)
 OFFSETS = np.array([0, 6, 15])
@@ -285,3 +285,65 @@ def test_an_event_counts_by_its_weight_in_its_domain():
     only_first, only_second = loss(1, 2, 1, 0, 1, 1), loss(1, 0, 1, 2, 1, 1)
     assert only_first != pytest.approx(only_second)
     assert (only_first + only_second) / 2 == pytest.approx(even, rel=1e-5)
+
+
+class Pull(nn.Module):
+    """A further loss with a parameter: asks for two rows and pulls them to a point it learns."""
+
+    mark = "pull"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.point = nn.Parameter(torch.ones(4))
+        self.steps: list[Step] = []
+
+    def rows(self, rng: np.random.Generator) -> np.ndarray:
+        return np.array([5, 14, 5])
+
+    def forward(self, step: Step) -> Tensor:
+        self.steps.append(step)
+        asked = torch.searchsorted(step.rows, torch.tensor([5, 14]))
+        return ((step.vectors[asked] - self.point) ** 2).sum()
+
+
+def _pulled(extra: list[Pull], histories: list[list[tuple[int, int]]]) -> NextItemTask:
+    config = TrainingConfig(batch_events=1000, negatives=5)
+    return NextItemTask(
+        Running(),
+        _events(histories),
+        OFFSETS,
+        config,
+        weights=(1.0, 1.0),
+        max_length=20,
+        device=torch.device("cpu"),
+        extra=extra,
+    )
+
+
+def test_a_further_loss_sees_the_step_and_is_added():
+    histories = _histories(1)
+    pull = Pull()
+    task = _pulled([pull], histories)
+    task.progress = 0.25
+    value = _loss(task).item()
+    (step,) = pull.steps
+    point = 2.0 * task.rows.table[[5, 14]]
+    assert value == pytest.approx(_loss(_pulled([], histories)).item() + ((point - 1) ** 2).sum())
+    assert step.progress == 0.25
+    assert step.rows.tolist() == sorted(set(step.rows.tolist()))
+    torch.testing.assert_close(step.vectors, 2.0 * task.rows.table[step.rows])
+    read = [(u, d) for u, h in enumerate(histories) for d, _ in h[:-1]]
+    assert sorted(zip(step.user.tolist(), step.domain.tolist(), strict=True)) == sorted(read)
+    assert len(step.states) == len(read)
+
+
+def test_items_that_only_a_further_loss_asks_for_learn_and_so_does_the_loss():
+    histories = [[(0, 0), (0, 1), (0, 2)]] * 3
+    task = _pulled([pull := Pull()], histories)
+    task.weights = (0.0, 0.0)
+    before, point = task.rows.table.clone(), pull.point.clone()
+    train(task, lambda: None, TrainingConfig(epochs=5, learning_rate=0.01, device="cpu"), seed=0)
+    moved = (task.rows.table != before).any(1).nonzero().squeeze(1).tolist()
+    assert moved == [5, 14]
+    assert not torch.equal(pull.point, point)
+    assert [step.progress for step in pull.steps] == [0.0, 0.2, 0.4, 0.6, 0.8]

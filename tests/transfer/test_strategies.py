@@ -44,8 +44,9 @@ def small() -> tuple[Dataset, Split]:
 def run(small, stages: Sequence[Stage], *overrides: str, folder=None) -> CoreModel:
     dataset, split = small
     config = settings(*QUICK, *overrides)
-    features = align_features(texts(dataset), config)
-    return run_stages(stages, dataset, split, features, config, folder=folder).model
+    raw = texts(dataset)
+    features = align_features(raw, config)
+    return run_stages(stages, dataset, split, features, config, raw=raw, folder=folder).model
 
 
 def weights(model: CoreModel) -> dict[str, torch.Tensor]:

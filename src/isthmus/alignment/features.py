@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class Whitening:
                 gives [n, k] in these axes. None: the language model's own d axes.
         """
         rows = vectors if present is None else vectors[present]
-        mean, covariance = _moments(rows)
+        mean, covariance = moments(rows)
         basis = np.eye(len(covariance)) if axes is None else axes.astype(np.float64)
         covariance = basis.T @ covariance @ basis
         variance, found = _principal(covariance, dim)
@@ -100,6 +100,51 @@ class Whitening:
         return cls(mean, matrix, bool(state.meta["unit"]))
 
 
+@dataclass(frozen=True)
+class DomainWhitening:
+    """Whitening as a step of an alignment: each domain on its own, the anchor too.
+
+    Attributes:
+        whitening: of the domain it was fitted for.
+    """
+
+    moves_anchor: ClassVar[bool] = True
+
+    whitening: Whitening
+
+    @classmethod
+    def fit(
+        cls,
+        a: NDArray[np.float32],
+        b: NDArray[np.float32],
+        pairs: NDArray[np.int64] | None = None,
+        *,
+        dim: int = 200,
+        basis: Literal["own", "shared"] = "shared",
+        shrinkage: float = 0.0,
+        axes: NDArray[np.float32] | None = None,
+    ) -> Self:
+        """Find the map of a [n, d]; to bring b [m, d] along, fit it the other way round as well.
+
+        Args:
+            a: vectors of the domain.
+            b: vectors of the other one, which have a say in shared axes.
+            pairs: unused; moments need none.
+            dim: directions kept.
+            basis: `own`: principal axes of `a`; `shared`: axes common to both.
+            shrinkage: share of the mean variance mixed into each direction.
+            axes: the shared axes, where more than these two domains have a say.
+        """
+        if basis == "own":
+            return cls(Whitening.fit(a, dim=dim, shrinkage=shrinkage))
+        axes = shared_axes([a, b], dim) if axes is None else axes
+        return cls(Whitening.fit(a, dim=dim, kind="zca", shrinkage=shrinkage, axes=axes))
+
+    def transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors [n, d] → float32 [n, min(dim, d)] of length 1."""
+        return self.whitening.transform(vectors)
+
+
 def shared_axes(sets: Sequence[NDArray[np.float32]], dim: int) -> NDArray[np.float32]:
     """Directions in which several domains vary most, [d, min(dim, d)] orthonormal columns.
 
@@ -110,7 +155,7 @@ def shared_axes(sets: Sequence[NDArray[np.float32]], dim: int) -> NDArray[np.flo
         sets: vectors [n, d] of each domain, only rows with content; an empty one is passed over.
         dim: how many directions.
     """
-    covariances = [_moments(rows)[1] for rows in sets if len(rows)]
+    covariances = [moments(rows)[1] for rows in sets if len(rows)]
     mean = np.mean(covariances, axis=0) if covariances else np.eye(sets[0].shape[1])
     return _principal(mean, dim)[1].astype(np.float32)
 
@@ -127,7 +172,7 @@ def _principal(
     return variance, axes
 
 
-def _moments(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def moments(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean [d] and covariance [d, d] of rows [n, d] in double precision, chunk by chunk."""
     n, dim = rows.shape
     mean = rows.sum(0, dtype=np.float64) / max(n, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from isthmus.evaluation.result import Evaluation
     from isthmus.experiment.compare import Comparison
+    from isthmus.experiment.curve import CurvePlan
 
 
 class Questions(StrEnum):
@@ -36,6 +38,21 @@ class Questions(StrEnum):
     validation = "validation"
     tuning = "tuning"
     stopping = "stopping"
+
+
+class CurveBy(StrEnum):
+    """What a share of the target's data is a share of."""
+
+    users = "users"
+    time = "time"
+
+
+class ControlName(StrEnum):
+    """What is destroyed to see what a gain rests on."""
+
+    shuffled_text = "shuffled-text"
+    shuffled_source = "shuffled-source"
+    random_overlap = "random-overlap"
 
 
 def fit(
@@ -89,6 +106,35 @@ def compare(
         str | None,
         typer.Option("--baselines", metavar="NAME,…", help="Competitors; default: all."),
     ] = None,
+    curve: Annotated[
+        str | None,
+        typer.Option(
+            "--curve",
+            metavar="SHARE,…",
+            help="Measure with these shares of the target's data as well: 0.1,0.25,1.",
+        ),
+    ] = None,
+    curve_by: Annotated[
+        CurveBy | None,
+        typer.Option("--curve-by", help="Share of its people (default), or the latest events."),
+    ] = None,
+    curve_baselines: Annotated[
+        str | None,
+        typer.Option(
+            "--curve-baselines",
+            metavar="NAME,…",
+            help="Competitors at shares below 1; default: the cheap ones.",
+        ),
+    ] = None,
+    control: Annotated[
+        list[ControlName] | None,
+        typer.Option(
+            "--control",
+            metavar="NAME",
+            help="Measure again with something destroyed: shuffled-text, shuffled-source or "
+            "random-overlap; repeatable.",
+        ),
+    ] = None,
     strategy: StrategyName = None,
     model: ModelFolder = None,
     runs: RunsFolder = RUNS,
@@ -98,12 +144,14 @@ def compare(
 
     By how much, and for whom: fits both sides and every competitor, asks all of them the same
     held-back questions, and writes figures, a report and a model card to runs/NAME. The model is
-    saved as well.
+    saved as well. --curve says how the answer changes with the amount of target data, --control
+    what the gain rests on.
 
     Can be stopped at any moment: the same command goes on, and finished parts are kept.
     """
     settings = load_config(config, overrides, strategy)
     numbers = _seeds(seeds)
+    plan = _plan(curve, curve_by, curve_baselines, control)
     place = model_place(model, settings.name)
     run = writable(runs / settings.name)
     from isthmus.experiment.compare import compare as run_comparison
@@ -114,6 +162,7 @@ def compare(
             targets=target,
             seeds=numbers,
             baselines=words(baselines),
+            plan=plan,
             folder=runs,
             tell=output.teller(),
         )
@@ -188,6 +237,41 @@ def _seeds(text: str) -> list[int]:
             f"{text!r} is not a list of seeds", where="--seeds", hint="Write whole numbers: 0,1,2"
         )
     return [int(number) for number in dict.fromkeys(numbers)]
+
+
+def _plan(
+    curve: str | None,
+    by: CurveBy | None,
+    baselines: str | None,
+    controls: Sequence[ControlName] | None,
+) -> CurvePlan | None:
+    """What `--curve` and its company ask for; None where neither curve nor control is."""
+    from isthmus.errors import ConfigError
+    from isthmus.experiment.curve import CurvePlan
+
+    for option, value in (("--curve-by", by), ("--curve-baselines", baselines)):
+        if value is not None and curve is None:
+            raise ConfigError(
+                "says nothing without a curve", where=option, hint="Add --curve 0.1,0.25,1"
+            )
+    if curve is None and not controls:
+        return None
+    shares = words("1" if curve is None else curve) or []
+    try:
+        numbers = tuple(float(share) for share in shares)
+    except ValueError:
+        numbers = ()
+    if not numbers:
+        raise ConfigError(
+            f"{curve!r} is not a list of shares", where="--curve", hint="Write 0.1,0.25,1"
+        )
+    named = words(baselines)
+    return CurvePlan(
+        shares=numbers,
+        by="time" if by is CurveBy.time else "users",
+        controls=tuple(control.value for control in controls or ()),
+        baselines=None if named is None else tuple(named),
+    )
 
 
 def _figures(evaluation: Evaluation) -> dict[str, dict[str, Any]]:

@@ -195,6 +195,25 @@ def _column(coded: list[CodedDomain], name: str, missing: np.generic) -> NDArray
     )
 
 
+def in_order_by(domain: CodedDomain, config: CleaningConfig) -> str:
+    """What puts the events of a domain in order: `time`, `order`, or `row` where it has neither.
+
+    Raises:
+        DataError: the configuration asks for one that is not there.
+    """
+    ways = ["order"] if config.order_by == "order" else ["time", "order"]
+    if config.order_by == "time":
+        ways = ["time"]
+    way = next((way for way in ways if way in domain.columns), "row")
+    if way == "row" and len(domain.user) and config.order_by != "auto":
+        raise DataError(
+            f"cleaning.order_by is {config.order_by!r}, and {domain.name!r} has no such column",
+            where=f"domains.{domain.name}.events.{config.order_by}",
+            hint="Map the column, or set cleaning.order_by = 'auto'",
+        )
+    return way
+
+
 @dataclass(frozen=True)
 class _Places:
     """What sorts each event within its lane (see `ordering.history_order`), and notes on it."""
@@ -213,16 +232,7 @@ def _places(
     """Choose time or order in each domain, and which domains share it."""
     notes, chosen = [], []
     for d in coded:
-        ways = ["order"] if config.order_by == "order" else ["time", "order"]
-        if config.order_by == "time":
-            ways = ["time"]
-        way = next((way for way in ways if way in d.columns), "row")
-        if way == "row" and len(d.user) and config.order_by != "auto":
-            raise DataError(
-                f"cleaning.order_by is {config.order_by!r}, and {d.name!r} has no such column",
-                where=f"domains.{d.name}.events.{config.order_by}",
-                hint="Map the column, or set cleaning.order_by = 'auto'",
-            )
+        way = in_order_by(d, config)
         if way == "row" and len(d.user):
             notes.append(f"{d.name} has neither times nor an order: the order of the rows is used.")
         chosen.append(way)

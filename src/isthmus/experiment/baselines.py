@@ -88,6 +88,10 @@ BASELINES: dict[str, Baseline] = {
 }
 
 
+CHEAP = ("popular", "recent-popular", "co-occurrence", "co-occurrence-target", "text")
+"""Those that are fitted in seconds, for runs with many points."""
+
+
 def chosen(names: Sequence[str] | None) -> dict[str, Baseline]:
     """The named baselines; None: all of them."""
     for name in names or ():

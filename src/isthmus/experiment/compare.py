@@ -22,10 +22,12 @@ from isthmus.data.build import build_dataset
 from isthmus.data.check import check_dataset
 from isthmus.data.cleaning import CleaningReport
 from isthmus.data.dataset import Dataset
-from isthmus.evaluation.compare import compare as differences
-from isthmus.evaluation.result import Evaluation, pool
-from isthmus.experiment.baselines import chosen
-from isthmus.experiment.environment import library_versions, peak_rss_mb
+from isthmus.data.splits import Split, make_split
+from isthmus.experiment.baselines import Baseline, Ingredients, chosen
+from isthmus.experiment.curve import NONE, CurvePlan, Point, Whole, measure_curve
+from isthmus.experiment.curve_record import Drawn, curve_record
+from isthmus.experiment.environment import begin_peak, library_versions, peak_rss_mb
+from isthmus.experiment.figures import ABOUT, Pooled, figures
 from isthmus.experiment.pictures import data_facts, example_users, item_map
 from isthmus.experiment.records import write_run
 from isthmus.experiment.schema import (
@@ -41,9 +43,6 @@ from isthmus.experiment.schema import (
 )
 from isthmus.experiment.schema import System as SystemRow
 from isthmus.experiment.seed_run import (
-    GATED,
-    NEURAL,
-    NEURAL_ALONE,
     TARGET_ONLY,
     TRANSFERRED,
     Measured,
@@ -52,14 +51,6 @@ from isthmus.experiment.seed_run import (
 )
 from isthmus.experiment.verdict import most_for, verdict
 from isthmus.recommender import Recommender
-
-ABOUT = {
-    GATED: ("gated", "Both sides mixed by the gate: what is served."),
-    TRANSFERRED: ("transferred", "Learnt from all domains, blended."),
-    TARGET_ONLY: ("target-only", "The same architecture, blend and budget, target alone."),
-    NEURAL: ("baseline", "The transferred side's neural part by itself."),
-    NEURAL_ALONE: ("baseline", "The target-only side's neural part by itself."),
-}
 
 
 @dataclass(frozen=True)
@@ -82,6 +73,7 @@ def compare(
     targets: Sequence[str] | None = None,
     seeds: Sequence[int] = (0,),
     baselines: Sequence[str] | None = None,
+    plan: CurvePlan | None = None,
     folder: Path = Path("runs"),
     tell: Callable[[str], None] = lambda _line: None,
 ) -> Comparison:
@@ -93,11 +85,13 @@ def compare(
         targets: domains to answer for; None: `config.target`, or every domain.
         seeds: training seeds; figures are pooled over them.
         baselines: names from `experiment.baselines.BASELINES`; None: all.
+        plan: shares of target data and controls to measure as well; None: neither.
         folder: parent of the run folder.
         tell: called with a line when a stage begins.
 
     Raises:
-        ConfigError: an unknown baseline.
+        ConfigError: an unknown baseline, or a plan that does not suit the data.
+        DataError: a share of the plan leaves too little.
         RequestError: an unknown target.
     """
     competitors = chosen(baselines)
@@ -107,13 +101,47 @@ def compare(
         dataset, cleaning = build_dataset(config)
     wanted = targets or ([config.target] if config.target else list(dataset.names))
     indices = [dataset.domain_index(name) for name in wanted]
+    split = make_split(
+        dataset,
+        config.split.kind,
+        quantiles=config.split.quantiles,
+        min_history=config.split.min_history,
+    )
+    if plan is not None:
+        plan.check(dataset, split, indices)
     run = folder / config.name
-    mark = _fingerprint(config, dataset, wanted)
+    measured, first = _measure(
+        config, dataset, split, wanted, seeds, competitors, run / "parts", tell
+    )
+    points: dict[Point, list[Measured]] = {}
+    if plan is not None:
+        mark = _fingerprint(config, dataset, ())
+        source = Whole(config, dataset, split, first.raw, mark, run / "parts", tell)
+        points = measure_curve(plan, source, indices, seeds, list(competitors))
+    whole = figures(dataset, wanted, seeds, measured)
+    drawn = curve_record(plan, dataset, split, seeds, points, measured, whole)
+    record = _record(config, dataset, cleaning, wanted, measured, first, whole, drawn)
+    write_run(run, record)
+    return Comparison(record, first)
 
+
+def _measure(
+    config: Config,
+    dataset: Dataset,
+    split: Split,
+    targets: Sequence[str],
+    seeds: Sequence[int],
+    competitors: Mapping[str, Baseline],
+    folder: Path,
+    tell: Callable[[str], None],
+) -> tuple[list[Measured], Recommender]:
+    """What each seed gives on all data, read back where it is on disk; and the first's model."""
+    indices = [dataset.domain_index(name) for name in targets]
+    mark = _fingerprint(config, dataset, targets)
     measured: list[Measured] = []
     first: Recommender | None = None
     for seed in seeds:
-        place = run / "parts" / f"seed-{seed}"
+        place = folder / f"seed-{seed}"
         wanted_parts = {n: b for n, b in competitors.items() if b.seeded or seed == seeds[0]}
         found = Measured.load(place / "systems", mark)
         parts: dict[str, Measured | None] = {
@@ -121,31 +149,34 @@ def compare(
         }
         if first is None or found is None or None in parts.values():
             settings = config.model_copy(update={"seed": seed})
+            begin_peak()
             began = time.perf_counter()
             tell(f"seed {seed}: fitting both sides")
-            recommender = Recommender.fit(dataset, settings, targets=wanted, folder=place)
+            recommender = Recommender.fit(
+                dataset, settings, split=split, targets=targets, folder=place
+            )
             first = first or recommender
             fitting = time.perf_counter() - began
             if found is None:
                 tell(f"seed {seed}: measuring both sides")
                 found = measure_systems(recommender, indices, settings, fitting)
                 found.save(place / "systems", mark)
+            given = Ingredients(
+                dataset, split, split.train_events(dataset), recommender.raw, settings, 0, None
+            )
             for name, baseline in wanted_parts.items():
                 if parts[name] is None:
                     tell(f"seed {seed}: {name}")
-                    fresh = measure_baseline(name, baseline, recommender, indices, place)
+                    begin_peak()
+                    fresh = measure_baseline(name, baseline, given, indices, place)
                     fresh.save(place / "baselines" / name, mark)
                     parts[name] = fresh
         for part in parts.values():
             assert part is not None, "it was measured above"
-            found.evaluations |= part.evaluations
-            found.seconds |= part.seconds
+            found.join(part)
         measured.append(found)
     assert first is not None, "there is at least one seed"
-
-    record = _record(config, dataset, cleaning, wanted, list(seeds), measured, first)
-    write_run(run, record)
-    return Comparison(record, first)
+    return measured, first
 
 
 def _record(
@@ -153,16 +184,22 @@ def _record(
     dataset: Dataset,
     cleaning: CleaningReport,
     targets: Sequence[str],
-    seeds: Sequence[int],
     measured: Sequence[Measured],
     recommender: Recommender,
+    whole: tuple[pl.DataFrame, Pooled],
+    drawn: Drawn,
 ) -> RunRecord:
-    metrics, pooled = _figures(dataset, targets, seeds, measured)
+    metrics, pooled = whole
     rows = metric_table(metrics)
     stages: dict[str, float] = {}
     for found in measured:
         for name, seconds in found.seconds.items():
             stages[name] = stages.get(name, 0.0) + seconds
+    for point in drawn.points:
+        if point.share < 1 or point.control != NONE:
+            stages["curve and controls"] = stages.get("curve and controls", 0.0) + point.seconds
+    peaks = [found.peak_rss_mb for found in measured]
+    peaks += [point.peak_rss_mb or 0.0 for point in drawn.points]
     split = recommender.split
     return RunRecord(
         name=config.name,
@@ -176,65 +213,24 @@ def _record(
             for name in pooled
         ],
         verdicts=[_verdict(rows, dataset, target, measured) for target in targets],
-        metrics=rows,
+        metrics=metric_table(pl.concat([rows, *drawn.frames])),
         gates=[_gate(target, measured) for target in targets],
         curves=_curves(dataset, measured[0]),
+        points=drawn.points,
         examples=example_users(recommender, targets),
         item_map=item_map(dataset, recommender.raw, recommender.system.features),
         data=data_facts(check_dataset(dataset, cleaning)),
         cost=Cost(
             stages=[Stage(name=name, seconds=seconds) for name, seconds in stages.items()],
             seconds=sum(stages.values()),
-            peak_rss_mb=peak_rss_mb(),
+            peak_rss_mb=max(peak_rss_mb(), *peaks),
             parameters=measured[0].parameters,
             device=str(recommender.system.transferred.neural.model.items.table.device),
         ),
         versions=library_versions(),
         config=config.model_dump(mode="json"),
-        notes=list(dataset.notes),
+        notes=[*dataset.notes, *drawn.notes],
     )
-
-
-def _figures(
-    dataset: Dataset, targets: Sequence[str], seeds: Sequence[int], measured: Sequence[Measured]
-) -> tuple[pl.DataFrame, dict[str, dict[str, Evaluation]]]:
-    """Rows of each seed, pooled over seeds and paired; and the pooled evaluations."""
-    frames: list[pl.DataFrame] = []
-    pooled: dict[str, dict[str, Evaluation]] = {}
-    for target in targets:
-        sources = [name for name in dataset.names if name != target]
-        for system in measured[0].evaluations:
-            each = [
-                (seed, found.evaluations[system][target])
-                for seed, found in zip(seeds, measured, strict=True)
-                if target in found.evaluations.get(system, {})
-            ]
-            if not each:
-                continue
-            used = sources if _reads_sources(system) else []
-            pooled.setdefault(system, {})[target] = pool([evaluation for _, evaluation in each])
-            frames.append(pooled[system][target].records(system=system, sources=used))
-            if len(seeds) > 1:
-                frames += [e.records(system=system, sources=used, seed=s) for s, e in each]
-        frames += [
-            differences(
-                pooled[ours][target],
-                theirs[target],
-                system=ours,
-                against=name,
-                sources=sources,
-            )
-            for ours in ((GATED, TRANSFERRED) if sources else (TARGET_ONLY,))
-            for name, theirs in pooled.items()
-            if target in theirs and name not in (ours, GATED, TRANSFERRED, NEURAL, NEURAL_ALONE)
-        ]
-    return pl.concat(frames), pooled
-
-
-def _reads_sources(system: str) -> bool:
-    if system in ABOUT:
-        return system in (GATED, TRANSFERRED, NEURAL)
-    return chosen([system])[system].merged
 
 
 def _verdict(

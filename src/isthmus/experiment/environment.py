@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 import resource
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 LIBRARIES = ("isthmus", "torch", "numpy", "scipy", "polars", "transformers", "onnxruntime")
 
@@ -21,7 +23,14 @@ def library_versions() -> dict[str, str]:
     return found
 
 
+def begin_peak() -> None:
+    """Let `peak_rss_mb` begin anew; where the system cannot, it goes on from the start."""
+    # https://docs.kernel.org/filesystems/proc.html, clear_refs
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_rss_mb() -> float:
-    """Peak resident memory of this process in MiB; Linux counts in KiB, macOS in bytes."""
+    """Peak resident memory in MiB since `begin_peak`; Linux counts in KiB, macOS in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

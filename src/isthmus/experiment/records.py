@@ -89,7 +89,7 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def summary(record: RunRecord) -> dict[str, Any]:
-    """The content of `metrics.json`: headline figures of everybody, differences, cost."""
+    """The content of `metrics.json`: headline figures of everybody, differences, cost, curve."""
     systems: dict[str, dict[str, dict[str, Any]]] = {}
     differences: list[dict[str, Any]] = []
     for row in record.headline().iter_rows(named=True):
@@ -105,7 +105,10 @@ def summary(record: RunRecord) -> dict[str, Any]:
             domain = systems.setdefault(row["system"], {}).setdefault(row["target"], {})
             domain[row["metric"]] = figure
     cost = {"seconds": record.cost.seconds, "peak_rss_mb": record.cost.peak_rss_mb}
-    return {"systems": systems, "differences": differences, "cost": cost}
+    found = {"systems": systems, "differences": differences, "cost": cost}
+    if record.points:
+        found["curve"] = [point.model_dump(mode="json") for point in record.points]
+    return found
 
 
 def write_whole(path: Path, content: bytes) -> None:

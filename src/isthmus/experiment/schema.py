@@ -123,6 +123,41 @@ class Curve(_Model):
         return self
 
 
+class CurvePoint(_Model):
+    """What transfer does where a target keeps a share of its behaviour, or under a control.
+
+    Attributes:
+        target: the domain of the question.
+        share: of its people or of its training events, in (0, 1].
+        by: `users` or `time`, which share that is.
+        control: `none`, or what was destroyed on purpose.
+        events: training events that the target has.
+        seeds: over which figures are pooled.
+        alone: the headline metric of target-only.
+        transferred: relative change of it with the transferred side.
+        gated: the same after the gate.
+        gate_weight: share of the transferred model that is served.
+        lost: of a control, what it takes off `transferred`, in the same units; both are read from
+            the same resamples of users.
+        seconds: fitting and measuring, all seeds together.
+        peak_rss_mb: most memory at a time.
+    """
+
+    target: str
+    share: float = Field(gt=0, le=1)
+    by: Literal["users", "time"] = "users"
+    control: str = "none"
+    events: int
+    seeds: list[int]
+    alone: float | None = None
+    transferred: Estimate | None = None
+    gated: Estimate | None = None
+    gate_weight: float | None = None
+    lost: Estimate | None = None
+    seconds: float
+    peak_rss_mb: float | None = None
+
+
 class HistoryRow(_Model):
     """One thing an example user did."""
 
@@ -226,6 +261,8 @@ class RunRecord(_Model):
         protocol: the protocol of the headline figures, `full` or `sampled`.
         metric: the headline metric.
         metrics: all figures, in `RECORD_SCHEMA`; missing columns are filled, unknown ones refused.
+        points: how the answer changes with the share of target data and under controls; empty
+            where neither was asked for.
         config: the resolved configuration as plain values; None entries are left out.
         notes: limits of this run worth saying, one sentence each.
     """
@@ -244,6 +281,7 @@ class RunRecord(_Model):
     metrics: pl.DataFrame = Field(exclude=True)
     gates: list[GateReport] = Field(default_factory=list)
     curves: list[Curve] = Field(default_factory=list)
+    points: list[CurvePoint] = Field(default_factory=list)
     examples: list[ExampleUser] = Field(default_factory=list)
     item_map: ItemMap | None = None
     data: DataFacts | None = None
@@ -278,8 +316,9 @@ class RunRecord(_Model):
         """Name of the first system in a role, None where there is none."""
         return next((s.name for s in self.systems if s.role == role), None)
 
-    def headline(self) -> pl.DataFrame:
-        """Figures of the headline protocol on all data without controls, pooled over seeds.
+    def headline(self, share: float = 1.0) -> pl.DataFrame:
+        """Figures of the headline protocol without controls, pooled over seeds; on all data, or
+        with a share of the target's.
 
         Rows without a seed win over single seeds; otherwise values and bounds are averaged, which
         leaves the interval of users and does not narrow it by the number of seeds.
@@ -290,7 +329,7 @@ class RunRecord(_Model):
             self.metrics.filter(
                 pl.col("protocol") == self.protocol,
                 pl.col("control") == "none",
-                pl.col("share") == 1.0,
+                pl.col("share") == share,
             )
             .filter(seedless | ~seedless.any().over(keys))
             .group_by(keys, maintain_order=True)

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from isthmus.blend import GateDecision
 from isthmus.config import Config
+from isthmus.data.dataset import Dataset
+from isthmus.data.splits import Split
 from isthmus.evaluation.evaluate import evaluate
 from isthmus.evaluation.result import Evaluation
 from isthmus.experiment.baselines import Baseline, Ingredients
+from isthmus.experiment.environment import peak_rss_mb
 from isthmus.recommender import Recommender
 from isthmus.scoring import Scorer
 from isthmus.training.checkpoint import read_folder, write_folder
@@ -39,6 +45,7 @@ class Measured:
         curves: per training stage, the log of its epochs.
         seconds: by stage.
         parameters: of the transferred neural part.
+        peak_rss_mb: most memory that it took.
     """
 
     evaluations: dict[str, dict[str, Evaluation]] = field(default_factory=dict)
@@ -47,6 +54,7 @@ class Measured:
     curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     parameters: int = 0
+    peak_rss_mb: float = 0.0
 
     def save(self, folder: Path, fingerprint: str) -> None:
         """Write as one checkpoint folder."""
@@ -76,9 +84,40 @@ class Measured:
         }
         return cls(evaluations=evaluations, **meta)
 
+    def join(self, other: Measured) -> None:
+        """Take in another part of the same seed."""
+        self.evaluations |= other.evaluations
+        self.seconds |= other.seconds
+        self.peak_rss_mb = max(self.peak_rss_mb, other.peak_rss_mb)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What is asked of everybody.
+
+    Attributes:
+        dataset: holds the questions' events.
+        split: the questions, and which events were there to learn from.
+        hidden: bool [n_events], events that no history shows; None: all are shown.
+    """
+
+    dataset: Dataset
+    split: Split
+    hidden: NDArray[np.bool_] | None = None
+
+    def ask(self, scorer: Scorer, target: int, config: Config) -> Evaluation:
+        """Measure a scorer on the test questions about `target`."""
+        return evaluate(
+            scorer, self.dataset, self.split, target, config=config.evaluation, hidden=self.hidden
+        )
+
 
 def measure_systems(
-    recommender: Recommender, targets: Sequence[int], config: Config, fitting: float
+    recommender: Recommender,
+    targets: Sequence[int],
+    config: Config,
+    fitting: float,
+    exam: Exam | None = None,
 ) -> Measured:
     """Ask the test questions of both sides, the gated mix and the neural parts.
 
@@ -87,8 +126,10 @@ def measure_systems(
         targets: domain indices.
         config: with this seed.
         fitting: seconds that the fit took.
+        exam: what to ask; None: the questions of the split it was fitted on.
     """
-    dataset, split, system = recommender.dataset, recommender.split, recommender.system
+    dataset, system = recommender.dataset, recommender.system
+    exam = exam or Exam(dataset, recommender.split)
     found = Measured()
     start = time.perf_counter()
     for target in targets:
@@ -104,9 +145,7 @@ def measure_systems(
         if alone is not None:
             scorers |= {TARGET_ONLY: alone.blend, NEURAL_ALONE: alone.neural}
         for label, scorer in scorers.items():
-            found.evaluations.setdefault(label, {})[name] = evaluate(
-                scorer, dataset, split, target, config=config.evaluation
-            )
+            found.evaluations.setdefault(label, {})[name] = exam.ask(scorer, target, config)
         found.gates[name] = _plain_gate(system.gates[target], name)
         sides = {TRANSFERRED: system.transferred, TARGET_ONLY: alone}
         found.blends[name] = {
@@ -122,28 +161,40 @@ def measure_systems(
     found.seconds["encode and prepare"] = max(0.0, fitting - accounted)
     model = system.transferred.neural.model
     found.parameters = sum(p.numel() for p in model.parameters()) + model.items.table.numel()
+    found.peak_rss_mb = peak_rss_mb()
     return found
 
 
 def measure_baseline(
     name: str,
     baseline: Baseline,
-    recommender: Recommender,
+    given: Ingredients,
     targets: Sequence[int],
     folder: Path,
+    exam: Exam | None = None,
 ) -> Measured:
-    """Fit a competitor for each target and ask it the test questions."""
-    dataset, split, config = recommender.dataset, recommender.split, recommender.config
-    events = split.train_events(dataset)
+    """Fit a competitor for each target and ask it the test questions.
+
+    Args:
+        name: what it is called.
+        baseline: how it is fitted.
+        given: what it is made of, whatever its target and folder.
+        targets: domain indices.
+        folder: where its checkpoints go.
+        exam: what to ask; None: the questions of the split in `given`.
+    """
+    exam = exam or Exam(given.dataset, given.split)
+    names = given.dataset.names
     start = time.perf_counter()
     found = Measured()
     for target in targets:
-        checkpoints = folder / "checkpoints" / f"{name}-{dataset.names[target]}"
-        given = Ingredients(dataset, split, events, recommender.raw, config, target, checkpoints)
-        found.evaluations.setdefault(name, {})[dataset.names[target]] = evaluate(
-            baseline.fit(given), dataset, split, target, config=config.evaluation
+        checkpoints = folder / "checkpoints" / f"{name}-{names[target]}"
+        fitted = baseline.fit(replace(given, target=target, folder=checkpoints))
+        found.evaluations.setdefault(name, {})[names[target]] = exam.ask(
+            fitted, target, given.config
         )
     found.seconds[f"baseline {name}"] = time.perf_counter() - start
+    found.peak_rss_mb = peak_rss_mb()
     return found
 
 

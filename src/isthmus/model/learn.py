@@ -18,7 +18,7 @@ from isthmus.evaluation.ranks import rank
 from isthmus.model.core import CoreModel
 from isthmus.model.scorer import NeuralScorer
 from isthmus.training.loop import Log, pick_device, train
-from isthmus.training.next_item import NextItemTask
+from isthmus.training.next_item import ExtraLoss, NextItemTask
 from isthmus.training.tracking import tracker
 
 TaskMaker = Callable[..., NextItemTask]
@@ -46,6 +46,7 @@ def learn(
     folder: Path | None = None,
     curves: Path | None = None,
     depends: str = "",
+    extra: Sequence[ExtraLoss] = (),
 ) -> tuple[NeuralScorer, Log]:
     """Train `model` and give it back as a scorer.
 
@@ -64,6 +65,7 @@ def learn(
         curves: folder of TensorBoard event files.
         depends: whatever else the outcome depends on, as a text; a checkpoint of another is not
             gone on from.
+        extra: losses beside that of the next item.
     """
     settings = config.training
     device = pick_device(settings.device)
@@ -78,6 +80,7 @@ def learn(
         weights=weights,
         max_length=config.model.max_length,
         device=device,
+        extra=extra,
     )
     asked = {
         d: questions
@@ -101,7 +104,7 @@ def learn(
         seed=config.seed,
         label=label or name,
         folder=folder,
-        mark=_mark(model, events, config, weights, depends),
+        mark=_mark(model, events, config, weights, "".join([depends, *(x.mark for x in extra)])),
         tracking=tracker(curves),
     )
     return NeuralScorer(model, tuple(reads), name=name), log

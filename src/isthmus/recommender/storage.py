@@ -2,7 +2,8 @@
 
     dataset/                   the snapshot (`data/storage.py`)
     states/split               training mask and questions
-    states/raw/D, features/D   text vectors of each domain, as encoded and whitened
+    states/raw/D, features/D   text vectors of each domain, as encoded and aligned
+    states/own-features/D      in its own axes, where the alignment has others
     states/SIDE/PART           every part of the transferred side and of each target-only side
     states/SIDE/validation-D   what validation said of its blend
 
@@ -73,7 +74,10 @@ def save(
         f"alone-{d}": side for d, side in system.alone.items() if side is not system.transferred
     }
     states = {"split": _split_state(split)}
-    for group, features in (("raw", raw), ("features", system.features)):
+    groups = {"raw": raw, "features": system.features}
+    if system.own_features is not system.features:
+        groups["own-features"] = system.own_features
+    for group, features in groups.items():
         states |= {f"{group}/{d}": _features_state(f) for d, f in enumerate(features)}
     shared: dict[str, Array] = {}
     for name, side in sides.items():
@@ -112,10 +116,13 @@ def load(folder: Path) -> tuple[Dataset, Config, Split, list[ItemFeatures], Syst
     n_domains = range(meta["n_domains"])
     raw = [_features(saved.state(f"raw/{d}")) for d in n_domains]
     features = [_features(saved.state(f"features/{d}")) for d in n_domains]
+    apart = "own-features/0" not in saved.names
+    own = features if apart else [_features(saved.state(f"own-features/{d}")) for d in n_domains]
     # A model trained on a GPU serves wherever it is loaded.
     device = pick_device("cpu" if config.training.device == "cpu" else "auto")
     sides = {
-        name: _side(saved, name, described, features) for name, described in meta["sides"].items()
+        name: _side(saved, name, described, features if name == "transferred" else own)
+        for name, described in meta["sides"].items()
     }
     for side in sides.values():
         side.neural.model.to(device)
@@ -124,6 +131,7 @@ def load(folder: Path) -> tuple[Dataset, Config, Split, list[ItemFeatures], Syst
         alone={int(d): sides[name] for d, name in meta["alone"].items()},
         gates={int(d): _gate(gate) for d, gate in meta["gates"].items()},
         features=features,
+        own_features=own,
     )
     return dataset, config, _split(saved), raw, system
 

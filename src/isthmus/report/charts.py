@@ -14,7 +14,8 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 
-from isthmus.experiment.schema import Curve, GateReport, ItemMap
+from isthmus.experiment.controls import CONTROLS
+from isthmus.experiment.schema import Curve, CurvePoint, GateReport, ItemMap
 from isthmus.experiment.verdict import metric_label, percent
 from isthmus.report.reading import Uplift, shortened
 
@@ -84,6 +85,100 @@ def _forest(rows: Sequence[Uplift], y: Sequence[float], colour: str, name: str) 
         ],
         hovertemplate="%{text}<extra>" + name + "</extra>",
     )
+
+
+def share_charts(points: Sequence[CurvePoint], metric: str) -> list[tuple[str, go.Figure]]:
+    """Captioned charts of the gain against the share of target data.
+
+    First one line per target; then, where controls were run, one chart per target with the gain
+    and what each control leaves of it.
+    """
+    targets = list(dict.fromkeys(point.target for point in points))
+    controls = list(dict.fromkeys(p.control for p in points if p.control != "none"))
+    true = [point for point in points if point.control == "none"]
+    shares = sorted({point.share for point in points})
+    charts = []
+    if len(shares) > 1:
+        lines = [
+            (target, [p for p in true if p.target == target], SERIES[i % len(SERIES)], "solid")
+            for i, target in enumerate(targets)
+        ]
+        charts.append(("Every target", _by_share(lines, shares, points[0].by, metric)))
+    for i, target in enumerate(targets if controls else []):
+        own = [point for point in points if point.target == target]
+        lines = [
+            ("as it is", [p for p in own if p.control == "none"], SERIES[i % len(SERIES)], "solid")
+        ]
+        for j, control in enumerate(controls):
+            colour = SERIES[(len(targets) + j) % len(SERIES)]
+            some = [p for p in own if p.control == control]
+            lines.append((CONTROLS[control], some, colour, _DASHES[1 + j % 3]))
+        charts.append((f"{target}, under controls", _by_share(lines, shares, points[0].by, metric)))
+    return charts
+
+
+def _by_share(
+    lines: Sequence[tuple[str, Sequence[CurvePoint], str, str]],
+    shares: Sequence[float],
+    by: str,
+    metric: str,
+) -> go.Figure:
+    """Lines with intervals over shares, spread a little so that intervals do not hide each other.
+
+    Args:
+        lines: name, points, colour and dash of each.
+        shares: all that were measured, rising; they stand at equal distances.
+        by: what they are a share of.
+        metric: what the gain is in.
+    """
+    place = {share: i for i, share in enumerate(shares)}
+    figure = go.Figure()
+    for i, (name, points, colour, dash) in enumerate(lines):
+        known = [(p, p.transferred) for p in points if p.transferred is not None]
+        shift = 0.07 * (i - (len(lines) - 1) / 2)
+        figure.add_trace(
+            go.Scatter(
+                x=[place[p.share] + shift for p, _ in known],
+                y=[gain.value for _, gain in known],
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [gain.high - gain.value for _, gain in known],
+                    "arrayminus": [gain.value - gain.low for _, gain in known],
+                    "color": colour,
+                    "thickness": 2,
+                    "width": 0,
+                },
+                mode="lines+markers",
+                line={"color": colour, "dash": dash, "width": 2},
+                marker={"size": 9, "symbol": _SYMBOLS[i % len(_SYMBOLS)]},
+                name=escape(name),
+                text=[
+                    f"<b>{escape(p.target)}</b>, {percent(p.share, sign=False)}<br>"
+                    f"{percent(gain.value)} ({percent(gain.low)} to {percent(gain.high)})"
+                    for p, gain in known
+                ],
+                hovertemplate="%{text}<extra>" + escape(name) + "</extra>",
+            )
+        )
+    of = "people in the target" if by == "users" else "target events, the latest"
+    figure.update_xaxes(
+        title=f"share of {of}",
+        tickmode="array",
+        tickvals=list(place.values()),
+        ticktext=[percent(share, sign=False) for share in shares],
+        range=[-0.5, len(shares) - 0.5],
+        showgrid=False,
+        zeroline=False,
+    )
+    figure.update_yaxes(
+        tickformat=".0%",
+        zeroline=True,
+        zerolinewidth=1.5,
+        title=f"change of {metric_label(metric)}",
+        title_font_size=12,
+    )
+    return _themed(figure, height=360)
 
 
 def blend_chart(gates: Sequence[GateReport], colours: Mapping[str, str]) -> go.Figure:

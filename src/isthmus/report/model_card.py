@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from isthmus.experiment.carried import carried
 from isthmus.experiment.records import read_run, write_whole
 from isthmus.experiment.schema import RunRecord
 from isthmus.report.page import environment
-from isthmus.report.reading import harmed, standing, uplift
+from isthmus.report.reading import harm_table, harmed, standing, uplift
 
 
 def write_model_card(folder: Path) -> Path:
@@ -28,6 +29,8 @@ def card(record: RunRecord) -> str:
         .get_template("model-card.md")
         .render(
             record=record,
+            harms=harm_table(record),
+            carried=[said for target in record.targets for said in carried(record.points, target)],
             targets=[
                 {
                     "name": target,

@@ -20,6 +20,8 @@ import tomlkit
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from isthmus.experiment.carried import carried, share_in_words
+from isthmus.experiment.controls import CONTROLS
 from isthmus.experiment.records import read_run, write_whole
 from isthmus.experiment.schema import ExampleUser, RunRecord
 from isthmus.experiment.verdict import metric_label, percent
@@ -58,6 +60,12 @@ def render(record: RunRecord) -> str:
         curves=[(caption, _chart(chart)) for caption, chart in charts.curve_charts(record.curves)]
         if record.curves
         else [],
+        less=[
+            (caption, _chart(chart))
+            for caption, chart in charts.share_charts(record.points, record.metric)
+        ],
+        carried=[said for target in record.targets for said in carried(record.points, target)],
+        harms=reading.harm_table(record),
         item_map=[(caption, _chart(chart)) for caption, chart in charts.map_charts(record.item_map)]
         if record.item_map
         else [],
@@ -84,6 +92,8 @@ def environment() -> jinja2.Environment:
         duration=reading.duration,
         shortened=reading.shortened,
         evidence=reading.evidence,
+        of_data=share_in_words,
+        control=lambda name: CONTROLS.get(name, name),
         md=_markdown,
         kept=lambda text: text.replace(" %", "\u00a0%"),
         count=lambda value: f"{value:,}",

@@ -98,7 +98,31 @@ def all_metrics(record: RunRecord, target: str) -> list[str]:
     return figures["metric"].unique(maintain_order=True).to_list()
 
 
-def uplift(record: RunRecord, target: str, role: str = "transferred") -> list[Uplift]:
+@dataclass(frozen=True)
+class Harm:
+    """Where transfer does harm, and what the gate makes of it.
+
+    Attributes:
+        target: the domain.
+        share: of its data.
+        ungated, gated: change over target-only on everybody.
+        kept: `gated` as a share of `ungated`; None where there is no sure gain to keep.
+        harmed: slices significantly below zero after Holm's correction, without the gate.
+        still: the same after it.
+    """
+
+    target: str
+    share: float
+    ungated: Estimate
+    gated: Estimate
+    kept: float | None
+    harmed: list[Uplift]
+    still: list[Uplift]
+
+
+def uplift(
+    record: RunRecord, target: str, role: str = "transferred", share: float = 1.0
+) -> list[Uplift]:
     """Relative gain over target-only by slice, everybody first; empty where nothing was paired.
 
     Where the record has no relative figure, the difference and its interval are divided by what
@@ -107,7 +131,9 @@ def uplift(record: RunRecord, target: str, role: str = "transferred") -> list[Up
     system, alone = record.system(role), record.system("target-only")
     if system is None or alone is None:
         return []
-    pairs = _paired(record, target).filter(pl.col("system") == system, pl.col("against") == alone)
+    pairs = _paired(record, target, share).filter(
+        pl.col("system") == system, pl.col("against") == alone
+    )
     rows = [
         _uplift(row, row["slice"], slice_in_words(row["slice"], target))
         for row in pairs.iter_rows(named=True)
@@ -115,9 +141,36 @@ def uplift(record: RunRecord, target: str, role: str = "transferred") -> list[Up
     return sorted(rows, key=lambda row: row.slice != "all")
 
 
-def harmed(record: RunRecord, target: str, role: str = "transferred") -> list[Uplift]:
+def harmed(
+    record: RunRecord, target: str, role: str = "transferred", share: float = 1.0
+) -> list[Uplift]:
     """Slices significantly below zero, after Holm correction where the record has it."""
-    return [row for row in uplift(record, target, role) if row.verdict < 0]
+    return [row for row in uplift(record, target, role, share) if row.verdict < 0]
+
+
+def harm_table(record: RunRecord) -> list[Harm]:
+    """Harm and what the gate kept of the gain, by target, then share of its data."""
+    shares = sorted(record.metrics["share"].unique().to_list())
+    rows = []
+    for target in record.targets:
+        for share in shares:
+            both = [uplift(record, target, role, share) for role in ("transferred", "gated")]
+            of_all = [next((row for row in some if row.slice == "all"), None) for some in both]
+            ungated, gated = of_all
+            if ungated is None or gated is None:
+                continue
+            sure = ungated.relative.low > 0
+            rows.append(
+                Harm(
+                    target,
+                    share,
+                    ungated.relative,
+                    gated.relative,
+                    gated.relative.value / ungated.relative.value if sure else None,
+                    *([row for row in some if row.verdict < 0] for some in both),
+                )
+            )
+    return rows
 
 
 def _leads(record: RunRecord, target: str) -> list[Uplift]:
@@ -129,9 +182,9 @@ def _leads(record: RunRecord, target: str) -> list[Uplift]:
     return [_uplift(row, row["against"], row["against"]) for row in pairs.iter_rows(named=True)]
 
 
-def _paired(record: RunRecord, target: str) -> pl.DataFrame:
+def _paired(record: RunRecord, target: str, share: float = 1.0) -> pl.DataFrame:
     """Paired rows of the headline metric that have a figure to be relative to."""
-    figures = record.headline().filter(
+    figures = record.headline(share).filter(
         pl.col("target") == target, pl.col("metric") == record.metric
     )
     base = figures.filter(pl.col("against").is_null()).select(

@@ -12,9 +12,20 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from isthmus.experiment.schema import RunRecord, Verdict
+from isthmus.experiment.carried import carried, share_in_words
+from isthmus.experiment.controls import CONTROLS
+from isthmus.experiment.schema import Estimate, RunRecord, Verdict
 from isthmus.experiment.verdict import metric_label, percent
-from isthmus.report.reading import Cell, Uplift, evidence, figure, shortened, standing, uplift
+from isthmus.report.reading import (
+    Cell,
+    Uplift,
+    duration,
+    evidence,
+    figure,
+    shortened,
+    standing,
+    uplift,
+)
 
 _TONES = {1: "green", 0: "yellow", -1: "red"}
 _FOREST = 17
@@ -29,7 +40,7 @@ _LOOK: Any = {
 
 
 def overview(record: RunRecord) -> Group:
-    """Everything `isthmus compare` says at its end: verdicts, then two tables per target."""
+    """Everything `isthmus compare` says at its end: verdicts, two tables per target, the curve."""
     parts: list[RenderableType] = []
     for verdict in record.verdicts:
         parts += [verdict_text(verdict), *refused_lines(record, verdict.target)]
@@ -37,6 +48,9 @@ def overview(record: RunRecord) -> Group:
         parts += [Text(), systems_table(record, target)]
         if (table := uplift_table(record, target)) is not None:
             parts += [Text(), table]
+    if record.points:
+        parts += [Text(), points_table(record)]
+        parts += [Text(said) for t in record.targets for said in carried(record.points, t)]
     return Group(*parts)
 
 
@@ -109,6 +123,40 @@ def uplift_table(record: RunRecord, target: str) -> Table | None:
             Text(picture, style=_TONES[row.verdict]),
         )
     return table
+
+
+def points_table(record: RunRecord) -> Table:
+    """Gain by share of target data, with and without controls, before and after the gate."""
+    table = Table(
+        title=f"{metric_label(record.metric)} against target-only, with less of the target's data",
+        **_LOOK,
+    )
+    table.add_column("target, with", overflow="fold", ratio=1)
+    for name in ("events", "change", "after the gate", "cost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in record.points:
+        what = f"{point.target}, {share_in_words(point)}"
+        if point.control != "none":
+            what = f"  {CONTROLS[point.control]}"
+        table.add_row(
+            what,
+            f"{point.events:,}",
+            _changed(point.transferred, whole=True),
+            _changed(point.gated, whole=False),
+            duration(point.seconds),
+        )
+    return table
+
+
+def _changed(change: Estimate | None, *, whole: bool) -> Text:
+    """A change in the colour of what it says, with its interval where there is room for one."""
+    if change is None:
+        return Text("")
+    tone = 1 if change.low > 0 else -1 if change.high < 0 else 0
+    text = Text(percent(change.value), style=_TONES[tone])
+    if whole:
+        text.append(f" ({percent(change.low)} to {percent(change.high)})", style="bright_black")
+    return text
 
 
 def _cell(cell: Cell | None, *, interval: bool) -> Text:

@@ -35,6 +35,8 @@ class Task(Protocol):
     module: nn.Module
     rows: RowAdam
     device: torch.device
+    progress: float
+    """Share of training done, set before every step."""
 
     @property
     def batches_per_epoch(self) -> int:
@@ -201,6 +203,7 @@ class _Run:
         return figures
 
     def _step(self, batch: Any) -> Tensor:
+        self.task.progress = min(1.0, self.step / self.total_steps)
         with self.precision():
             loss = self.task.loss(batch, self.rng)
         self.optimiser.zero_grad(set_to_none=True)

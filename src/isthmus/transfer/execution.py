@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from isthmus.alignment.representations import representation_alignment
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset, Events
 from isthmus.data.features import ItemFeatures
@@ -56,6 +57,7 @@ def run_stages(
     features: Sequence[ItemFeatures],
     config: Config,
     *,
+    raw: Sequence[ItemFeatures],
     folder: Path | None = None,
 ) -> Trained:
     """Train a core model by the given stages.
@@ -65,14 +67,16 @@ def run_stages(
         dataset: the snapshot.
         split: training events, and questions for early stopping.
         features: aligned text vectors per domain.
-        config: sizes, budget, seed.
+        config: sizes, budget, seed, and the losses that align representations.
+        raw: text vectors as the language model gives them, for pairs by text.
         folder: where checkpoints and curves go; None keeps none.
 
     Raises:
         ConfigError: stages that contradict each other, the snapshot or the configuration.
+        DataError: a loss that aligns representations needs pairs, and there are none.
     """
     check(stages, dataset.names, config)
-    course = _Course(stages, dataset, split, features, config, folder)
+    course = _Course(stages, dataset, split, features, config, raw, folder)
     for index, stage in enumerate(stages):
         course.run(index, stage)
     return Trained(course.model, course.logs, course.seconds)
@@ -164,9 +168,10 @@ class _Course:
         split: Split,
         features: Sequence[ItemFeatures],
         config: Config,
+        raw: Sequence[ItemFeatures],
         folder: Path | None,
     ) -> None:
-        self.dataset, self.split, self.features = dataset, split, features
+        self.dataset, self.split, self.features, self.raw = dataset, split, features, raw
         self.config, self.folder = config, folder
         self.events = split.train_events(dataset)
         self.behaved = set(np.unique(self.events.domain).tolist())
@@ -227,6 +232,9 @@ class _Course:
                 folder=self.folder / "checkpoints" / stage.name if self.folder else None,
                 curves=self.folder / "curves" / stage.name if self.folder else None,
                 depends=repr(stage),
+                extra=representation_alignment(
+                    self.dataset, events, self.raw, self.config, stage.reads
+                ),
             )[1]
         # Counted in the log, so that a resumed run reports what its training took in all.
         self.seconds[f"train {stage.name}"] = self.logs[stage.name].seconds

@@ -23,7 +23,7 @@ from isthmus.data.batches import PackedBatch
 from isthmus.data.dataset import Dataset, Events
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import user_hash
-from isthmus.training.next_item import NextItemTask, SequenceModel
+from isthmus.training.next_item import ExtraLoss, NextItemTask, SequenceModel
 from isthmus.training.optim import RowAdam
 
 
@@ -59,6 +59,7 @@ class ReptileTask(NextItemTask):
         max_length: int,
         device: torch.device,
         tasks: Tasks,
+        extra: Sequence[ExtraLoss] = (),
     ) -> None:
         super().__init__(
             model,
@@ -68,6 +69,7 @@ class ReptileTask(NextItemTask):
             weights=weights,
             max_length=max_length,
             device=device,
+            extra=extra,
         )
         self.tasks = tasks
         self.rows: _RememberingRows = _RememberingRows(model.id_table())

@@ -120,7 +120,7 @@ def fit_side(
     """
     roles = roles_of(dataset, config, target)
     stages = strategy.stages(roles)
-    trained = run_stages(stages, dataset, split, features, config, folder=folder)
+    trained = run_stages(stages, dataset, split, features, config, raw=raw, folder=folder)
     start = time.perf_counter()
     last = stages[-1]
     assert isinstance(last, Train), "run_stages has checked it"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from isthmus.alignment.domains import align_features
+from isthmus.alignment.domains import align_features, features_apart
 from isthmus.blend import Gated, GateDecision, decide
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
@@ -25,13 +25,16 @@ class System:
         transferred: learnt from all domains; with one domain, the same as its target-only side.
         alone: target-only side per domain index; domains without behaviour have none.
         gates: decision per domain index.
-        features: aligned text vectors per domain, which the neural parts read.
+        features: aligned text vectors per domain, which the transferred neural part reads.
+        own_features: the same in each domain's own axes, which the target-only sides read, so that
+            nothing of another domain reaches them; the same object where these do not differ.
     """
 
     transferred: Side
     alone: dict[int, Side]
     gates: dict[int, GateDecision]
     features: list[ItemFeatures]
+    own_features: list[ItemFeatures]
 
     @property
     def gated(self) -> Gated:
@@ -84,7 +87,9 @@ def fit_system(
         raise DataError(
             "no domain has a training event", where="domains", hint="Check the interactions files"
         )
-    features = align_features(raw, config)
+    features = align_features(raw, config, dataset)
+    apart = config.alignment.features == ["whiten"] and config.alignment.basis == "own"
+    own_features = features if apart else features_apart(raw, config)
     alone: dict[int, Side] = {}
     gates: dict[int, GateDecision] = {}
     wanted = range(len(dataset.domains)) if targets is None else targets
@@ -99,13 +104,14 @@ def fit_system(
                 where="transfer.strategy",
                 hint="Choose a strategy that reads the other domains, such as zero-shot",
             )
-        side = fit_side(strategy, dataset, split, raw, features, config, folder=folder)
+        side = fit_side(strategy, dataset, split, raw, own_features, config, folder=folder)
         side = _with_prior_weights(side, len(dataset.domains))
         cause = (
             "There is one domain" if len(dataset.domains) == 1 else "The strategy is target-only"
         )
         shut = GateDecision(0.0, float("nan"), None, f"{cause}: nothing to transfer.")
-        return System(side, {strategy.target: side}, {strategy.target: shut}, features)
+        only = strategy.target
+        return System(side, {only: side}, {only: shut}, own_features, own_features)
     transferred = fit_side(
         strategy, dataset, split, raw, features, config, target=one, folder=folder
     )
@@ -122,14 +128,14 @@ def fit_system(
             )
             continue
         own = TargetOnly(target, name=f"target-only-{dataset.names[target]}")
-        alone[target] = fit_side(own, dataset, split, raw, features, config, folder=folder)
+        alone[target] = fit_side(own, dataset, split, raw, own_features, config, folder=folder)
         gates[target] = decide(
             transferred.fitted[target],
             alone[target].fitted[target],
             config.blend,
             target=dataset.names[target],
         )
-    return System(transferred, alone, gates, features)
+    return System(transferred, alone, gates, features, own_features)
 
 
 def _with_prior_weights(side: Side, n_domains: int) -> Side:
