@@ -224,7 +224,7 @@ def test_compare_with_less_data_and_a_control(shop: Shop, tmp_path: Path) -> Non
     text = run(*words, *asked, "--control", "random-overlap", cwd=tmp_path)
     assert text.code == 0, text.err
     assert "gear, 50 % of the people" in text.out
-    assert "source histories handed to others" in text.out
+    assert "source histories swapped" in text.out
     (run_folder,) = (tmp_path / "runs").iterdir()
     page = (run_folder / "report.html").read_text("utf-8")
     assert "With less of the target" in page

@@ -111,6 +111,28 @@ def rows(gain: dict[str, float]) -> list[dict[str, Any]]:
     return made
 
 
+def points() -> list[dict[str, Any]]:
+    """Gear with less data and under two controls: one takes the gain away, one leaves it."""
+
+    def change(value: float, width: float = 0.05) -> dict[str, float]:
+        return {"value": value, "low": value - width, "high": value + width}
+
+    made = []
+    for share, gain in ((0.1, 0.9), (1.0, 0.38)):
+        base = {"target": "gear", "share": share, "seeds": [0, 1], "seconds": 61.0 * share}
+        base |= {"events": int(6000 * share), "alone": 0.04, "gate_weight": 1.0}
+        made.append(base | {"transferred": change(gain), "gated": change(gain)})
+        for control, kept in (("shuffled-text", 0.97), ("random-overlap", 0.02)):
+            taken = {"lost": change(gain * (1 - kept)), "transferred": change(gain * kept)}
+            made.append(base | {"control": control} | taken)
+    flat = {"target": "films", "share": 1.0, "seeds": [0, 1], "seconds": 9.0, "events": 400}
+    made += [
+        flat | {"transferred": change(-0.01)},
+        flat | {"control": "shuffled-text", "transferred": change(-0.02), "lost": change(0.01)},
+    ]
+    return made
+
+
 def bare(**changes: Any) -> RunRecord:
     """Only what every run has."""
     fields: dict[str, Any] = {

@@ -1,12 +1,13 @@
 import json
 import re
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
-from run_samples import HOSTILE, SLICE_GATES, SYSTEMS, bare, full
+from run_samples import HOSTILE, SLICE_GATES, SYSTEMS, bare, full, points, rows
 
 from isthmus.experiment.records import write_run
 from isthmus.experiment.schema import RunRecord
@@ -14,7 +15,7 @@ from isthmus.experiment.verdict import verdict as worded
 from isthmus.report.figures import write_picture
 from isthmus.report.model_card import card, write_model_card
 from isthmus.report.page import render, write_report
-from isthmus.report.reading import duration, figure, harmed, standing, uplift
+from isthmus.report.reading import duration, figure, harm_table, harmed, standing, uplift
 from isthmus.report.tables import overview
 
 
@@ -250,3 +251,64 @@ def test_without_groups_nothing_is_said_of_them() -> None:
     gates = [{"target": "gear", "weight": 0.0}]
     assert "For whom, on" not in render(bare(gates=gates))
     assert "by how much people have done" not in card(bare(gates=gates))
+
+
+def test_gain_by_share_of_data_stands_in_charts_words_and_table() -> None:
+    record = full(points=points())
+    page = Page(render(record))
+    assert "less" in {attributes.get("id") for _, attributes in page.tags}
+    charts = [json.loads(chart)["data"] for chart in page.charts]
+    named = {tuple(trace["name"] for trace in chart): chart for chart in charts if chart}
+    every = named[("gear", "films")]
+    assert every[0]["y"] == [0.9, 0.38]
+    assert every[0]["error_y"]["array"] == pytest.approx([0.05, 0.05])
+    under = named[("as it is", "texts shuffled", "source histories swapped")]
+    assert [trace["y"] for trace in under] == [
+        pytest.approx(gains) for gains in ([0.9, 0.38], [0.873, 0.3686], [0.018, 0.0076])
+    ]
+    assert ("as it is", "texts shuffled") in named
+    for words in ("10 % of the people", "all data", "texts shuffled", "source histories swapped"):
+        assert words in page.text
+    for said in (
+        "gear with 10 % of the people: NDCG@10 +90 % (+85 % to +95 %) with transfer.",
+        "With texts shuffled, it stays as it is within chance: +87 %",
+        "With source histories swapped, no sure gain is left",
+        "So it rests mostly on the people in common.",
+        "films with all data: NDCG@10 −1 % (−6 % to +4 %) with transfer, no sure gain",
+    ):
+        assert said in page.text
+        assert said in " ".join(card(record).split())
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(overview(record))
+    shown = " ".join(console.export_text().split())
+    assert "gear, 10 % of the people 600 +90 % (+85 % to +95 %)" in shown
+    assert "So it rests mostly on the people in common." in shown
+
+
+def test_a_share_not_measured_leaves_no_section(page: Page) -> None:
+    assert "less" not in {attributes.get("id") for _, attributes in page.tags}
+    assert "of its data" not in page.text
+
+
+def test_harm_stands_beside_what_the_gate_keeps() -> None:
+    """At a tenth of gear's data the gate keeps half of the gain and lets one slice be harmed."""
+    few = [row | {"share": 0.1} for row in rows({"gear": 0.38})]
+    for row in few:
+        if row["system"] == "isthmus" and row.get("against") == "target-only":
+            row |= {"p_holm": 0.01}
+            if row["slice"] == "all":
+                row |= {"value": row["value"] / 2}
+            if row["slice"] == "target history > 10":
+                row |= {"value": -0.01, "ci_low": -0.012, "ci_high": -0.008}
+    record = full(metrics=[*rows({"gear": 0.38, "films": -0.02}), *few], points=points())
+    found = {(row.target, row.share): row for row in harm_table(record)}
+    assert set(found) == {("gear", 0.1), ("gear", 1.0), ("films", 1.0)}
+    assert found["gear", 0.1].kept == pytest.approx(0.5, abs=0.01)
+    assert found["gear", 1.0].kept == pytest.approx(1.0)
+    assert [row.slice for row in found["gear", 0.1].still] == ["target history > 10"]
+    assert [row.slice for row in found["gear", 1.0].harmed] == ["target history > 10"]
+    assert found["gear", 1.0].still == []
+    assert found["films", 1.0].kept is None
+    page = Page(render(record))
+    assert "what the gate keeps of the gain" in page.text
+    assert "no sure gain" in page.text

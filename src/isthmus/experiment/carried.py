@@ -62,16 +62,17 @@ def _left(point: CurvePoint) -> str:
         return ""
     doing, left = CONTROLS[point.control], _change(point.transferred)
     lost = point.lost
-    points = f"{_points(lost.value)} ({_points(lost.low)} to {_points(lost.high)})"
+    points = f"{in_points(lost.value)} ({in_points(lost.low)} to {in_points(lost.high)})"
     if lost.low > 0:
-        rest = f"{left} is left" if point.transferred.low > 0 else f"nothing sure is left ({left})"
+        rest = f"{left} is left" if point.transferred.low > 0 else f"no sure gain is left, {left}"
         return f"With {doing}, {rest}; {points} points are gone."
     if lost.high < 0:
         return f"With {doing}, it is larger: {left}."
     return f"With {doing}, it stays as it is within chance: {left}."
 
 
-def _points(value: float) -> str:
+def in_points(value: float) -> str:
+    """A difference of two changes: .34 → "34" points."""
     return percent(value).removesuffix(" %").removeprefix("+")
 
 

@@ -31,13 +31,13 @@ TEXT, SOURCE, OVERLAP = "shuffled-text", "shuffled-source", "random-overlap"
 CONTROLS = {
     TEXT: "texts shuffled",
     SOURCE: "source items shuffled",
-    OVERLAP: "source histories handed to others",
+    OVERLAP: "source histories swapped",
 }
 """Controls by name, and what they do in words."""
 
 WITHOUT = {
     TEXT: "what the texts say",
-    SOURCE: "who took what in the other domains, and after what",
+    SOURCE: "who took what in the other domains",
     OVERLAP: "the people in common",
 }
 """By control, what it takes away."""

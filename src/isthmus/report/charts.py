@@ -112,7 +112,8 @@ def share_charts(points: Sequence[CurvePoint], metric: str) -> list[tuple[str, g
         for j, control in enumerate(controls):
             colour = SERIES[(len(targets) + j) % len(SERIES)]
             some = [p for p in own if p.control == control]
-            lines.append((CONTROLS[control], some, colour, _DASHES[1 + j % 3]))
+            if some:
+                lines.append((CONTROLS[control], some, colour, _DASHES[1 + j % 3]))
         charts.append((f"{target}, under controls", _by_share(lines, shares, points[0].by, metric)))
     return charts
 

@@ -20,7 +20,7 @@ import tomlkit
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from isthmus.experiment.carried import carried, share_in_words
+from isthmus.experiment.carried import carried, in_points, share_in_words
 from isthmus.experiment.controls import CONTROLS
 from isthmus.experiment.records import read_run, write_whole
 from isthmus.experiment.schema import ExampleUser, RunRecord
@@ -92,6 +92,7 @@ def environment() -> jinja2.Environment:
         duration=reading.duration,
         shortened=reading.shortened,
         evidence=reading.evidence,
+        points=in_points,
         of_data=share_in_words,
         control=lambda name: CONTROLS.get(name, name),
         md=_markdown,

@@ -50,7 +50,9 @@ def overview(record: RunRecord) -> Group:
             parts += [Text(), table]
     if record.points:
         parts += [Text(), points_table(record)]
-        parts += [Text(said) for t in record.targets for said in carried(record.points, t)]
+        for target in record.targets:
+            for said in carried(record.points, target):
+                parts += [Text(), Text(said)]
     return Group(*parts)
 
 
