@@ -293,9 +293,8 @@ def help_and_harm():
 def test_help_for_some_and_harm_for_others_are_told_apart(help_and_harm):
     dataset, answers, of_all, of_one = help_and_harm
     tuning, test = answers[:1200], answers[1200:]
-    config = BlendConfig(slice_users=80)
     sides = [_fitted(scorer, dataset, tuning) for scorer in (of_all, of_one)]
-    decision = decide(*sides, config, target="gear")
+    decision = decide(*sides, BlendConfig(), target="gear")
     by_people = {part.people("gear"): part for part in decision.slices}
     for beside in ("a history elsewhere", "none elsewhere"):
         assert by_people[f"people with 1 event in gear and {beside}"].weight == 1
@@ -402,7 +401,7 @@ def test_groups_that_do_not_differ_agree(effect):
 def test_groups_that_differ_are_decided_apart():
     found = [decide(*_drawn([0.5, 0.0, -0.4], seed), BlendConfig()) for seed in range(12)]
     weight = np.array([[part.weight for part in d.slices if part.shrunk] for d in found])
-    few, some, many = weight.mean(0).reshape(3, 2).mean(1)
+    few, some, many = weight.mean(0).reshape(2, 3).mean(0)
     assert few > 0.7
     assert many < 0.05
     assert many <= some <= few
@@ -431,6 +430,20 @@ def _with_newcomers(sides: list[FittedWeights], newcomers: tuple[float, float]):
         )
         for side, share in zip(sides, newcomers, strict=True)
     ]
+
+
+def test_few_people_without_a_history_elsewhere_are_judged_together():
+    few = (np.arange(1200) >= 70).astype(np.int64)
+    sides = [replace(side, elsewhere=few) for side in _drawn([0.3] * 3, 0)]
+    decision = decide(*sides, BlendConfig())
+    cuts: dict[bool, list[tuple[int, int | None, bool]]] = {True: [], False: []}
+    for part in decision.slices:
+        if part.most != 0:
+            cuts[part.elsewhere].append((part.least, part.most, part.shrunk is not None))
+    assert cuts == {
+        True: [(1, 2, True), (3, 5, True), (6, None, True)],
+        False: [(1, None, True)],
+    }
 
 
 def test_newcomers_are_judged_by_their_own_questions():

@@ -25,7 +25,8 @@ Change = tuple[float, float, float]
 """A relative change with both ends of its 95 % interval."""
 
 LENGTHS = 3
-"""Most groups by length of the target history, beside people who have none."""
+"""Most groups by length of the target history, beside people who have none. People with a history
+elsewhere and people without one are cut apart, each by their own lengths."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +165,11 @@ def _judged(
     own = np.concatenate([alone.own, np.zeros(again, np.int64)])
     elsewhere = np.concatenate([alone.elsewhere, np.ones(again, np.int64)])
     user = np.concatenate([alone.user, alone.newcomer_user])
-    groups = [
-        SliceGate(low, high, beside, fallback)
-        for low, high in [(0, 0), *lengths(alone.own, alone.user, config.slice_users)]
-        for beside in (True, False)
-    ]
+    groups = []
+    for beside in (True, False):
+        mine = (alone.elsewhere > 0) == beside
+        cut = lengths(alone.own[mine], alone.user[mine], config.slice_users)
+        groups += [SliceGate(low, high, beside, fallback) for low, high in [(0, 0), *cut]]
     masks = [group.holds(own, elsewhere) for group in groups]
     groups = [
         replace(group, n=int(mask.sum()), asked_again=int((mask & ~as_asked).sum()))
@@ -203,8 +204,8 @@ def lengths(
 ) -> list[tuple[int, int | None]]:
     """Groups by length of a target history that is not empty, as (least, most) events.
 
-    At most `LENGTHS`, of about as many questions each, and no more than leave twice `slice_users`
-    people to each, so that either half may stand alone.
+    At most `LENGTHS`, of about as many questions each, and no more than leave each twice the
+    `slice_users` people that it takes, for they are never of quite one size.
 
     Args:
         own: int64 [n] events in the target that each question carries.
