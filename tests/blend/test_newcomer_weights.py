@@ -40,6 +40,17 @@ class KnowsElsewhere:
         return Scores(pick(total, items))
 
 
+class Misleading(KnowsTheHistory):
+    """Right about people with a target history; sure of something else about the rest."""
+
+    def score(self, requests, domain, items=None):
+        total = super().score(requests, domain).total
+        other = requests.keep(requests.domain != domain)
+        new = np.bincount(requests.only(domain).rows, minlength=len(requests)) == 0
+        total[other.rows[new[other.rows]], (other.item[new[other.rows]] + 9) % N_ITEMS] = 1.0
+        return Scores(pick(total, items))
+
+
 def _world(n_users: int) -> tuple[Dataset, Queries]:
     """Item a elsewhere, then a in the target, then the answer a + 1 in the target."""
     liked = np.random.default_rng(0).integers(0, N_ITEMS, n_users)
@@ -89,6 +100,27 @@ def test_each_request_is_weighed_by_what_it_carries():
     rows = blend.row_weights(mixed, 1)["elsewhere"]
     usual, special = fitted.weights["elsewhere"], blend.newcomers[1]["elsewhere"]
     assert rows == pytest.approx([usual, special, usual, special])
+
+
+def test_people_new_as_they_are_are_judged_by_the_weights_that_serve_them():
+    dataset, queries = _world(300)
+    late = np.arange(300) < 40
+    events = dataset.events
+    # Their first event in the target goes, so that the answer is their first one there.
+    gone = np.zeros(len(events), bool)
+    gone[queries.position[late] - 1] = True
+    kept = events.keep(~gone)
+    shifted = queries.position - np.cumsum(gone)[queries.position]
+    dataset = Dataset(dataset.domains, dataset.user_ids, kept)
+    how = {"batch": 64, "max_history": 10, "seed": 0}
+    # One part that knows newcomers and one, better for all others, that misleads about newcomers.
+    parts = {"history": Misleading(), "elsewhere": KnowsElsewhere()}
+    fitted = fit_blend(parts, dataset, Queries(shifted), 1, BlendConfig(), **how)
+    assert np.array_equal(fitted.own == 0, late)
+    blend = Blend(parts, {1: fitted.weights}, newcomers={1: fitted.newcomer_weights or {}})
+    served = blend.score(Requests.at(dataset, shifted[late]), 1).total.argmax(1)
+    assert np.mean(served == kept.item[shifted[late]]) > 0.9
+    assert fitted.gain[late].mean() > 0.9
 
 
 def test_too_few_newcomers_get_the_usual_weights():

@@ -325,8 +325,9 @@ def fit_blend(
         weights = np.array([given[name] for name in parts])
         without = [weights] * config.folds
     gain, user = _cross_fitted(examples, fold, without), examples.user
-    del examples  # the largest thing here, and the next asking needs as much
     own, elsewhere = _carried(dataset, queries, domain, batch, max_history)
+    new, new_fold = examples.where(own == 0), fold[own == 0]
+    del examples  # the largest thing here, and the next asking needs as much
     known = _about(dataset, queries, domain)[(own > 0) & (elsewhere > 0)]
     again = known[cold_users(dataset, config.cold_share)[dataset.events.user[known]]]
     newcomers = ask(Queries(again), as_newcomers=True)
@@ -337,6 +338,8 @@ def fit_blend(
         without = [
             _for_newcomers(newcomers.where(fold != k), usual) for k, usual in enumerate(without)
         ]
+        # Who is new as they are will be served by these weights, so they are judged by them.
+        gain[own == 0] = _cross_fitted(new, new_fold, without)
     return FittedWeights(
         weights=dict(zip(parts, weights.tolist(), strict=True)),
         gain=gain,
