@@ -179,10 +179,7 @@ REPRESENTATION_LOSSES = ("mmd", "coral", "adversarial", "infonce")
 
 
 class AlignmentConfig(_Section):
-    """How the domains are brought together; see docs/alignment.md.
-
-    Maps and losses go by a name or by a dotted path, `mypkg.module:Class`.
-    """
+    """How the domains are brought together; see alignment.md for maps and losses of your own."""
 
     features: list[str] = Field(
         ["whiten"],
@@ -200,7 +197,7 @@ class AlignmentConfig(_Section):
         0.0, ge=0, le=1, description="whiten, coral: share of the mean variance in each direction."
     )
     epsilon: float = Field(
-        0.05, gt=0, description="sinkhorn: regularisation, as a share of the mean squared distance."
+        0.01, gt=0, description="sinkhorn: regularisation, as a share of the mean squared distance."
     )
     points: int = Field(
         2000, ge=2, description="sinkhorn: most items of a domain that the plan is solved for."
@@ -211,7 +208,7 @@ class AlignmentConfig(_Section):
         "those whose texts are each other's nearest.",
     )
     pair_cosine: float = Field(
-        0.5, ge=-1, le=1, description="Least cosine, after whitening, of a pair found by text."
+        0.4, ge=-1, le=1, description="Least cosine, after whitening, of a pair found by text."
     )
     representations: dict[str, PositiveFloat] = Field(
         default_factory=dict,

@@ -114,14 +114,9 @@ class FeatureAlignment:
             width = min(config.language.whiten_dim, raw[0].dim)
             done.features.extend(ItemFeatures(f.vectors[:, :width], f.present) for f in raw)
             return done
-        for name in config.alignment.features:
-            step = _step(name, rows, anchor, config)
-            if len(raw) == 1 and not step.moves_anchor:
-                raise ConfigError(
-                    f"{name!r} brings one domain to another, and there is one domain",
-                    where=_KEY,
-                    hint="Leave it out, or add a domain",
-                )
+        kinds = usable_maps(config, len(raw))
+        for name, kind in zip(config.alignment.features, kinds, strict=True):
+            step = _step(kind, rows, anchor, config)
             joined: dict[int, Pairs | None] = dict.fromkeys(range(len(raw)))
             for d in range(len(raw)):
                 if d == anchor or step.moves_anchor:
@@ -199,12 +194,17 @@ def anchor_domain(
     names = [str(d) for d in range(len(raw))] if dataset is None else dataset.names
     wanted = config.alignment.anchor
     if wanted is not None and wanted not in names:
-        raise ConfigError(
-            f"{wanted!r} is no domain", where="alignment.anchor", hint=did_you_mean(wanted, names)
-        )
+        raise unknown_anchor(wanted, names)
     if wanted is not None and names.index(wanted) in among:
         return names.index(wanted)
     return min(among, key=lambda d: (-int(raw[d].present.sum()), -len(raw[d]), names[d]))
+
+
+def unknown_anchor(wanted: str, names: Sequence[str]) -> ConfigError:
+    """What is said where the configured anchor does not exist."""
+    return ConfigError(
+        f"{wanted!r} is no domain", where="alignment.anchor", hint=did_you_mean(wanted, names)
+    )
 
 
 def item_pairs(
@@ -270,17 +270,34 @@ def pairs_of_texts(pairs: Pairs, one: ItemFeatures, other: ItemFeatures) -> Pair
     return rows[(rows >= 0).all(1)]
 
 
-def _step(name: str, rows: Sequence[Vectors], anchor: int, config: Config) -> _Step:
+def map_class(name: str) -> Any:
+    """The class of a feature map by name or dotted path; a ConfigError where it is none."""
     kind = component(name, MAPS, where=_KEY)
-    fit = getattr(kind, "fit", None)
-    if not (
-        callable(fit) and getattr(fit, "__self__", None) is kind and hasattr(kind, "transform")
-    ):
+    fit: Any = getattr(kind, "fit", None)
+    bound = callable(fit) and getattr(fit, "__self__", None) is kind
+    if not (bound and hasattr(kind, "transform")):
         raise ConfigError(
             f"{name!r} has no class method 'fit' or no 'transform'",
             where=_KEY,
             hint="A map is a class with fit(a, b, pairs=None) and transform(vectors)",
         )
+    return kind
+
+
+def usable_maps(config: Config, n_domains: int) -> list[Any]:
+    """Classes of the configured maps; a ConfigError where one takes two domains, and one is all."""
+    kinds = [map_class(name) for name in config.alignment.features]
+    for name, kind in zip(config.alignment.features, kinds, strict=True):
+        if n_domains == 1 and not getattr(kind, "moves_anchor", False):
+            raise ConfigError(
+                f"{name!r} brings one domain to another, and there is one domain",
+                where=_KEY,
+                hint="Leave it out, or add a domain",
+            )
+    return kinds
+
+
+def _step(kind: Any, rows: Sequence[Vectors], anchor: int, config: Config) -> _Step:
     settings, dim = config.alignment, config.language.whiten_dim
     offered: dict[str, Any] = {
         "dim": dim,
@@ -290,9 +307,9 @@ def _step(name: str, rows: Sequence[Vectors], anchor: int, config: Config) -> _S
         "points": settings.points,
         "axes": None,
     }
-    if settings.basis == "shared" and "axes" in asked_for(fit, offered):
+    if settings.basis == "shared" and "axes" in asked_for(kind.fit, offered):
         offered["axes"] = shared_axes(rows, dim)
-    return _Step(kind, asked_for(fit, offered), rows[anchor])
+    return _Step(kind, asked_for(kind.fit, offered), rows[anchor])
 
 
 def _place(present: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -32,7 +32,7 @@ def matched_texts(
     a: NDArray[np.float32],
     b: NDArray[np.float32],
     *,
-    cosine: float = 0.5,
+    cosine: float = 0.4,
     dim: int = 200,
     most: int = 50_000,
 ) -> Pairs:

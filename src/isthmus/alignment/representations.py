@@ -191,14 +191,8 @@ def representation_alignment(
     """
     settings = config.alignment
     tables = {ITEMS: settings.representations, PEOPLE: settings.user_representations}
-    used = [where for where, table in tables.items() if table]
-    if used and len(dataset.domains) < 2:
-        raise ConfigError(
-            "there is one domain, and nothing to align it with",
-            where=used[0],
-            hint="Add a domain, or leave it empty",
-        )
-    if not used or len(reads) < 2:
+    must_have_company(dataset, config)
+    if not any(tables.values()) or len(reads) < 2:
         return []
     anchor = anchor_domain(raw, config, dataset, reads)
     others = [d for d in sorted(reads) if d != anchor]
@@ -229,11 +223,38 @@ def representation_alignment(
     return [aligned]
 
 
+def must_have_company(dataset: Dataset, config: Config) -> None:
+    """Raise ConfigError if losses between domains are configured and there is one domain."""
+    tables = {
+        ITEMS: config.alignment.representations,
+        PEOPLE: config.alignment.user_representations,
+    }
+    for where, table in tables.items():
+        if table and len(dataset.domains) < 2:
+            raise ConfigError(
+                "there is one domain, and nothing to align it with",
+                where=where,
+                hint="Add a domain, or leave it empty",
+            )
+
+
 def _mark(config: Config, anchor: int, pairs: Mapping[int, Pairs]) -> str:
     digest = hashlib.blake2b(config.alignment.model_dump_json().encode(), digest_size=16)
     for d, rows in pairs.items():
         digest.update(f"{anchor} {d} {len(rows)}".encode() + rows.tobytes())
     return digest.hexdigest()
+
+
+def loss_class(name: str, where: str) -> Any:
+    """The class of a loss by name or dotted path; a ConfigError where it is none."""
+    kind = component(name, LOSSES, where=where)
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise ConfigError(
+            f"{name!r} is no torch.nn.Module",
+            where=where,
+            hint="A loss is a module with forward(a, b, pairs=None)",
+        )
+    return kind
 
 
 def _losses(where: str, table: Mapping[str, float], config: Config) -> Losses:
@@ -245,13 +266,7 @@ def _losses(where: str, table: Mapping[str, float], config: Config) -> Losses:
     }
     made: dict[nn.Module, float] = {}
     for name, weight in table.items():
-        kind: Any = component(name, LOSSES, where=where)
-        if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-            raise ConfigError(
-                f"{name!r} is no torch.nn.Module",
-                where=where,
-                hint="A loss is a module with forward(a, b, pairs=None)",
-            )
+        kind = loss_class(name, where)
         made[kind(**asked_for(kind, offered))] = weight
     return Losses(made, config.alignment.step_rows)
 

@@ -103,7 +103,7 @@ class Sinkhorn:
         b: NDArray[np.float32],
         pairs: NDArray[np.int64] | None = None,
         *,
-        epsilon: float = 0.05,
+        epsilon: float = 0.01,
         points: int = 2000,
         tolerance: float = 1e-3,
     ) -> Self:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.main import get_command
 
+from isthmus.cli.align import align
 from isthmus.cli.ask import export, profile, recommend, similar
 from isthmus.cli.demo import demo
 from isthmus.cli.learn import compare, evaluate, fit
@@ -31,7 +32,10 @@ _OUTSIDE = {
 }
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-for command in (demo, init, check, fit, compare, evaluate, recommend, similar, profile, export):
+for command in (
+    *(demo, init, check, align, fit, compare),
+    *(evaluate, recommend, similar, profile, export),
+):
     app.command()(command)
 
 
@@ -121,7 +125,7 @@ def _show_traceback(error: BaseException) -> None:
     traceback.print_exception(type(error), error, frames)
 
 
-_COMMANDS = {f"isthmus.cli.{name}" for name in ("ask", "demo", "learn", "tables")}
+_COMMANDS = {f"isthmus.cli.{name}" for name in ("align", "ask", "demo", "learn", "tables")}
 
 
 def _drop_output() -> None:

@@ -332,4 +332,6 @@ def _fingerprint(config: Config, dataset: Dataset, targets: Sequence[str]) -> st
     digest.update(json.dumps([dataset.names, sorted(targets)]).encode())
     for domain in dataset.domains:
         digest.update(domain.items.select("item_id", "text").write_json().encode())
+    if config.alignment.pairs is not None:
+        digest.update(config.alignment.pairs.read_bytes())
     return digest.hexdigest()

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from isthmus.alignment.checks import check_alignment
 from isthmus.blend import GateDecision
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
@@ -100,6 +101,7 @@ class Recommender:
             encoder: reads the texts; None loads the configured language model.
 
         Raises:
+            ConfigError: an alignment that cannot be meant.
             DataError: nothing to learn from, or the split leaves one side empty.
             LanguageModelError: the language model cannot be found or run.
             RequestError: an unknown target.
@@ -114,6 +116,7 @@ class Recommender:
             quantiles=config.split.quantiles,
             min_history=config.split.min_history,
         )
+        check_alignment(dataset, config)
         if encoder is None:
             from isthmus.language import TextEncoder
 

@@ -250,11 +250,11 @@ def _lines(curves: Sequence[Curve], values: Sequence[Sequence[float | None]]) ->
 
 
 def map_charts(items: ItemMap) -> list[tuple[str, go.Figure]]:
-    """Captioned charts of the sampled items on a plane, before and after whitening."""
+    """Captioned charts of the sampled items on a plane, before and after alignment."""
     before, after = items.distance_before, items.distance_after
     return [
-        ("Before whitening" + _apart(before), _plane(items, items.before)),
-        ("After whitening" + _apart(after), _plane(items, items.after)),
+        ("Before alignment" + _apart(before), plane_chart(items, items.before)),
+        ("After alignment" + _apart(after), plane_chart(items, items.after)),
     ]
 
 
@@ -262,7 +262,8 @@ def _apart(distance: float | None) -> str:
     return "" if distance is None else f" · distance of the domains {distance:.2g}"
 
 
-def _plane(items: ItemMap, points: Sequence[tuple[float, float]]) -> go.Figure:
+def plane_chart(items: ItemMap, points: Sequence[tuple[float, float]]) -> go.Figure:
+    """The sampled items at the given points, by domain, with their titles on touch."""
     domain = np.array(items.domain)
     titles = np.array([escape(shortened(title, 90)) for title in items.title], dtype=object)
     plane = np.round(np.array(points, dtype=float).reshape(-1, 2), 3)

@@ -44,33 +44,43 @@ def write_report(folder: Path) -> Path:
 
 def render(record: RunRecord) -> str:
     """The whole page as text."""
-    scripts = [get_plotlyjs(), (_TEMPLATES / "page.js").read_text("utf-8")]
     parts = _parts(record)
-    page = environment().get_template("report.html")
-    return page.render(
+    return whole_page(
+        "report.html",
         record=record,
-        scripts=[Markup(script) for script in scripts],
-        policy=_policy(scripts),
-        style=Markup((_TEMPLATES / "style.css").read_text("utf-8")),
         targets=[_target(record, target) for target in record.targets],
         colours=charts.part_colours(parts),
-        blend=_chart(charts.blend_chart(record.gates, charts.part_colours(parts)))
+        blend=embedded(charts.blend_chart(record.gates, charts.part_colours(parts)))
         if any(gate.transferred or gate.target_only for gate in record.gates)
         else None,
-        curves=[(caption, _chart(chart)) for caption, chart in charts.curve_charts(record.curves)]
+        curves=[(caption, embedded(chart)) for caption, chart in charts.curve_charts(record.curves)]
         if record.curves
         else [],
         less=[
-            (caption, _chart(chart))
+            (caption, embedded(chart))
             for caption, chart in charts.share_charts(record.points, record.metric)
         ],
         carried=[said for target in record.targets for said in carried(record.points, target)],
         harms=reading.harm_table(record),
-        item_map=[(caption, _chart(chart)) for caption, chart in charts.map_charts(record.item_map)]
+        item_map=[
+            (caption, embedded(chart)) for caption, chart in charts.map_charts(record.item_map)
+        ]
         if record.item_map
         else [],
         examples=[(example, _history(example)) for example in record.examples],
         config=tomlkit.dumps(record.config).strip(),
+    )
+
+
+def whole_page(template: str, **content: object) -> str:
+    """A page of that template with scripts, style and security policy in it."""
+    scripts = [get_plotlyjs(), (_TEMPLATES / "page.js").read_text("utf-8")]
+    page = environment().get_template(template)
+    return page.render(
+        scripts=[Markup(script) for script in scripts],
+        policy=_policy(scripts),
+        style=Markup((_TEMPLATES / "style.css").read_text("utf-8")),
+        **content,
     )
 
 
@@ -115,7 +125,7 @@ def _target(record: RunRecord, target: str) -> dict[str, Any]:
         "standing": reading.standing(record, target),
         "everything": reading.standing(record, target, reading.all_metrics(record, target)),
         "uplift": rows,
-        "forest": _chart(charts.uplift_chart(rows, gated, record.metric)) if rows else None,
+        "forest": embedded(charts.uplift_chart(rows, gated, record.metric)) if rows else None,
     }
 
 
@@ -138,7 +148,7 @@ def _history(example: ExampleUser) -> list[tuple[str, list[Any]]]:
     return [(name, list(rows)) for name, rows in groupby(latest, key=lambda row: row.domain)]
 
 
-def _chart(figure: go.Figure) -> Markup:
+def embedded(figure: go.Figure) -> Markup:
     """A figure as JSON that cannot close the script element it stands in."""
     return Markup(figure.to_json().replace("<", "\\u003c").replace("&", "\\u0026"))
 
