@@ -1,6 +1,7 @@
 """Kill a fit at random moments, resume it, and compare with one that was left alone; prints JSON.
 
-    python benchmarks/kill_resume.py [--kills 10] [--users 1000] [--epochs 12] [--out FILE.json]
+    python benchmarks/kill_resume.py [--kills 10] [--users 1000] [--epochs 12]
+        [--strategy distil] [--out FILE.json]
 
 A child process fits both sides of a small generated world and writes a checkpoint at the end of
 every epoch. SIGKILL strikes at random moments after it began; every checkpoint folder must be
@@ -25,7 +26,7 @@ LIMIT_DIFFERENCE = 1e-6
 READY = "fitting"
 
 
-def fit(folder: Path, users: int, epochs: int) -> None:
+def fit(folder: Path, users: int, epochs: int, strategy: str) -> None:
     """The child: fit in `folder`, and write its figures there at the very end."""
     import torch
 
@@ -57,6 +58,7 @@ def fit(folder: Path, users: int, epochs: int) -> None:
             },
             "evaluation": {"cutoffs": [10]},
             "language": {"whiten_dim": 16},
+            "transfer": {"strategy": strategy},
         }
     )
     split = global_cut(dataset)
@@ -74,7 +76,7 @@ def fit(folder: Path, users: int, epochs: int) -> None:
 
 def start(folder: Path, options: argparse.Namespace) -> subprocess.Popen[str]:
     """A child that has begun to fit."""
-    size = [str(options.users), str(options.epochs)]
+    size = [str(options.users), str(options.epochs), options.strategy]
     child = subprocess.Popen(
         [sys.executable, __file__, "--fit", str(folder), *size], stdout=subprocess.PIPE, text=True
     )
@@ -109,12 +111,13 @@ def difference(a: dict[str, float], b: dict[str, float]) -> float:
 
 def main() -> None:
     if sys.argv[1:2] == ["--fit"]:
-        fit(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+        fit(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
         return
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--strategy", default="joint", help="of the transferred side")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

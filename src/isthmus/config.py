@@ -240,6 +240,10 @@ class AlignmentConfig(_Section):
         return {known_component(n, REPRESENTATION_LOSSES): weight for n, weight in weights.items()}
 
 
+HEADS = ("low-rank",)
+"""What turns a state into a question about one domain, by name."""
+
+
 class ModelConfig(_Section):
     """The core model: item tower and user tower."""
 
@@ -249,12 +253,33 @@ class ModelConfig(_Section):
     feed: int = Field(2, ge=1, description="Width of the feed-forward layer, in multiples of dim.")
     dropout: float = Field(0.5, ge=0, lt=1, description="In the blocks and on the input.")
     max_length: int = Field(50, ge=1, description="Latest events the user tower reads.")
+    head: str = Field(
+        "low-rank",
+        description="What turns a user's state into a question about one domain, one for each: "
+        "low-rank, or a class of your own, `package.module:Class`.",
+    )
     adapter_rank: int = Field(8, ge=0, description="Rank of per-domain adapters; 0: none.")
     use_ids: bool = Field(True, description="ID embeddings beside text.")
     use_text: bool = Field(True, description="Text vectors beside IDs.")
+    fusion: Literal["sum", "null-space"] = Field(
+        "sum",
+        description="sum: projected text plus ID; null-space: frozen text, and the ID in "
+        "dimensions of its own; give several domains alignment.basis = shared.",
+    )
+    text_share: float = Field(
+        0.5, gt=0, lt=1, description="null-space: share of the dimensions that the text has."
+    )
+    cross_attention_penalty: float = Field(
+        0.0, ge=0, description="Weight of the attention that goes to events of other domains."
+    )
     id_shrinkage: float = Field(2.0, ge=0, description="k in n/(n+k): evidence an ID needs.")
     id_dropout: float = Field(0.1, ge=0, lt=1, description="Share of IDs hidden in training.")
     time_gaps: bool = Field(True, description="Embed the time between events.")
+
+    @field_validator("head")
+    @classmethod
+    def _head_is_known(cls, name: str) -> str:
+        return known_component(name, HEADS)
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> ModelConfig:
@@ -266,6 +291,10 @@ class ModelConfig(_Section):
     def _items_are_known_by_something(self) -> ModelConfig:
         if not (self.use_ids or self.use_text):
             raise ValueError("use_ids and use_text are both off, and items are known by nothing")
+        if self.fusion == "null-space" and not (self.use_ids and self.use_text):
+            raise ValueError("fusion = 'null-space' needs both use_ids and use_text")
+        if self.fusion == "null-space" and not 0 < round(self.dim * self.text_share) < self.dim:
+            raise ValueError("text_share leaves no dimension to the text, or none to the IDs")
         return self
 
 
@@ -303,7 +332,15 @@ class TrainingConfig(_Section):
     threads: PositiveInt | None = Field(None, description="CPU threads; None: PyTorch's choice.")
 
 
-STRATEGIES = ("joint", "pretrain-finetune", "zero-shot", "meta", "pseudo-label", "target-only")
+STRATEGIES = (
+    "joint",
+    "pretrain-finetune",
+    "distil",
+    "meta",
+    "pseudo-label",
+    "zero-shot",
+    "target-only",
+)
 """What the transferred side can do by name; see `isthmus.transfer.strategies`."""
 
 
@@ -316,6 +353,21 @@ class PretrainConfig(_Section):
     share: float = Field(0.5, gt=0, lt=1, description="Of the epochs, before IDs join.")
     rate: float = Field(
         0.1, gt=0, description="Learning rate of pretrained weights once IDs join, as a multiple."
+    )
+
+
+class DistilConfig(_Section):
+    """Of `distil`: a teacher's lists as a second thing to learn."""
+
+    teacher: Literal["joint", "sources"] = Field(
+        "joint", description="What the teacher learns; sources: all domains but the one target."
+    )
+    width: float = Field(2.0, gt=0, description="Of the teacher, in multiples of model.dim.")
+    share: float = Field(0.5, gt=0, lt=1, description="Of the epochs, for the teacher.")
+    top: int = Field(10, ge=1, description="Length of the teacher's lists.")
+    strength: float = Field(0.5, gt=0, description="Of the loss against the lists.")
+    temperature: float = Field(
+        1.0, gt=0, description="Above 1 the items of a list count more evenly."
     )
 
 
@@ -357,6 +409,7 @@ class TransferConfig(_Section):
         default_factory=dict, description="Arguments of a class of your own."
     )
     pretrain: PretrainConfig = PretrainConfig()
+    distil: DistilConfig = DistilConfig()
     meta: MetaConfig = MetaConfig()
     pseudo_label: PseudoLabelConfig = PseudoLabelConfig()
 

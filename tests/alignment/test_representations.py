@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.alignment.representations import Losses, RepresentationAlignment
+from isthmus.data.batches import PackedBatch
 from isthmus.training.next_item import Step
 
 BOUNDS = (0, 4, 9, 12)
+NO_BATCH = PackedBatch(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class Seen(nn.Module):
@@ -52,7 +54,7 @@ def _step(rows: list[int], progress: float = 0.5) -> Step:
     domain = torch.tensor([0, 1, 1, 0, 0, 1])
     vectors = torch.tensor([[float(r), 0.0] for r in rows])
     states = torch.stack([torch.arange(6.0), user.float()], 1)
-    return Step(torch.tensor(rows), vectors, states, domain, user, progress)
+    return Step(torch.tensor(rows), vectors, states, domain, user, progress, NO_BATCH)
 
 
 def test_a_loss_on_items_sees_the_touched_ones_of_both_domains_and_their_pairs():
@@ -72,11 +74,11 @@ def test_a_loss_on_items_sees_the_touched_ones_of_both_domains_and_their_pairs()
 def test_it_asks_for_items_of_pairs_and_no_more_than_it_may():
     pairs = {1: [[i % 4, i % 5] for i in range(20)], 2: [[1, 1]]}
     aligned = _aligned({1: Seen()}, pairs=pairs, most=3)
-    rows = aligned.rows(np.random.default_rng(0)).reshape(-1, 2)
+    rows = aligned.rows(NO_BATCH, np.random.default_rng(0)).reshape(-1, 2)
     assert len(rows) == 4
     asked = {(int(i), int(j)) for i, j in rows}
     assert asked <= {(i % 4, 4 + i % 5) for i in range(20)} | {(1, 10)}
-    assert len(_aligned({1: Seen()}).rows(np.random.default_rng(0))) == 0
+    assert len(_aligned({1: Seen()}).rows(NO_BATCH, np.random.default_rng(0))) == 0
 
 
 def test_a_loss_on_people_sees_mean_states_and_who_is_in_both():

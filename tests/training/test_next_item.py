@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.config import ModelConfig, TrainingConfig
+from isthmus.data.batches import PackedBatch
 from isthmus.data.dataset import Events
 from isthmus.data.features import ItemFeatures
 from isthmus.model.core import CoreModel
@@ -297,7 +298,7 @@ class Pull(nn.Module):
         self.point = nn.Parameter(torch.ones(4))
         self.steps: list[Step] = []
 
-    def rows(self, rng: np.random.Generator) -> np.ndarray:
+    def rows(self, batch: PackedBatch, rng: np.random.Generator) -> np.ndarray:
         return np.array([5, 14, 5])
 
     def forward(self, step: Step) -> Tensor:

@@ -14,6 +14,7 @@ from isthmus.alignment.domains import align_features, item_pairs, pairs_of_texts
 from isthmus.alignment.losses import MMD, CoralLoss, InfoNCE
 from isthmus.alignment.pairs import Pairs
 from isthmus.alignment.representations import mean_states, representation_alignment
+from isthmus.data.batches import PackedBatch
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split, global_cut
@@ -99,7 +100,7 @@ class Look(torch.nn.Module):
     mark = ""
     step: Step | None = None
 
-    def rows(self, rng: np.random.Generator) -> np.ndarray:
+    def rows(self, batch: PackedBatch, rng: np.random.Generator) -> np.ndarray:
         return np.zeros(0, np.int64)
 
     def forward(self, step: Step) -> torch.Tensor:

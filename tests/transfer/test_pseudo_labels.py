@@ -123,7 +123,7 @@ def test_a_label_cannot_tell_what_is_held_back(small):
 def test_labels_do_not_count_as_evidence_nor_teach_the_other_parts(small):
     dataset, split = small
     raw, config = texts(dataset), settings("training.epochs=2", "blend.folds=2")
-    features = align_features(raw, config)
+    features = align_features(raw, config, dataset)
     strategy = SelfTraining(config.transfer.pseudo_label.model_copy(update={"confidence": 0.0}))
     side = fit_side(strategy, dataset, split, raw, features, config, target=GEAR)
     counts = side.neural.model.items.evidence.numpy()

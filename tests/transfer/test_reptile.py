@@ -29,7 +29,7 @@ def small():
 def _task(small, tasks: Tasks, learnt: tuple[float, float] = (1.0, 1.0)) -> ReptileTask:
     dataset, split = small
     config = settings("training.batch_events=200")
-    features = align_features(texts(dataset), config)
+    features = align_features(texts(dataset), config, dataset)
     return ReptileTask(
         CoreModel(features, np.ones(dataset.n_items, np.float32), config.model, 0),
         split.train_events(dataset),

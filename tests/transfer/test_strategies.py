@@ -11,6 +11,7 @@ from transfer_world import BOOKS, GEAR, settings, texts, world
 import isthmus.transfer.execution as execution
 from isthmus.alignment.domains import align_features
 from isthmus.config import Config
+from isthmus.data.batches import Windows
 from isthmus.data.dataset import Dataset
 from isthmus.data.splits import Queries, Split, global_cut
 from isthmus.errors import ConfigError, DataError
@@ -45,7 +46,7 @@ def run(small, stages: Sequence[Stage], *overrides: str, folder=None) -> CoreMod
     dataset, split = small
     config = settings(*QUICK, *overrides)
     raw = texts(dataset)
-    features = align_features(raw, config)
+    features = align_features(raw, config, dataset)
     return run_stages(stages, dataset, split, features, config, raw=raw, folder=folder).model
 
 
@@ -57,7 +58,7 @@ def start(small, *overrides: str) -> dict[str, torch.Tensor]:
     """Weights before any training."""
     dataset, _ = small
     config = settings(*QUICK, *overrides)
-    features = align_features(texts(dataset), config)
+    features = align_features(texts(dataset), config, dataset)
     return weights(CoreModel(features, np.ones(dataset.n_items, np.float32), config.model, 0))
 
 
@@ -110,7 +111,7 @@ def test_the_rate_of_a_stage_is_for_all_weights_but_ids(small):
 def test_stages_share_the_epochs_and_differ_in_their_batches(small, tmp_path):
     dataset, split = small
     config = settings("training.epochs=8", "training.patience=8")
-    features = align_features(texts(dataset), config)
+    features = align_features(texts(dataset), config, dataset)
     side = fit_side(PretrainFinetune(), dataset, split, texts(dataset), features, config)
     assert {name: len(log.epochs) for name, log in side.logs.items()} == {
         "pretrain": 4,
@@ -211,7 +212,7 @@ def with_other_target_training(dataset: Dataset, split: Split) -> tuple[Dataset,
 def test_no_target_event_enters_the_training_of_zero_shot(small, change):
     dataset, split = small
     raw, config = texts(dataset), settings(*QUICK)
-    features = align_features(raw, config)
+    features = align_features(raw, config, dataset)
     sides = [
         fit_side(ZeroShot(), *data, raw, features, config, target=GEAR)
         for data in (small, change(dataset, split))
@@ -233,7 +234,7 @@ def test_zero_shot_borrows_weights_and_is_judged_all_the_same(small):
     dataset, split = small
     raw, config = texts(dataset), settings(*QUICK)
     side = fit_side(
-        ZeroShot(), dataset, split, raw, align_features(raw, config), config, target=GEAR
+        ZeroShot(), dataset, split, raw, align_features(raw, config, dataset), config, target=GEAR
     )
     assert side.fitted[GEAR].weights == side.fitted[BOOKS].weights
     asked = (dataset.events.domain[split.tuning.position] == GEAR).sum()
@@ -283,7 +284,8 @@ def test_strategies_are_chosen_by_name_or_by_path():
     ("overrides", "message"),
     [
         (["transfer.strategy=zero-shoot"], "no strategy is called 'zero-shoot'.*'zero-shot'"),
-        (["transfer.strategy=test_strategies:Owned"], "no strategy 'Owned'.*'Own'"),
+        (["transfer.strategy=test_strategies:Owned"], "cannot be imported.*'Owned'"),
+        (["transfer.strategy=test_strategies:Killed"], "test_strategies:Killed is no strategy"),
         (["transfer.strategy=no_such.module:Own"], "'no_such.module:Own' cannot be imported"),
         (["transfer.strategy=:Own"], "cannot be imported"),
         (
@@ -366,3 +368,43 @@ def test_one_domain_has_nothing_to_transfer_by_any_strategy(small, name):
     system = fit_system(gear, global_cut(gear), texts(gear), config)
     assert system.gates[0].weight == 0
     assert system.alone[0] is system.transferred
+
+
+# The penalty on attention across domains
+
+
+def test_the_penalty_lowers_the_share_of_attention_across_domains(small):
+    dataset, split = small
+    longer = ("training.epochs=6", "training.evaluate_every=6", "training.batch_events=64")
+    joint = [Train("joint", EVERYTHING, (1.0, 1.0))]
+    share = {}
+    for penalty in (1e-9, 50.0):
+        model = run(small, joint, *longer, f"model.cross_attention_penalty={penalty}").train()
+        assert model.users.watched
+        events = split.train_events(dataset)
+        batch = Windows.cut(events, 20).pack(np.arange(40))
+        flat = dataset.flat(events.domain, events.item)
+        model.states(
+            model.item_vectors(torch.from_numpy(flat[batch.inputs])),
+            torch.from_numpy(events.domain[batch.inputs].astype(np.int64)),
+            torch.from_numpy(events.time[batch.inputs]),
+            torch.from_numpy(batch.offsets),
+        )
+        share[penalty] = model.users.foreign_attention().item()
+    print(share)
+    assert share[50.0] < 0.8 * share[1e-9]
+
+
+def test_the_penalty_leaves_a_side_of_one_domain_as_it_was(small):
+    alone = TargetOnly(GEAR).stages(ROLES)
+    plain = weights(run(small, alone))
+    penalised = weights(run(small, alone, "model.cross_attention_penalty=5"))
+    assert not far(plain, penalised)
+
+
+def test_null_space_fusion_trains_by_any_strategy(small):
+    for strategy in (Joint(), PretrainFinetune()):
+        model = run(small, strategy.stages(ROLES), "model.fusion=null-space")
+        told = model.items.text_dim
+        assert not model.items.table[:, :told].any()
+        assert model.items.table[:, told:].any()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from isthmus.alignment.domains import anchor_domain, item_pairs
 from isthmus.alignment.pairs import Pairs
 from isthmus.config import Config
+from isthmus.data.batches import PackedBatch
 from isthmus.data.dataset import Dataset, Events
 from isthmus.data.features import ItemFeatures
 from isthmus.errors import ConfigError, DataError
@@ -115,7 +116,7 @@ class RepresentationAlignment(nn.Module):
             d: p + np.array([self.bounds[anchor], self.bounds[d]]) for d, p in pairs.items()
         }
 
-    def rows(self, rng: np.random.Generator) -> NDArray[np.int64]:
+    def rows(self, batch: PackedBatch, rng: np.random.Generator) -> NDArray[np.int64]:
         """Items of some pairs with each other domain, [2 p]."""
         drawn = [
             p if len(p) <= self.most else p[rng.choice(len(p), self.most, replace=False)]

@@ -33,7 +33,13 @@ def fit_sasrec(
         folder: checkpoints to resume from.
     """
     sizes = config.model.model_copy(
-        update={"use_text": False, "adapter_rank": 0, "time_gaps": False}
+        update={
+            "use_text": False,
+            "head": "low-rank",
+            "adapter_rank": 0,
+            "time_gaps": False,
+            "cross_attention_penalty": 0.0,
+        }
     )
     config = config.model_copy(update={"model": sizes})
     nothing = [

@@ -2,6 +2,12 @@
 
 vector = projected text (or a learned stand-in where there is none) + ID embedding × n / (n + k),
 where n counts the item's training events: an item with no behaviour falls back on its text.
+
+With `fusion = "null-space"` the text is not projected but taken as it is, its leading axes as the
+first dimensions of the vector, and the ID embedding has the others to itself: the null space of
+the texts' covariance. Then nothing that is learnt of an item can overwrite what its text says.
+Source: Hu et al., "AlphaFuse: Learn ID Embeddings for Sequential Recommendation in Null Space of
+Language Embeddings", SIGIR 2025; here the texts' volume, one number, is learnt.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from isthmus.config import ModelConfig
 from isthmus.data.features import ItemFeatures
@@ -41,6 +48,7 @@ class ItemTower(nn.Module):
     evidence: Tensor
     domain: Tensor
     table: Tensor
+    null: Tensor
 
     def __init__(
         self,
@@ -61,18 +69,23 @@ class ItemTower(nn.Module):
         text = torch.from_numpy(np.concatenate([f.vectors for f in features]).astype(np.float32))
         present = torch.from_numpy(np.concatenate([f.present for f in features]))
         domain = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-        table = torch.randn(sum(sizes), config.dim, generator=generator) * ID_SCALE
-        buffers = {"text": text, "present": present, "trust": trust, "evidence": n}
+        apart = config.fusion == "null-space" and config.use_ids and config.use_text
+        # Dimensions that the text has to itself; none where the two are added up.
+        self.text_dim = min(round(config.dim * config.text_share), text.shape[1]) if apart else 0
+        null = (torch.arange(config.dim) >= self.text_dim).float()
+        table = torch.randn(sum(sizes), config.dim, generator=generator) * ID_SCALE * null
+        buffers = {"text": text, "present": present, "trust": trust, "evidence": n, "null": null}
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
         self.register_buffer("domain", domain, persistent=False)
         self.register_buffer("table", table)
-        self.project = nn.Linear(text.shape[1], config.dim, bias=False)
-        self.missing = nn.Embedding(len(sizes), config.dim)
-        nn.init.normal_(
-            self.project.weight,
-            std=TEXT_SCALE / text.shape[1] ** 0.5,
-        )
+        if self.text_dim:
+            self.volume = nn.Parameter(torch.tensor(TEXT_SCALE))
+        else:
+            self.project = nn.Linear(text.shape[1], config.dim, bias=False)
+        self.missing = nn.Embedding(len(sizes), self.text_dim or config.dim)
+        if not self.text_dim:
+            nn.init.normal_(self.project.weight, std=TEXT_SCALE / text.shape[1] ** 0.5)
         nn.init.zeros_(self.missing.weight)
 
     @property
@@ -89,9 +102,11 @@ class ItemTower(nn.Module):
         """
         vectors: Tensor | None = None
         if self.use_text:
-            projected = self.project(self.text.index_select(0, rows))
-            stand_in = self.missing(self.domain[rows])
-            vectors = torch.where(self.present[rows, None], projected, stand_in)
+            text, stand_in = self.text.index_select(0, rows), self.missing(self.domain[rows])
+            told = self.volume * text[:, : self.text_dim] if self.text_dim else self.project(text)
+            vectors = torch.where(self.present[rows, None], told, stand_in)
+            if self.text_dim:
+                vectors = F.pad(vectors, (0, len(self.null) - self.text_dim))
         if self.use_ids:
             ids = self.table.index_select(0, rows) if ids is None else ids
             if not self.learn_ids:
@@ -100,6 +115,8 @@ class ItemTower(nn.Module):
             if self.training and self.use_text and self.id_dropout:
                 trust = trust * (torch.rand_like(trust) >= self.id_dropout)
             weighted = ids * trust[:, None]
+            if self.text_dim:
+                weighted = weighted * self.null
             vectors = weighted if vectors is None else vectors + weighted
         assert vectors is not None, "an item tower needs ids or text"
         return vectors

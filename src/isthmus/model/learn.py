@@ -15,6 +15,7 @@ from isthmus.data.dataset import Dataset, Events
 from isthmus.data.splits import Queries, Split
 from isthmus.evaluation.metrics import per_query
 from isthmus.evaluation.ranks import rank
+from isthmus.model.attention import ForeignAttention
 from isthmus.model.core import CoreModel
 from isthmus.model.scorer import NeuralScorer
 from isthmus.training.loop import Log, pick_device, train
@@ -72,6 +73,11 @@ def learn(
     model.to(device)
     if events is None:
         events = split.train_events(dataset).only(*reads)
+    penalty = model.config.cross_attention_penalty
+    # One domain has no other to attend to.
+    model.users.watched = penalty > 0 and len(reads) > 1
+    if model.users.watched:
+        extra = [*extra, ForeignAttention(model.users, penalty)]
     to_learn = task(
         model,
         events,

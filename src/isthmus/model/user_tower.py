@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from isthmus.config import ModelConfig
 from isthmus.model.dropout import Dropout
+from isthmus.model.heads import borrow_head, domain_heads
 
 N_GAPS = 16
 """Buckets of the time between two events; bucket b holds gaps of about 2^b hours, 0 unknown."""
@@ -68,9 +69,18 @@ class Block(nn.Module):
         self.up = nn.Linear(config.dim, config.feed * config.dim)
         self.down = nn.Linear(config.feed * config.dim, config.dim)
         self.dropout = Dropout(config.dropout)
+        self.foreign: Tensor | None = None
 
-    def forward(self, x: Tensor, padding: Padding) -> Tensor:
-        """[tokens, dim] → [tokens, dim]."""
+    def forward(self, x: Tensor, padding: Padding, domain: Tensor | None = None) -> Tensor:
+        """[tokens, dim] → [tokens, dim].
+
+        With the `domain` [tokens] of each token, `foreign` then holds the share of attention that
+        went to tokens of other domains, a scalar with a gradient.
+        """
+        if domain is not None:
+            return self._feed(
+                x + self.dropout(self._watch(self.norm_attention(x), padding, domain))
+            )
         return self._feed(x + self.dropout(self._attend(self.norm_attention(x), padding)))
 
     def last(self, x: Tensor, padding: Padding) -> Tensor:
@@ -98,38 +108,30 @@ class Block(nn.Module):
         fed: Tensor = x + self.dropout(self.down(F.gelu(self.up(self.norm_feed(x)))))
         return fed
 
+    def _heads(self, x: Tensor, padding: Padding) -> Tensor:
+        """Queries, keys and values, [3, n_windows, heads, width, dim per head]."""
+        qkv = padding.pad(self.qkv(x)).view(padding.n_windows, padding.width, 3, self.heads, -1)
+        return qkv.permute(2, 0, 3, 1, 4)
+
+    def _watch(self, x: Tensor, padding: Padding, domain: Tensor) -> Tensor:
+        """What `_attend` gives, by way of the attention itself."""
+        query, key, value = self._heads(x, padding)
+        later = torch.ones(padding.width, padding.width, dtype=torch.bool, device=x.device).triu(1)
+        logits = (query @ key.mT / query.shape[-1] ** 0.5).masked_fill(later, -torch.inf)
+        attention = logits.softmax(-1)
+        whose = padding.pad(domain[:, None].to(x.dtype)).squeeze(-1)
+        other = (whose[:, :, None] != whose[:, None, :])[:, None]
+        share = (attention * other).sum(-1).mean(1)
+        self.foreign = share[padding.filled].mean()
+        attended: Tensor = self.out(padding.pack((attention @ value).transpose(1, 2)))
+        return attended
+
     def _attend(self, x: Tensor, padding: Padding) -> Tensor:
         # Padding stands after the tokens, so the causal mask alone keeps it out of their sight.
-        qkv = padding.pad(self.qkv(x)).view(padding.n_windows, padding.width, 3, self.heads, -1)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        query, key, value = self._heads(x, padding)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         attended: Tensor = self.out(padding.pack(mixed.transpose(1, 2)))
         return attended
-
-
-class DomainAdapter(nn.Module):
-    """A low-rank correction of the state for one domain's question; zero at the start."""
-
-    def __init__(self, dim: int, rank: int) -> None:
-        super().__init__()
-        self.down = nn.Linear(dim, rank, bias=False)
-        self.up = nn.Linear(rank, dim, bias=False)
-        nn.init.zeros_(self.up.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, dim] → [n, dim]."""
-        corrected: Tensor = x + self.up(self.down(x))
-        return corrected
-
-    @torch.no_grad()
-    def borrow(self, others: Sequence[DomainAdapter]) -> None:
-        """Become the mean of other corrections, as near as the rank allows."""
-        mean = torch.stack([other.up.weight @ other.down.weight for other in others]).mean(0)
-        left, size, right = torch.linalg.svd(mean)
-        rank = len(self.down.weight)
-        root = size[:rank].sqrt()
-        self.up.weight.copy_(left[:, :rank] * root)
-        self.down.weight.copy_(root[:, None] * right[:rank])
 
 
 class UserTower(nn.Module):
@@ -143,16 +145,14 @@ class UserTower(nn.Module):
     def __init__(self, n_domains: int, config: ModelConfig) -> None:
         super().__init__()
         self.max_length = config.max_length
+        self.watched = False
         self.place = nn.Embedding(config.max_length, config.dim)
         self.domain = nn.Embedding(n_domains, config.dim)
         self.gap = nn.Embedding(N_GAPS, config.dim) if config.time_gaps else None
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
-        self.adapters = nn.ModuleList(
-            DomainAdapter(config.dim, config.adapter_rank)
-            for _ in range(n_domains if config.adapter_rank else 0)
-        )
+        self.adapters = domain_heads(n_domains, config)
         for table in (self.place, self.domain, self.gap):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.02)
@@ -172,9 +172,18 @@ class UserTower(nn.Module):
         padding = Padding(offsets)
         x = self._enter(items, domain, gap, padding)
         for block in self.blocks:
-            x = block(x, padding)
+            x = block(x, padding, domain if self.watched and self.training else None)
         states: Tensor = self.norm(x)
         return states
+
+    def foreign_attention(self) -> Tensor:
+        """Share of attention that went to events of other domains in the last `forward`.
+
+        Mean over blocks, heads and events, a scalar with a gradient. It is looked at in training
+        mode only, and only while `watched` is on.
+        """
+        shares = [block.foreign for block in self.blocks]
+        return torch.stack(cast(list[Tensor], shares)).mean()
 
     def last(self, items: Tensor, domain: Tensor, gap: Tensor, offsets: Tensor) -> Tensor:
         """States after the last event of each window alone, float [n_windows, dim].
@@ -210,8 +219,7 @@ class UserTower(nn.Module):
     def borrow_asking(self, domain: int, sources: Sequence[int]) -> None:
         """Let a domain be asked about as, on average, other domains."""
         if len(self.adapters):
-            adapters = cast(Sequence[DomainAdapter], self.adapters)
-            adapters[domain].borrow([adapters[d] for d in sources])
+            borrow_head(self.adapters[domain], [self.adapters[d] for d in sources])
 
 
 def gap_buckets(time: Tensor, first: Tensor) -> Tensor:

@@ -54,6 +54,7 @@ class Step:
         domain: int64 [tokens] domain of these events.
         user: int64 [tokens] user row of these events.
         progress: share of training done, from 0 to 1.
+        batch: where these events, and what comes next, stand among the training events.
     """
 
     rows: Tensor
@@ -62,6 +63,7 @@ class Step:
     domain: Tensor
     user: Tensor
     progress: float
+    batch: PackedBatch
 
 
 class ExtraLoss(Protocol):
@@ -77,7 +79,7 @@ class ExtraLoss(Protocol):
         """What it depends on, as a short text: a checkpoint of a run with another is not used."""
         ...
 
-    def rows(self, rng: np.random.Generator) -> NDArray[np.int64]:
+    def rows(self, batch: PackedBatch, rng: np.random.Generator) -> NDArray[np.int64]:
         """Flat item rows that it wants among those of the step, any number, repeats allowed."""
         ...
 
@@ -140,7 +142,7 @@ class NextItemTask:
         """Sum over domains of the weighted mean loss and of the further losses, a scalar."""
         asked = [d for d in np.unique(self.domain[batch.targets]).tolist() if self.weights[d] > 0]
         drawn = {d: self._draw(d, rng) for d in asked}
-        wanted = [loss.rows(rng) for loss in self.extra]
+        wanted = [loss.rows(batch, rng) for loss in self.extra]
         parts = [self.flat[batch.inputs], self.flat[batch.targets], *drawn.values(), *wanted]
         rows, inverse = np.unique(np.concatenate(parts), return_inverse=True)
         split = np.split(inverse, np.cumsum([len(p) for p in parts])[:-1])
@@ -168,7 +170,7 @@ class NextItemTask:
             total = total + self.weights[d] * losses.mean()
         if self.extra:
             user = torch.from_numpy(self.user[batch.inputs]).to(self.device)
-            step = Step(row_tensor, vectors, states, read, user, self.progress)
+            step = Step(row_tensor, vectors, states, read, user, self.progress, batch)
             total = total + sum(loss(step) for loss in self.extra)
         return total
 

@@ -7,6 +7,8 @@ it was in.
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,10 +28,12 @@ from isthmus.model.core import CoreModel
 from isthmus.model.learn import TaskMaker, evidence, learn
 from isthmus.model.scorer import NeuralScorer
 from isthmus.training.loop import Log
-from isthmus.training.next_item import NextItemTask
+from isthmus.training.next_item import ExtraLoss, NextItemTask
+from isthmus.transfer.checks import check
+from isthmus.transfer.distillation import RankingDistillation, teacher_lists
 from isthmus.transfer.pseudo_labels import with_pseudo_labels
 from isthmus.transfer.reptile import ReptileTask, Tasks, taste_groups
-from isthmus.transfer.stages import PseudoLabel, Reptile, Stage, Train
+from isthmus.transfer.stages import Distil, PseudoLabel, Reptile, Stage, Train
 
 IDS = "items.table"
 """How the table of IDs is called among what can be frozen."""
@@ -82,82 +86,6 @@ def run_stages(
     return Trained(course.model, course.logs, course.seconds)
 
 
-def check(stages: Sequence[Stage], names: Sequence[str], config: Config) -> None:
-    """Refuse a list of stages that cannot be meant; see `run_stages`."""
-    if not stages:
-        raise ConfigError("the strategy has no stage", where="transfer.strategy")
-    seen: set[str] = set()
-    for stage in stages:
-        where = f"transfer.strategy, stage {stage.name!r}"
-        if stage.name in seen:
-            raise ConfigError("two stages have this name", where=where, hint="Rename one")
-        seen.add(stage.name)
-        if isinstance(stage, PseudoLabel):
-            _check_labelling(stage, names, where)
-        else:
-            _check_training(stage, names, config, where)
-    training = [stage for stage in stages if isinstance(stage, Train)]
-    if sum(stage.share for stage in training) > 1 + 1e-6:
-        raise ConfigError(
-            "the shares of the stages add up to more than 1",
-            where="transfer.strategy",
-            hint="All strategies have training.epochs to spend; raise that instead",
-        )
-    last = stages[-1]
-    if not isinstance(last, Train):
-        raise ConfigError(
-            "the last stage trains nothing",
-            where=f"transfer.strategy, stage {last.name!r}",
-            hint="Let a Train stage use what it made",
-        )
-    if not last.ids and config.model.use_ids:
-        raise ConfigError(
-            "the last stage leaves IDs out, and the model would be served with untrained ones",
-            where=f"transfer.strategy, stage {last.name!r}",
-            hint="Set model.use_ids = false, or add a stage with IDs",
-        )
-
-
-def _check_training(stage: Train, names: Sequence[str], config: Config, where: str) -> None:
-    domains = range(len(names))
-    if len(stage.weights) != len(names) or not set(stage.reads) <= set(domains):
-        raise ConfigError(
-            f"reads {list(stage.reads)} and weighs {len(stage.weights)} domains, "
-            f"and there are {len(names)}",
-            where=where,
-        )
-    if not set(stage.learns) & set(stage.reads):
-        raise ConfigError(
-            "it learns no domain that it reads",
-            where=where,
-            hint="Check training.domain_weights, and that there is a source beside the target",
-        )
-    if not (0 < stage.share <= 1 and stage.rate > 0):
-        raise ConfigError(f"share {stage.share} or rate {stage.rate} is out of range", where=where)
-    if isinstance(stage, Reptile) and not (
-        stage.groups >= 1 and stage.inner_steps >= 1 and 0 < stage.outer_rate <= 1
-    ):
-        raise ConfigError(
-            "groups and inner_steps are at least 1, outer_rate is above 0 and at most 1",
-            where=where,
-        )
-    if not stage.ids and not config.model.use_text:
-        raise ConfigError(
-            "it leaves IDs out, and model.use_text is off: items are known by nothing",
-            where=where,
-            hint="Set model.use_text = true",
-        )
-
-
-def _check_labelling(stage: PseudoLabel, names: Sequence[str], where: str) -> None:
-    if not stage.domains or not set(stage.domains) <= set(range(len(names))):
-        raise ConfigError(
-            f"labels {list(stage.domains)}, and there are {len(names)} domains", where=where
-        )
-    if stage.fewer_than < 1 or stage.most < 0 or stage.weight <= 0:
-        raise ConfigError("fewer_than, most or weight is out of range", where=where)
-
-
 class _Course:
     """One model on its way through the stages."""
 
@@ -183,6 +111,8 @@ class _Course:
         self.seconds: dict[str, float] = {}
         self.labelled: Events | None = None
         self.before: Train | None = None
+        self.wanted = {stage.teacher for stage in stages if isinstance(stage, Distil)}
+        self.teachers: dict[str, CoreModel] = {}
         self.read: set[int] = set()
         self.asked: set[int] = set()
 
@@ -191,12 +121,31 @@ class _Course:
         if isinstance(stage, PseudoLabel):
             self._label(stage)
             return
-        events = self.events if self.labelled is None else self.labelled
-        self._train(index, stage, self.model, events.only(*stage.reads))
+        events = (self.events if self.labelled is None else self.labelled).only(*stage.reads)
+        read = self.behaved & set(stage.reads)
+        asked = read & set(stage.learns)
+        if stage.width is not None:
+            model = self._apart(stage)
+            self._train(index, stage, model, events)
+            _lend(model, read, asked)
+            self.teachers[stage.name] = model
+            return
+        self._train(index, stage, self.model, events)
         self.before = stage
-        self.read |= self.behaved & set(stage.reads)
-        self.asked |= self.behaved & set(stage.reads) & set(stage.learns)
-        self._lend()
+        self.read |= read
+        self.asked |= asked
+        _lend(self.model, self.read, self.asked)
+        if stage.name in self.wanted:
+            self.teachers[stage.name] = copy.deepcopy(self.model)
+
+    def _apart(self, stage: Train) -> CoreModel:
+        """A model of the stage's own width, which knows the IDs of what the stage reads."""
+        config = self.config.model
+        heads = config.heads
+        dim = max(1, round(config.dim * (stage.width or 1) / heads)) * heads
+        seen = evidence(self.dataset, self.events.only(*stage.reads))
+        sizes = config.model_copy(update={"dim": dim})
+        return CoreModel(self.features, seen, sizes, self.config.seed)
 
     def _label(self, stage: PseudoLabel) -> None:
         if self.before is None:
@@ -218,12 +167,18 @@ class _Course:
         if isinstance(stage, Reptile):
             group = taste_groups(self.dataset, events, self.features, stage.groups)
             task = partial(ReptileTask, tasks=Tasks(group, stage.inner_steps, stage.outer_rate))
+        config = _settings(self.config, stage, index)
+        extra: list[ExtraLoss] = [
+            *representation_alignment(self.dataset, events, self.raw, self.config, stage.reads)
+        ]
+        if isinstance(stage, Distil):
+            extra.append(self._lessons(stage, model, events, config))
         with _as_wanted(model, stage):
             self.logs[stage.name] = learn(
                 model,
                 self.dataset,
                 self.split,
-                _settings(self.config, stage, index),
+                config,
                 reads=stage.reads,
                 weights=stage.weights,
                 events=events,
@@ -232,20 +187,45 @@ class _Course:
                 folder=self.folder / "checkpoints" / stage.name if self.folder else None,
                 curves=self.folder / "curves" / stage.name if self.folder else None,
                 depends=repr(stage),
-                extra=representation_alignment(
-                    self.dataset, events, self.raw, self.config, stage.reads
-                ),
+                extra=extra,
             )[1]
         # Counted in the log, so that a resumed run reports what its training took in all.
         self.seconds[f"train {stage.name}"] = self.logs[stage.name].seconds
 
-    def _lend(self) -> None:
-        """Domains that no stage has touched so far start from the mean of those that were."""
-        for domain in range(len(self.features)):
-            if domain not in self.read:
-                self.model.borrow_reading(domain, sorted(self.read))
-            if domain not in self.asked:
-                self.model.borrow_asking(domain, sorted(self.asked))
+    def _lessons(
+        self, stage: Distil, student: CoreModel, events: Events, config: Config
+    ) -> RankingDistillation:
+        """The loss against what the stage's teacher says of its events."""
+        teacher = self.teachers[stage.teacher]
+        lists = teacher_lists(
+            teacher,
+            events,
+            stage.learns,
+            top=stage.top,
+            temperature=stage.temperature,
+            max_length=config.model.max_length,
+        )
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (lists.item, lists.share, lists.confidence):
+            digest.update(array.tobytes())
+        return RankingDistillation(
+            student,
+            lists,
+            events,
+            config.training,
+            weights=stage.weights,
+            strength=stage.strength,
+            mark=digest.hexdigest(),
+        )
+
+
+def _lend(model: CoreModel, read: set[int], asked: set[int]) -> None:
+    """Domains that no stage has touched so far start from the mean of those that were."""
+    for domain in range(len(model.bounds) - 1):
+        if domain not in read:
+            model.borrow_reading(domain, sorted(read))
+        if domain not in asked:
+            model.borrow_asking(domain, sorted(asked))
 
 
 def _settings(config: Config, stage: Train, index: int) -> Config:

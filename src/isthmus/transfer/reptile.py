@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from isthmus.data.batches import PackedBatch
 from isthmus.data.dataset import Dataset, Events
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import user_hash
-from isthmus.training.next_item import ExtraLoss, NextItemTask, SequenceModel
+from isthmus.training.next_item import NextItemTask, SequenceModel
 from isthmus.training.optim import RowAdam
 
 
@@ -55,22 +56,10 @@ class ReptileTask(NextItemTask):
         item_offsets: NDArray[np.int64],
         config: TrainingConfig,
         *,
-        weights: Sequence[float],
-        max_length: int,
-        device: torch.device,
         tasks: Tasks,
-        extra: Sequence[ExtraLoss] = (),
+        **how: Any,
     ) -> None:
-        super().__init__(
-            model,
-            events,
-            item_offsets,
-            config,
-            weights=weights,
-            max_length=max_length,
-            device=device,
-            extra=extra,
-        )
+        super().__init__(model, events, item_offsets, config, **how)
         self.tasks = tasks
         self.rows: _RememberingRows = _RememberingRows(model.id_table())
         self.pools = _pools(self, events, tasks.group)

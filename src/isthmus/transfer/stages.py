@@ -24,6 +24,8 @@ class Train:
         rate: learning rate of all weights but ID rows, as a multiple of the configured one.
         frozen: weights that stay as they are, by the start of their names in `CoreModel`, such as
             `users.blocks`; `items.table` stands for the IDs.
+        width: makes it a model of its own, that many times as wide, for a later stage to learn
+            from; None trains the model that is going to serve.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Train:
     ids: bool = True
     rate: float = 1.0
     frozen: tuple[str, ...] = ()
+    width: float | None = None
 
     @property
     def learns(self) -> tuple[int, ...]:
@@ -53,6 +56,23 @@ class Reptile(Train):
     groups: int = 4
     inner_steps: int = 5
     outer_rate: float = 0.5
+
+
+@dataclass(frozen=True)
+class Distil(Train):
+    """Training that follows a teacher's lists beside the events themselves.
+
+    Attributes:
+        teacher: name of the stage before it whose model teaches, as it was after that stage.
+        top: length of the teacher's lists.
+        strength: of the loss against the lists, beside that of the next item.
+        temperature: above 1 the items of a list count more evenly.
+    """
+
+    teacher: str = ""
+    top: int = 10
+    strength: float = 0.5
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,4 +98,4 @@ class PseudoLabel:
     weight: float = 1.0
 
 
-Stage = Train | Reptile | PseudoLabel
+Stage = Train | Reptile | Distil | PseudoLabel

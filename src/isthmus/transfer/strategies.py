@@ -7,14 +7,20 @@ its dotted path.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-from isthmus.config import MetaConfig, PretrainConfig, PseudoLabelConfig, TransferConfig
-from isthmus.errors import ConfigError, did_you_mean
-from isthmus.transfer.stages import PseudoLabel, Reptile, Stage, Train
+from isthmus.config import (
+    DistilConfig,
+    MetaConfig,
+    PretrainConfig,
+    PseudoLabelConfig,
+    TransferConfig,
+)
+from isthmus.errors import ConfigError
+from isthmus.settings import component
+from isthmus.transfer.stages import Distil, PseudoLabel, Reptile, Stage, Train
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,32 @@ class ZeroShot:
 
 
 @dataclass(frozen=True)
+class Distilled:
+    """A teacher that is wider, or knows the sources alone, and a student that follows its lists."""
+
+    options: DistilConfig = field(default_factory=DistilConfig)
+    name: str = "distil"
+
+    def stages(self, roles: Roles) -> list[Stage]:
+        """A teacher of its own, then the model that serves."""
+        chosen = self.options
+        pool = roles.sources if chosen.teacher == "sources" else roles.everything
+        return [
+            Train("teacher", pool, roles.only(*pool), share=chosen.share, width=chosen.width),
+            Distil(
+                "student",
+                roles.everything,
+                roles.weights,
+                share=1 - chosen.share,
+                teacher="teacher",
+                top=chosen.top,
+                strength=chosen.strength,
+                temperature=chosen.temperature,
+            ),
+        ]
+
+
+@dataclass(frozen=True)
 class Meta:
     """Weights that adapt fast, learnt over domains and groups of people; then they do adapt."""
 
@@ -209,6 +241,7 @@ def chosen_strategy(config: TransferConfig, roles: Roles) -> Strategy:
     makers: dict[str, Callable[[], Strategy]] = {
         "joint": Joint,
         "pretrain-finetune": lambda: PretrainFinetune(config.pretrain),
+        "distil": lambda: Distilled(config.distil),
         "zero-shot": ZeroShot,
         "meta": lambda: Meta(config.meta),
         "pseudo-label": lambda: SelfTraining(config.pseudo_label),
@@ -224,23 +257,12 @@ def _target_only(roles: Roles) -> TargetOnly:
 
 def _own(path: str, options: dict[str, object]) -> Strategy:
     """A user's class, `package.module:Class`, with its options."""
-    module_name, _, class_name = path.partition(":")
-    where = "transfer.strategy"
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise ConfigError(
-            f"{path!r} cannot be imported: {error}",
-            where=where,
-            hint="Write package.module:Class, of a package that is installed or on PYTHONPATH",
-        ) from None
-    found = getattr(module, class_name, None)
+    found = component(path, {}, where="transfer.strategy")
     if not callable(getattr(found, "stages", None)):
-        able = [n for n, value in vars(module).items() if callable(getattr(value, "stages", None))]
         raise ConfigError(
-            f"{module_name} holds no strategy {class_name!r}",
-            where=where,
-            hint=did_you_mean(class_name, able),
+            f"{path} is no strategy",
+            where="transfer.strategy",
+            hint="A strategy is a class with a name and a method stages(roles)",
         )
     try:
         return cast(Strategy, cast(Callable[..., object], found)(**options))
