@@ -72,6 +72,13 @@ class DomainConfig(_Section):
         default_factory=dict,
         description="Column = values: rows to take, where one file holds several domains.",
     )
+    sample_users: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of its people whose events are read, in stretches, for a file larger "
+        "than memory; by their raw id, so the same people wherever an id is the same.",
+    )
 
     @model_validator(mode="after")
     def _kinds_are_mapped(self) -> DomainConfig:

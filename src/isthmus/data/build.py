@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -43,6 +43,12 @@ def build_dataset(config: Config) -> tuple[Dataset, CleaningReport]:
     people = read_people(config.people, report)
     domains = ((name, read_domain(name, domain, report)) for name, domain in config.domains.items())
     dataset = _build(domains, people, config.cleaning, config.split.shuffle_items, report)
+    sampled = tuple(
+        f"{name}: the events of {domain.sample_users:.3g} of its people were read (sample_users)."
+        for name, domain in config.domains.items()
+        if domain.sample_users < 1 and domain.interactions
+    )
+    dataset = replace(dataset, notes=(*dataset.notes, *sampled))
     target = config.target
     if target and config.domains[target].interactions and not report.rows_kept[target]:
         raise DataError(

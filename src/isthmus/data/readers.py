@@ -16,6 +16,7 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from isthmus.errors import DataError, did_you_mean
 
@@ -61,6 +62,7 @@ class Table:
         *,
         only: Mapping[str, Sequence[str]] | None = None,
         rows: int | None = None,
+        keep: pl.Expr | None = None,
     ) -> pl.DataFrame:
         """The rows.
 
@@ -68,18 +70,51 @@ class Table:
             columns: which columns; None: all.
             only: column → values; other rows are left out.
             rows: most rows, from the top.
+            keep: further rows are left out where this is false; the file is then read in stretches,
+                and only what is kept is ever held.
 
         Raises:
             DataError: the file breaks off or is not what its head promised.
         """
+        frame = self._filtered(only)
+        if keep is not None:
+            frame = frame.filter(keep)
+        frame = frame if columns is None else frame.select(columns)
+        frame = frame if rows is None else frame.head(rows)
+        try:
+            return frame.collect(engine="auto" if keep is None else "streaming")
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise _unreadable(self.path, error) from None
+
+    def count(self, only: Mapping[str, Sequence[str]] | None = None) -> int:
+        """How many rows there are, read in stretches; `only` as in `read`.
+
+        Raises:
+            DataError: see `read`.
+        """
+        try:
+            counted = self._filtered(only).select(pl.len()).collect(engine="streaming")
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise _unreadable(self.path, error) from None
+        return int(counted.item())
+
+    @property
+    def least_rows(self) -> int:
+        """Rows that there are at least, without reading them; a compressed file has more."""
+        if not self.as_text and self.path.suffix.lower() in _PARQUET:
+            return int(pq.read_metadata(self.path).num_rows)
+        suffix = self.path.suffix.lower()
+        lines = _head(self.path, _COMPRESSED.get(suffix)).split(b"\n")
+        # The last line of the head is cut off, and the first may be a header.
+        whole = lines[1:-1] or lines
+        width = max(sum(map(len, whole)) / len(whole) + 1, 1)
+        return int(self.path.stat().st_size / width)
+
+    def _filtered(self, only: Mapping[str, Sequence[str]] | None) -> pl.LazyFrame:
         frame = self._frame
         for name, values in (only or {}).items():
             frame = frame.filter(pl.col(name).cast(pl.String).is_in(list(values)))
-        frame = frame if columns is None else frame.select(columns)
-        try:
-            return (frame if rows is None else frame.head(rows)).collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise _unreadable(self.path, error) from None
+        return frame
 
 
 def open_table(path: Path) -> Table:

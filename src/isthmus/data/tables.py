@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from isthmus.config import DomainConfig, PeopleConfig
 from isthmus.data.cleaning import CleaningReport, Origin, require_columns
 from isthmus.data.frames import DomainFrames, PeopleFrames
+from isthmus.data.memory import free_bytes, least_need, share_that_fits
+from isthmus.data.ordering import text_hash
 from isthmus.data.readers import Table, open_table
 from isthmus.errors import DataError
 
@@ -75,8 +77,56 @@ def _events(
     _say(table, origin, report)
     sources = list(dict.fromkeys(wanted.values()))
     require_columns(table.columns, {column: column for column in config.only}, origin)
-    frame = table.read(sources, only=config.only)
+    share = config.sample_users
+    _must_fit(name, table, len(sources), config)
+    keep = None if share == 1 else in_sample(columns.user, share)
+    frame = table.read(sources, only=config.only, keep=keep)
+    if share < 1:
+        report.say(origin, sampled(frame.height, table.count(config.only), share))
     return frame.select(pl.col(source).alias(new) for new, source in wanted.items()), origin
+
+
+def in_sample(user: str, share: float) -> pl.Expr:
+    """Whether the person in column `user` belongs to a fixed share of all people.
+
+    By a hash of the raw id as text, so that a person is in or out wherever the id occurs; an event
+    without an id stays, for cleaning to complain of.
+    """
+    kept = np.uint64(min(int(share * 2.0**64), 2**64 - 1))
+
+    def drawn(ids: pl.Series) -> pl.Series:
+        distinct = ids.drop_nulls().unique()
+        inside = distinct.filter(pl.Series(text_hash(distinct, "sample-users") < kept))
+        nobody = ids.is_null() | (ids == "").fill_null(value=False)
+        return nobody | ids.is_in(inside.implode()).fill_null(value=False)
+
+    text = pl.col(user).cast(pl.String).str.strip_chars().str.replace(r"^(\d+)\.0$", "${1}")
+    return text.map_batches(drawn, return_dtype=pl.Boolean, is_elementwise=True)
+
+
+def sampled(read: int, total: int, share: float) -> str:
+    """What a sample has left, as a sentence."""
+    return (
+        f"{read:,} of {total:,} events were read, those of {share:.3g} of the people (sample_users)"
+    )
+
+
+def _must_fit(name: str, table: Table, columns: int, config: DomainConfig) -> None:
+    """DataError where the events kept cannot fit into memory, with a share that does."""
+    free, rows = free_bytes(), table.least_rows
+    share = config.sample_users
+    if free is not None and config.only and least_need(rows, columns) * share > free:
+        rows = table.count(config.only)
+    need = least_need(rows, columns)
+    if free is None or need * share <= free:
+        return
+    fits = share_that_fits(need, free)
+    raise DataError(
+        f"its {rows:,} events take at least {need * share / 2**30:.1f} GB of memory, "
+        f"and {free / 2**30:.1f} GB are free",
+        where=str(table.path),
+        hint=f"Set domains.{name}.sample_users = {fits:g} to read a share of the people",
+    )
 
 
 def _items(
