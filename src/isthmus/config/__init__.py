@@ -1,0 +1,63 @@
+"""Every setting of `isthmus.toml`, as typed models; a file for each group of sections."""
+
+from isthmus.config.judging import (
+    PARTS,
+    BlendConfig,
+    EvaluationConfig,
+)
+from isthmus.config.learning import (
+    HEADS,
+    ModelConfig,
+    TrainingConfig,
+)
+from isthmus.config.tables import (
+    CleaningConfig,
+    DomainConfig,
+    EventColumns,
+    ItemColumns,
+    PeopleConfig,
+    SplitConfig,
+)
+from isthmus.config.texts import (
+    FEATURE_MAPS,
+    REPRESENTATION_LOSSES,
+    AlignmentConfig,
+    LanguageConfig,
+)
+from isthmus.config.transfer import (
+    STRATEGIES,
+    DistilConfig,
+    MetaConfig,
+    PretrainConfig,
+    PseudoLabelConfig,
+    TransferConfig,
+)
+from isthmus.config.whole import (
+    Config,
+)
+
+__all__ = [
+    "FEATURE_MAPS",
+    "HEADS",
+    "PARTS",
+    "REPRESENTATION_LOSSES",
+    "STRATEGIES",
+    "AlignmentConfig",
+    "BlendConfig",
+    "CleaningConfig",
+    "Config",
+    "DistilConfig",
+    "DomainConfig",
+    "EvaluationConfig",
+    "EventColumns",
+    "ItemColumns",
+    "LanguageConfig",
+    "MetaConfig",
+    "ModelConfig",
+    "PeopleConfig",
+    "PretrainConfig",
+    "PseudoLabelConfig",
+    "SplitConfig",
+    "TrainingConfig",
+    "TransferConfig",
+]

@@ -1,0 +1,125 @@
+"""The one configuration file, `isthmus.toml`, whole.
+
+`Config.load("isthmus.toml", overrides=["training.epochs=5"])` reads, overrides and checks it.
+Paths in the file are relative to the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from isthmus.config.judging import BlendConfig, EvaluationConfig
+from isthmus.config.learning import ModelConfig, TrainingConfig
+from isthmus.config.section import Section
+from isthmus.config.tables import CleaningConfig, DomainConfig, PeopleConfig, SplitConfig
+from isthmus.config.texts import AlignmentConfig, LanguageConfig
+from isthmus.config.transfer import TransferConfig
+from isthmus.errors import ConfigError, did_you_mean
+from isthmus.settings import apply_override, explained, with_absolute_paths
+
+
+class Config(Section):
+    """A whole run."""
+
+    name: str = Field(
+        "isthmus",
+        pattern=r"^[^/\\.][^/\\]*$",
+        description="Names the run's folder; no slashes, no dot in front.",
+    )
+    seed: int = Field(0, ge=0, description="One seed for everything but ties.")
+    target: str | None = Field(None, description="Domain of the question; None: every domain.")
+    domains: dict[str, DomainConfig] = Field(
+        default_factory=dict, description="The catalogues, by name."
+    )
+    people: PeopleConfig = PeopleConfig()
+    cleaning: CleaningConfig = CleaningConfig()
+    split: SplitConfig = SplitConfig()
+    language: LanguageConfig = LanguageConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    transfer: TransferConfig = TransferConfig()
+    blend: BlendConfig = BlendConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _domains_are_named(self) -> Config:
+        if self.target is not None and self.domains and self.target not in self.domains:
+            raise ValueError(
+                f"target {self.target!r} is no domain. {did_you_mean(self.target, self.domains)}"
+            )
+        anchor = self.alignment.anchor
+        if anchor is not None and self.domains and anchor not in self.domains:
+            raise ValueError(
+                f"alignment.anchor: {anchor!r} is no domain. {did_you_mean(anchor, self.domains)}"
+            )
+        for name in self.training.domain_weights if self.domains else ():
+            if name not in self.domains:
+                raise ValueError(
+                    f"training.domain_weights: {name!r} is no domain. "
+                    f"{did_you_mean(name, self.domains)}"
+                )
+        if self.domains and not any(
+            self.training.domain_weights.get(name, 1.0) for name in self.domains
+        ):
+            raise ValueError("training.domain_weights: every weight is 0, nothing would be learnt")
+        return self
+
+    @model_validator(mode="after")
+    def _ratings_are_mapped(self) -> Config:
+        rated = any(domain.events.rating for domain in self.domains.values())
+        for key in ("min_rating", "rating_scale"):
+            if self.domains and not rated and getattr(self.cleaning, key) is not None:
+                raise ValueError(
+                    f"cleaning.{key} needs ratings, and no domain maps a column of them. "
+                    "Set domains.NAME.events.rating"
+                )
+        return self
+
+    @classmethod
+    def load(cls, path: Path | str, *, overrides: Sequence[str] = ()) -> Config:
+        """Read a TOML file, apply `a.b=c` overrides, check every key and make paths absolute.
+
+        Raises:
+            ConfigError: no such file, not TOML, an unknown key (the near one is named) or a value
+                of the wrong kind.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ConfigError(
+                "no such configuration file",
+                where=str(path),
+                hint="Write one with 'isthmus init FILES…'",
+            )
+        try:
+            raw = tomllib.loads(path.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"not valid TOML: {error}", where=str(path)) from None
+        return cls.parse(raw, overrides=overrides, base=path.parent, where=str(path))
+
+    @classmethod
+    def parse(
+        cls,
+        raw: dict[str, Any],
+        *,
+        overrides: Sequence[str] = (),
+        base: Path = Path(),
+        where: str = "configuration",
+    ) -> Config:
+        """Check a nested dictionary; see `load`."""
+        for override in overrides:
+            apply_override(raw, override)
+        try:
+            config = cls.model_validate(raw)
+        except ValidationError as error:
+            raise explained(error, where, cls) from None
+        return with_absolute_paths(config, base.resolve())
+
+    def override(self, *overrides: str) -> Config:
+        """A copy with `a.b=c` overrides applied."""
+        return Config.parse(self.model_dump(mode="json"), overrides=overrides)
