@@ -124,6 +124,8 @@ class BiTGCF:
         def scorer() -> BiTGCF:
             with torch.inference_mode():
                 layers = torch.stack([torch.cat(states) for states in graphs.run()[1]])
+                # Nothing was learnt of an item that nobody took; its first state is mere chance.
+                layers[:, torch.from_numpy(degree == 0)] = 0.0
             return cls(layers.cpu().numpy(), degree, dataset.item_offsets, options)
 
         def validate() -> float | None:

@@ -33,7 +33,7 @@ class CMFConfig(BaseModel):
 
     dim: int = Field(128, ge=1, description="Factors of an item and of a person.")
     elsewhere: float = Field(
-        0.5, gt=0, description="Weight of each other domain's loss; that of the target's is 1."
+        0.3, gt=0, description="Weight of each other domain's loss; that of the target's is 1."
     )
     l2: float = Field(100.0, gt=0, description="Penalty on every factor.")
     alpha: float = Field(50.0, gt=0, description="Confidence in what was taken: 1 + alpha.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from isthmus.data.dataset import Dataset, Events
@@ -31,19 +33,23 @@ def need_shared_people(name: str, dataset: Dataset, events: Events, target: int)
         )
 
 
-def need_texts(name: str, dataset: Dataset, target: int) -> None:
+def need_texts(name: str, dataset: Dataset, told: Sequence[bool], target: int) -> None:
     """Refuse a target, or other domains, without any text.
+
+    Args:
+        name: of the baseline, for the message.
+        dataset: the snapshot.
+        told: of each domain, whether any item has a text.
+        target: index of the domain that is asked about.
 
     Raises:
         ConfigError: one domain only, or nothing to read on one side.
     """
     _need_several(name, dataset)
-    told = [domain.items["text"].count() > 0 for domain in dataset.domains]
-    others = [told[d] for d in range(len(told)) if d != target]
-    if not (told[target] and any(others)):
-        without = dataset.names[target] if not told[target] else "any other domain"
+    if not told[target] or sum(told) < 2:
+        without = "any other domain" if told[target] else dataset.names[target]
         raise ConfigError(
-            f"{name} knows items by their texts alone, and no item of {without} has one",
+            f"{name} carries over by texts, and no item of {without} has one",
             where=f"baseline {name}",
             hint="Map a title column under catalogue, or leave it out of --baselines",
         )

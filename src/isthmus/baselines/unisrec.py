@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from isthmus.baselines.history import flat_items
 from isthmus.baselines.needs import need_texts
 from isthmus.config import Config, ModelConfig
 from isthmus.data.batches import PackedBatch
@@ -32,6 +33,7 @@ from isthmus.data.splits import Split
 from isthmus.model.core import CoreModel
 from isthmus.model.learn import evidence, learn
 from isthmus.model.scorer import NeuralScorer
+from isthmus.scoring import Requests
 from isthmus.training.checkpoint import State
 from isthmus.training.next_item import NextItemTask
 
@@ -163,7 +165,7 @@ class UniSRec(NeuralScorer):
             ConfigError: there are no texts, or there is one domain only.
         """
         options = options or UniSRecConfig()
-        need_texts("unisrec", dataset, target)
+        need_texts("unisrec", dataset, [bool(f.present.any()) for f in raw], target)
         model = UniSRecModel(
             raw,
             evidence(dataset, split.train_events(dataset)),
@@ -200,6 +202,11 @@ class UniSRec(NeuralScorer):
             depends=repr(options),
         )
         return cls(model, everything, name="unisrec")
+
+    def queries(self, requests: Requests, domain: int) -> Tensor:
+        """See `NeuralScorer.queries`; items that were added later are passed over."""
+        known = flat_items(requests, np.asarray(self.model.bounds)) >= 0
+        return super().queries(requests.keep(known), domain)
 
     def state(self) -> State:
         """Weights and switches; text vectors are kept apart."""
