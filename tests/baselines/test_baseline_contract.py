@@ -63,7 +63,7 @@ FITS: dict[str, Callable[[Dataset, Features], Scorer]] = {
     "text-merged": lambda d, f: ContentKNN.fit(d, d.events, f, ContentKNNConfig(merged=True)),
     "emcdr": lambda d, f: EMCDR.fit(d, d.events, EMCDRConfig(als=ALSConfig(**SMALL))),
     "cmf": lambda d, f: CMF.fit(d, d.events, 0, CMFConfig(**SMALL)),
-    "bitgcf": lambda d, f: BiTGCF.fit(d, leave_one_out(d), 0, SHORT, GRAPH),
+    "bitgcf": lambda d, f: BiTGCF.fit(d, leave_one_out(d), SHORT, GRAPH),
     "unisrec": lambda d, f: UniSRec.fit(d, leave_one_out(d), f, 0, SHORT, ONE_EXPERT),
 }
 # Inverting, factorising or training rounds in another order when items stand in another order.
@@ -190,8 +190,10 @@ def test_a_domain_without_events_is_answered_or_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["co-occurrence", "co-occurrence-target", "ease", "ease-merged", "als", "als-merged"]
-    + ["emcdr", "cmf"],
+    [
+        *("co-occurrence", "co-occurrence-target", "ease", "ease-merged"),
+        *("als", "als-merged", "emcdr", "cmf"),
+    ],
 )
 def test_two_planted_tastes_are_told_apart(name: str) -> None:
     dataset, requests, parity = planted_world()

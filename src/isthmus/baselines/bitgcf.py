@@ -13,6 +13,8 @@ them as for a new node that nothing points to, with the items as training left t
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from isthmus.baselines.als import taken_matrix
-from isthmus.baselines.history import flat_items, history_matrix, known_events
+from isthmus.baselines.history import flat_items, history_matrix
 from isthmus.baselines.needs import need_shared_people
 from isthmus.baselines.transfer_graphs import GraphTask, TransferGraphs, transferred
 from isthmus.config import Config
@@ -42,7 +44,7 @@ class BiTGCFConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dim: int = Field(64, ge=1, description="Width of all states.")
-    layers: int = Field(2, ge=1, description="Times that neighbours are taken on.")
+    layers: int = Field(2, ge=1, description="Times that items take on their people.")
     retention: float | None = Field(
         0.8,
         ge=0,
@@ -50,6 +52,7 @@ class BiTGCFConfig(BaseModel):
         description="Share of its own that one half of a person's state in a domain keeps; None: "
         "nothing is transferred.",
     )
+    temperature: float = Field(0.1, gt=0, description="Of the loss; scores are cosines.")
     recency: float = Field(0.6, gt=0, le=1, description="Factor per event of age in a request.")
     batch: int = Field(8192, ge=1, description="Events of each domain in a step.")
     epochs: int = Field(60, ge=1, description="Most passes over the training events.")
@@ -57,7 +60,7 @@ class BiTGCFConfig(BaseModel):
 
 
 class BiTGCF:
-    """Inner products of items and of who asks, each the mean of its states over the layers."""
+    """Cosines of items to who asks, each the mean of its states over the layers."""
 
     name = "bitgcf"
 
@@ -77,35 +80,37 @@ class BiTGCF:
         """
         self.config = config
         self._layers, self._degree, self._item_offsets = layers, degree, item_offsets
-        self._items = layers.mean(0)
+        mean = layers.mean(0)
+        self._items = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
 
     @classmethod
     def fit(
         cls,
         dataset: Dataset,
         split: Split,
-        target: int,
         config: Config,
         options: BiTGCFConfig | None = None,
         *,
+        targets: Sequence[int] | None = None,
         folder: Path | None = None,
     ) -> BiTGCF:
-        """Train on all domains, with early stopping on questions about one.
+        """Train on all domains, with early stopping on questions about each.
 
         Args:
             dataset: the snapshot.
             split: training events and early-stopping questions.
-            target: index of the domain that stops it; any may be asked about.
             config: negatives, patience, device and seed, shared with the core model.
             options: see there.
-            folder: checkpoints to resume from.
+            targets: domains that must share people with others; None: all.
+            folder: checkpoints to resume from; the same for every target.
 
         Raises:
-            ConfigError: the target shares nobody with the other domains.
+            ConfigError: a target shares nobody with the other domains.
         """
         options = options or BiTGCFConfig()
         events = split.train_events(dataset)
-        need_shared_people(cls.name, dataset, events, target)
+        for target in range(len(dataset.domains)) if targets is None else targets:
+            need_shared_people(cls.name, dataset, events, target)
         taken = taken_matrix(dataset, events)
         graphs = TransferGraphs(
             dataset,
@@ -117,7 +122,12 @@ class BiTGCF:
             device=pick_device(config.training.device),
         )
         task = GraphTask(
-            graphs, dataset, events, batch=options.batch, negatives=config.training.negatives
+            graphs,
+            dataset,
+            events,
+            batch=options.batch,
+            negatives=config.training.negatives,
+            temperature=options.temperature,
         )
         degree = np.bincount(taken.indices, minlength=dataset.n_items)
 
@@ -128,13 +138,16 @@ class BiTGCF:
                 layers[:, torch.from_numpy(degree == 0)] = 0.0
             return cls(layers.cpu().numpy(), degree, dataset.item_offsets, options)
 
+        asked = np.unique(dataset.events.domain[split.stopping.position]).tolist()
+
         def validate() -> float | None:
-            if not (dataset.events.domain[split.stopping.position] == target).any():
-                return None
-            found = rank(
-                scorer(), dataset, split.stopping, target, config=config.evaluation, lists=False
-            )
-            return float(per_query(found, [10])["ndcg@10"].mean())
+            fitted, settings = scorer(), config.evaluation
+            rankings = [
+                rank(fitted, dataset, split.stopping, d, config=settings, lists=False)
+                for d in asked
+            ]
+            gains = [per_query(ranking, [10])["ndcg@10"].mean() for ranking in rankings]
+            return float(np.mean(gains)) if gains else None
 
         training = config.training.model_copy(
             update={"epochs": options.epochs, "learning_rate": options.learning_rate}
@@ -151,19 +164,18 @@ class BiTGCF:
         recency, n_items = self.config.recency, len(self._items)
         history = history_matrix(requests, flat, n_items, decay=recency, distinct=True)
         history.data /= np.sqrt(np.maximum(self._degree, 1))[history.indices]
-        counts = torch.from_numpy(known_events(requests, self._item_offsets))
         bounds = list(pairwise(self._item_offsets))
         own = [history[:, start:stop] for start, stop in bounds]
-        size = np.sqrt(np.maximum(counts.numpy(), 1)).astype(np.float32)
-        states = [np.zeros((len(requests), self.config.dim), np.float32) for _ in bounds]
-        total = states[domain].copy()
-        for layer in self._layers[:-1]:
+        counts = np.stack([np.diff(part.indptr) for part in own], axis=1)
+        size = np.sqrt(np.maximum(counts, 1)).astype(np.float32)
+        total = np.zeros((len(requests), self.config.dim), np.float32)
+        for layer in self._layers:
             fresh = [
                 torch.from_numpy(part @ layer[start:stop] / size[:, d, None])
                 for d, (part, (start, stop)) in enumerate(zip(own, bounds, strict=True))
             ]
             if self.config.retention is not None:
-                fresh = transferred(fresh, counts, self.config.retention)
+                fresh = transferred(fresh, torch.from_numpy(counts), self.config.retention)
             total += fresh[domain].numpy()
         start, stop = bounds[domain]
         return Scores(pick(total @ self._items[start:stop].T, items))

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from isthmus.data.dataset import Dataset, Events
 from isthmus.training.losses import sampled_softmax
@@ -48,13 +49,15 @@ def transferred(states: Sequence[Tensor], counts: Tensor, retention: float) -> l
 
 
 class TransferGraphs(nn.Module):
-    """One graph for each domain, and the first states of people and items in it.
+    """One graph for each domain, and the first states of the items in it.
+
+    A person has no first state of their own: it is what their items are.
 
     Args:
         dataset: the snapshot.
         taken: who took what, ones [n_users, n_items] over all domains.
         dim: width of all states.
-        layers: times that neighbours are taken on.
+        layers: times that items take on what the people around them are.
         retention: see `transferred`; None: the graphs stay apart.
         seed: of the first states.
         device: where the graphs are kept.
@@ -80,30 +83,26 @@ class TransferGraphs(nn.Module):
         self.register_buffer("counts", torch.from_numpy(counts), persistent=False)
         edges = [_normalised(block) for block in blocks]
         self.edges = [(_sparse(rows, device), _sparse(rows.T, device)) for rows in edges]
-        # Drawn in the order of raw ids: no first state depends on a row or an item's number.
+        # Drawn in the order of raw ids: no first state depends on an item's number.
         rng = np.random.default_rng(seed)
-        self.people, self.items = nn.ParameterList(), nn.ParameterList()
+        self.items = nn.ParameterList()
         for domain in dataset.domains:
-            for table, ids in (
-                (self.people, dataset.user_ids),
-                (self.items, domain.items["item_id"]),
-            ):
-                first = torch.empty(len(ids), dim)
-                drawn = rng.normal(0.0, 0.1, (len(ids), dim)).astype(np.float32)
-                first[torch.from_numpy(ids.arg_sort().to_numpy().astype(np.int64))] = (
-                    torch.from_numpy(drawn)
-                )
-                table.append(nn.Parameter(first))
+            drawn = rng.normal(0.0, 0.1, (domain.n_items, dim)).astype(np.float32)
+            first = np.empty_like(drawn)
+            first[domain.items["item_id"].arg_sort().to_numpy()] = drawn
+            self.items.append(nn.Parameter(torch.from_numpy(first)))
         self.to(device)
 
     def run(self) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
         """States of people and of items, each by layer, then by domain, [n, dim]."""
-        people: list[list[Tensor]] = [list(self.people.parameters())]
+        people: list[list[Tensor]] = []
         items: list[list[Tensor]] = [list(self.items.parameters())]
-        for _ in range(self.layers):
-            pairs = list(zip(self.edges, people[-1], items[-1], strict=True))
-            near = [_times(to_people, to_items, i) for (to_people, to_items), _, i in pairs]
-            items.append([_times(to_items, to_people, p) for (to_people, to_items), p, _ in pairs])
+        for layer in range(self.layers + 1):
+            if layer:
+                pairs = zip(self.edges, people[-1], strict=True)
+                items.append([_times(to_items, to_people, p) for (to_people, to_items), p in pairs])
+            pairs = zip(self.edges, items[-1], strict=True)
+            near = [_times(to_people, to_items, i) for (to_people, to_items), i in pairs]
             if self.retention is not None:
                 near = transferred(near, self.counts, self.retention)
             people.append(near)
@@ -119,6 +118,7 @@ class GraphTask:
         events: what is learnt from.
         batch: events of the largest domain in a step.
         negatives: drawn uniformly for each domain and step.
+        temperature: that cosines are divided by.
     """
 
     def __init__(
@@ -129,8 +129,9 @@ class GraphTask:
         *,
         batch: int,
         negatives: int,
+        temperature: float,
     ) -> None:
-        self.graphs, self.negatives = graphs, negatives
+        self.graphs, self.negatives, self.temperature = graphs, negatives, temperature
         self.module: nn.Module = graphs
         self.device, self.progress = graphs.counts.device, 0.0
         self.rows = RowAdam(torch.zeros(0, 1))
@@ -152,7 +153,10 @@ class GraphTask:
     def loss(self, batch: list[NDArray[np.int64]], rng: np.random.Generator) -> Tensor:
         """Sum over domains of the mean loss, a scalar."""
         people, items = (
-            [torch.stack(states).mean(0) for states in zip(*layers, strict=True)]
+            [
+                F.normalize(torch.stack(states).mean(0), dim=1)
+                for states in zip(*layers, strict=True)
+            ]
             for layers in self.graphs.run()
         )
         total = items[0].new_zeros(())
@@ -165,7 +169,7 @@ class GraphTask:
                 for rows in (self.events[d].user[chosen], self.events[d].item[chosen], drawn)
             )
             losses = sampled_softmax(
-                people[d].index_select(0, user),
+                people[d].index_select(0, user) / self.temperature,
                 items[d].index_select(0, answer),
                 items[d].index_select(0, others),
                 n_items=len(items[d]),

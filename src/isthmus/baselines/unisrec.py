@@ -186,7 +186,7 @@ class UniSRec(NeuralScorer):
             task=InBatchContrast,
             label="unisrec, pretraining",
             folder=folder.parent / "unisrec-pretraining" if folder else None,
-            depends=repr(options),
+            depends=f"{options.experts} {options.temperature}",
         )
         model.items.use_ids = options.ids
         model.users.requires_grad_(not options.frozen)

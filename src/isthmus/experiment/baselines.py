@@ -117,7 +117,13 @@ BASELINES: dict[str, Baseline] = {
     ),
     "bitgcf": Baseline(
         "Graphs of all domains, joined at the people they share (Liu et al. 2020).",
-        lambda g: BiTGCF.fit(g.dataset, g.split, g.target, g.config, folder=g.folder),
+        lambda g: BiTGCF.fit(
+            g.dataset,
+            g.split,
+            g.config,
+            targets=[g.target],
+            folder=g.folder.with_name("bitgcf") if g.folder else None,
+        ),
         seeded=True,
         merged=True,
         neighbour=True,
