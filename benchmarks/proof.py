@@ -183,6 +183,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "published-shuffled": published_shuffled,
     "games": games,
     "ciao": ciao,
+    "neighbours": script("benchmarks/neighbours.py"),
     "step-time": script("benchmarks/step_time.py"),
     "encode": script("benchmarks/encode.py"),
     "load-events": script("benchmarks/load_events.py"),
@@ -197,7 +198,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 NEEDS_DATA = {
     *("food-kitchen", "food-kitchen-global", "food-kitchen-shuffled", "beauty", "toys"),
-    *("published", "published-shuffled", "games", "ciao"),
+    *("published", "published-shuffled", "games", "ciao", "neighbours"),
 }
 
 

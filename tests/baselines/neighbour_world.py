@@ -30,7 +30,7 @@ def two_shops(transfer: float, *, seed: int = 1, n_users: int = 900) -> World:
     )
 
 
-def told(world: World, *, dim: int = 24, noise: float = 0.5) -> list[ItemFeatures]:
+def told(world: World, *, dim: int = 24, noise: float = 0.1) -> list[ItemFeatures]:
     """Text vectors that tell the topic of an item and little else; one in fifty is missing."""
     rng = np.random.default_rng(0)
     topics = rng.normal(size=(world.config.n_topics, dim))

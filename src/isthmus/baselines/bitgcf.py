@@ -44,9 +44,9 @@ class BiTGCFConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dim: int = Field(64, ge=1, description="Width of all states.")
-    layers: int = Field(2, ge=1, description="Times that items take on their people.")
+    layers: int = Field(1, ge=1, description="Times that items take on their people.")
     retention: float | None = Field(
-        0.8,
+        0.5,
         ge=0,
         le=1,
         description="Share of its own that one half of a person's state in a domain keeps; None: "
@@ -55,8 +55,8 @@ class BiTGCFConfig(BaseModel):
     temperature: float = Field(0.1, gt=0, description="Of the loss; scores are cosines.")
     recency: float = Field(0.6, gt=0, le=1, description="Factor per event of age in a request.")
     batch: int = Field(8192, ge=1, description="Events of each domain in a step.")
-    epochs: int = Field(60, ge=1, description="Most passes over the training events.")
-    learning_rate: float = Field(0.01, gt=0, description="Peak, AdamW.")
+    epochs: int = Field(40, ge=1, description="Most passes over the training events.")
+    learning_rate: float = Field(0.05, gt=0, description="Peak, AdamW.")
 
 
 class BiTGCF:
@@ -152,7 +152,11 @@ class BiTGCF:
         training = config.training.model_copy(
             update={"epochs": options.epochs, "learning_rate": options.learning_rate}
         )
-        mark = f"{options!r} {config.seed} {target} {dataset.names} {len(events)}"
+        digest = hashlib.blake2b(f"{options!r} {training!r} {config.seed}".encode())
+        first = [table.detach().cpu().numpy() for table in graphs.items]
+        for array in (events.offsets, events.domain, events.item, *first):
+            digest.update(array.tobytes())
+        mark = digest.hexdigest()
         train(task, validate, training, seed=config.seed, label=cls.name, folder=folder, mark=mark)
         return scorer()
 
