@@ -1,7 +1,7 @@
 """What the neighbouring cross-domain methods reach on real data, and what they cost.
 
     python benchmarks/neighbours.py [--config FILE] [--seeds 0] [--systems emcdr,cmf]
-        [--set KEY=VALUE …] [--out FILE.json]
+        [--targets food] [--set KEY=VALUE …] [--out FILE.json]
 
 Only the baselines are fitted, with their defaults, which were chosen on validation questions; test
 questions, full ranking. Methods without a seed are fitted once. What is measured is kept under
@@ -26,19 +26,25 @@ from isthmus.language import TextEncoder
 
 HERE = Path(__file__).parent
 SYSTEMS = "co-occurrence,als,emcdr,cmf,bitgcf,unisrec"
+SETTINGS = ("training.epochs=12", "training.threads=1")
+"""UniSRec's epochs, half of them before tuning: it costs more per epoch than the core model."""
 METRICS = ("ndcg@10", "hit_rate@10", "hit_rate@100")
 
 
-def measure(options: argparse.Namespace) -> dict[str, list[tuple[int, Measured]]]:
-    """Every system, with one entry for each of its seeds."""
-    config = Config.load(options.config, overrides=options.set)
+Part = tuple[int, str, Measured]
+"""What one seed gave for one target."""
+
+
+def measure(options: argparse.Namespace) -> dict[str, list[Part]]:
+    """Every system, with one part for each seed and target."""
+    config = Config.load(options.config, overrides=[*SETTINGS, *options.set])
     dataset, _ = build_dataset(config)
     split = make_split(dataset, config.split.kind, quantiles=config.split.quantiles)
     events = split.train_events(dataset)
     encoder = TextEncoder.load(config.language)
     raw = [encoder.encode(domain.items["text"].to_list()) for domain in dataset.domains]
-    targets = list(range(len(dataset.domains)))
-    found: dict[str, list[tuple[int, Measured]]] = {}
+    targets = options.targets.split(",") if options.targets else list(dataset.names)
+    found: dict[str, list[Part]] = {}
     for seed in (int(seed) for seed in options.seeds.split(",")):
         settings = config.model_copy(update={"seed": seed})
         given = Ingredients(dataset, split, events, raw, settings, 0, None)
@@ -47,27 +53,30 @@ def measure(options: argparse.Namespace) -> dict[str, list[tuple[int, Measured]]
                 continue
             place = HERE / "work" / "neighbours" / config.name / f"seed-{seed}"
             mark = settings.model_dump_json()
-            measured = Measured.load(place / name, mark)
-            if measured is None:
-                measured = measure_baseline(name, baseline, given, targets, place)
-                measured.save(place / name, mark)
-            found.setdefault(name, []).append((seed, measured))
+            found.setdefault(name, [])
+            for target in targets:
+                part = place / f"{name}-{target}"
+                measured = Measured.load(part, mark)
+                if measured is None:
+                    indices = [dataset.domain_index(target)]
+                    measured = measure_baseline(name, baseline, given, indices, place)
+                    measured.save(part, mark)
+                found[name].append((seed, target, measured))
     return found
 
 
-def summary(name: str, measured: list[tuple[int, Measured]]) -> dict[str, Any]:
-    """Means over the seeds, and what each gave."""
-    targets = measured[0][1].evaluations[name]
-
-    def of(target: str, metric: str) -> list[float]:
-        return [m.evaluations[name][target].mean(metric) for _, m in measured]
-
-    return {
-        "seeds": [seed for seed, _ in measured],
-        "seconds": round(float(np.mean([m.seconds[f"baseline {name}"] for _, m in measured])), 1),
-        "test": {t: {m: round(float(np.mean(of(t, m))), 4) for m in METRICS} for t in targets},
-        "ndcg@10_by_seed": {t: [round(v, 4) for v in of(t, "ndcg@10")] for t in targets},
-    }
+def summary(name: str, parts: list[Part]) -> dict[str, Any]:
+    """By target: seconds and figures, each the mean over the seeds."""
+    found: dict[str, Any] = {}
+    for target in dict.fromkeys(target for _, target, _ in parts):
+        own = [(seed, measured) for seed, t, measured in parts if t == target]
+        given = [measured.evaluations[name][target] for _, measured in own]
+        found[target] = {
+            "seeds": [seed for seed, _ in own],
+            "seconds": round(float(np.mean([m.seconds[f"baseline {name}"] for _, m in own])), 1),
+            **{m: round(float(np.mean([e.mean(m) for e in given])), 4) for m in METRICS},
+        }
+    return found
 
 
 def main() -> None:
@@ -75,11 +84,12 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=HERE / "configs" / "food-kitchen.toml")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--systems", default=SYSTEMS, help="baselines, comma-separated")
+    parser.add_argument("--targets", help="domains, comma-separated; default: all")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     found = {name: summary(name, measured) for name, measured in measure(options).items()}
-    text = json.dumps({"systems": found}, indent=1)
+    text = json.dumps({"settings": [*SETTINGS, *options.set], "systems": found}, indent=1)
     print(text)
     if options.out:
         options.out.write_text(text + "\n")

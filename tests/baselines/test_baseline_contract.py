@@ -61,7 +61,7 @@ FITS: dict[str, Callable[[Dataset, Features], Scorer]] = {
     "als-merged": lambda d, f: ALS.fit(d, d.events, ALSConfig(merged=True, **SMALL)),
     "text": lambda d, f: ContentKNN.fit(d, d.events, f, ContentKNNConfig(merged=False)),
     "text-merged": lambda d, f: ContentKNN.fit(d, d.events, f, ContentKNNConfig(merged=True)),
-    "emcdr": lambda d, f: EMCDR.fit(d, d.events, EMCDRConfig(als=ALSConfig(**SMALL))),
+    "emcdr": lambda d, f: EMCDR.fit(d, d.events, EMCDRConfig(**SMALL)),
     "cmf": lambda d, f: CMF.fit(d, d.events, 0, CMFConfig(**SMALL)),
     "bitgcf": lambda d, f: BiTGCF.fit(d, leave_one_out(d), SHORT, GRAPH),
     "unisrec": lambda d, f: UniSRec.fit(d, leave_one_out(d), f, 0, SHORT, ONE_EXPERT),

@@ -5,7 +5,7 @@ import pytest
 from baseline_world import asking, dataset_of
 from neighbour_world import BOOKS, GEAR, ndcg, two_shops
 
-from isthmus.baselines.als import ALS, ALSConfig
+from isthmus.baselines.als import ALS
 from isthmus.baselines.emcdr import EMCDR, EMCDRConfig, _ridge
 from isthmus.baselines.popular import Popular
 from isthmus.data.dataset import Dataset
@@ -14,7 +14,7 @@ from isthmus.errors import ConfigError
 from isthmus.experiment.controls import OVERLAP, alter
 from isthmus.scoring import Requests
 
-SMALL = EMCDRConfig(als=ALSConfig(dim=16, alpha=10.0, l2=10.0, recency=0.9))
+SMALL = EMCDRConfig(dim=16, alpha=10.0, l2=10.0, recency=0.9)
 
 
 def fitted(dataset: Dataset, split: Split) -> EMCDR:
@@ -76,7 +76,7 @@ def test_a_person_is_mapped_from_all_other_domains_together():
         for taste in tastes
     ]
     dataset = dataset_of(histories, (10, 10, 16))
-    emcdr = EMCDR.fit(dataset, dataset.events, EMCDRConfig(als=ALSConfig(dim=4, l2=1, alpha=5)))
+    emcdr = EMCDR.fit(dataset, dataset.events, EMCDRConfig(dim=4, l2=1, alpha=5))
     for first in (0, 1):
         for second in (0, 1):
             history = [(0, 2 * i + first) for i in range(3)] + [

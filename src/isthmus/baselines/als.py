@@ -28,12 +28,11 @@ STEPS = 4
 TOLERANCE = 1e-6
 
 
-class ALSConfig(BaseModel):
-    """Size and strength of the factorisation."""
+class FactorConfig(BaseModel):
+    """Size and strength of a factorisation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    merged: bool = Field(False, description="One factorisation of all domains; off: one for each.")
     dim: int = Field(128, ge=1, description="Factors of an item and of a person.")
     l2: float = Field(100.0, gt=0, description="Penalty on every factor.")
     alpha: float = Field(50.0, gt=0, description="Confidence in what was taken: 1 + alpha.")
@@ -42,6 +41,12 @@ class ALSConfig(BaseModel):
         0.6, gt=0, le=1, description="Factor on alpha per event of age in a request."
     )
     seed: int = Field(0, description="Of the starting factors.")
+
+
+class ALSConfig(FactorConfig):
+    """The factorisation, and of what."""
+
+    merged: bool = Field(False, description="One factorisation of all domains; off: one for each.")
 
 
 class ALS:
@@ -137,7 +142,7 @@ def starting_people(dataset: Dataset, dim: int, seed: int) -> Double:
     return np.asarray(start[place])
 
 
-def _factorise(taken: sp.csr_array, users: Double, config: ALSConfig) -> Double:
+def _factorise(taken: sp.csr_array, users: Double, config: FactorConfig) -> Double:
     """Item factors [n_items, dim] for confidences above 1, `taken` [n_users, n_items].
 
     `users` [n_users, dim] are the factors to start from.

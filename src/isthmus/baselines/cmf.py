@@ -14,9 +14,15 @@ from typing import Self
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from isthmus.baselines.als import STEPS, solve_side, starting_people, taken_matrix
+from isthmus.baselines.als import (
+    STEPS,
+    FactorConfig,
+    solve_side,
+    starting_people,
+    taken_matrix,
+)
 from isthmus.baselines.history import flat_items, history_matrix
 from isthmus.baselines.needs import need_shared_people
 from isthmus.data.dataset import Dataset, Events
@@ -26,22 +32,12 @@ from isthmus.training.checkpoint import State
 Double = NDArray[np.float64]
 
 
-class CMFConfig(BaseModel):
-    """Size and strength of the factorisation, and what the domains weigh."""
+class CMFConfig(FactorConfig):
+    """The factorisation, and what the domains weigh."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    dim: int = Field(128, ge=1, description="Factors of an item and of a person.")
     elsewhere: float = Field(
         0.3, gt=0, description="Weight of each other domain's loss; that of the target's is 1."
     )
-    l2: float = Field(100.0, gt=0, description="Penalty on every factor.")
-    alpha: float = Field(50.0, gt=0, description="Confidence in what was taken: 1 + alpha.")
-    sweeps: int = Field(10, ge=1, description="Times that both sides are solved.")
-    recency: float = Field(
-        0.6, gt=0, le=1, description="Factor on alpha per event of age in a request."
-    )
-    seed: int = Field(0, description="Of the starting factors.")
 
 
 class CMF:

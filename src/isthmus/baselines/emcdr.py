@@ -15,9 +15,9 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from isthmus.baselines.als import ALS, ALSConfig
+from isthmus.baselines.als import ALS, ALSConfig, FactorConfig
 from isthmus.baselines.history import everybody, known_events
 from isthmus.baselines.needs import need_shared_people
 from isthmus.data.dataset import Dataset, Events
@@ -29,15 +29,20 @@ PENALTIES = 10.0 ** np.arange(-3, 4)
 """Ridge penalties that are tried, in multiples of the design's mean square."""
 
 
-class EMCDRConfig(BaseModel):
-    """The factorisations, and what the mapped factors weigh."""
+class EMCDRConfig(FactorConfig):
+    """The factorisation of each domain, and what the mapped factors weigh."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    als: ALSConfig = Field(ALSConfig(), description="Of each domain.")
     prior: float = Field(
-        1.0, ge=0, description="Own events that the mapped factors weigh as much as; 0: see paper."
+        1.0,
+        ge=0,
+        description="Own events that the mapped factors weigh as much as; 0: only people new to "
+        "the target are mapped, as published.",
     )
+
+    @property
+    def als(self) -> ALSConfig:
+        """Of each domain by itself."""
+        return ALSConfig(**self.model_dump(exclude={"prior"}))
 
 
 class EMCDR:
@@ -88,8 +93,8 @@ class EMCDR:
         for target in targets:
             need_shared_people(cls.name, dataset, events, target)
         als = ALS.fit(dataset, events, config.als)
-        n_domains, width = len(dataset.domains), config.als.dim + 1
-        maps = np.zeros((n_domains, n_domains * width, config.als.dim))
+        n_domains, width = len(dataset.domains), config.dim + 1
+        maps = np.zeros((n_domains, n_domains * width, config.dim))
         fitted = cls(als, maps, dataset.item_offsets, config)
         people = everybody(events)
         counts = known_events(people, dataset.item_offsets)
