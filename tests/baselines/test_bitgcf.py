@@ -124,5 +124,5 @@ def test_a_killed_run_goes_on_to_the_same_scores(tmp_path):
 def test_domains_that_share_nobody_are_refused():
     histories = [[(BOOKS, 0), (BOOKS, 1), (BOOKS, 2)], [(GEAR, 0), (GEAR, 1), (GEAR, 2)]]
     dataset = dataset_of(histories, (3, 3))
-    with pytest.raises(ConfigError, match=r"bitgcf carries over by people in common"):
+    with pytest.raises(ConfigError, match=r"bitgcf: it carries over by people in common"):
         BiTGCF.fit(dataset, leave_one_out(dataset), CONFIG)

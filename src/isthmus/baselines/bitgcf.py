@@ -150,7 +150,12 @@ class BiTGCF:
             return float(np.mean(gains)) if gains else None
 
         training = config.training.model_copy(
-            update={"epochs": options.epochs, "learning_rate": options.learning_rate}
+            update={
+                "epochs": options.epochs,
+                "learning_rate": options.learning_rate,
+                # Sparse products know no half precision.
+                "bf16": "off",
+            }
         )
         digest = hashlib.blake2b(f"{options!r} {training!r} {config.seed}".encode())
         first = [table.detach().cpu().numpy() for table in graphs.items]

@@ -26,7 +26,7 @@ def need_shared_people(name: str, dataset: Dataset, events: Events, target: int)
     own = events.domain == target
     if not np.isin(events.user[own], events.user[~own]).any():
         raise ConfigError(
-            f"{name} carries over by people in common, and nobody with training events in "
+            f"it carries over by people in common, and nobody with training events in "
             f"{dataset.names[target]} has any in another domain",
             where=f"baseline {name}",
             hint="Link their ids with people.mapping, or leave it out of --baselines",
@@ -49,7 +49,7 @@ def need_texts(name: str, dataset: Dataset, told: Sequence[bool], target: int) -
     if not told[target] or sum(told) < 2:
         without = "any other domain" if told[target] else dataset.names[target]
         raise ConfigError(
-            f"{name} carries over by texts, and no item of {without} has one",
+            f"it carries over by texts, and no item of {without} has one",
             where=f"baseline {name}",
             hint="Map a title column under catalogue, or leave it out of --baselines",
         )
@@ -58,7 +58,7 @@ def need_texts(name: str, dataset: Dataset, told: Sequence[bool], target: int) -
 def _need_several(name: str, dataset: Dataset) -> None:
     if len(dataset.domains) == 1:
         raise ConfigError(
-            f"{name} carries over from other domains, and {dataset.names[0]} is the only one",
+            f"it carries over from other domains, and {dataset.names[0]} is the only one",
             where=f"baseline {name}",
             hint="Add a second domain, or leave it out of --baselines",
         )
