@@ -180,7 +180,7 @@ def test_a_domain_without_events_is_answered_or_refused(name: str) -> None:
     dataset = Dataset(dataset.domains, dataset.user_ids, events)
     features = random_features(dataset, 1)
     if name in LINKED:
-        with pytest.raises(ConfigError, match=f"baseline {name}: it carries over by people in common"):
+        with pytest.raises(ConfigError, match=f"{name}: it carries over by people"):
             FITS[name](dataset, features)
         return
     scores = FITS[name](dataset, features).score(everybody(dataset), 1).total

@@ -91,5 +91,5 @@ def test_a_person_of_three_domains_is_asked_about_from_any_of_them():
 
 def test_domains_that_share_nobody_are_refused():
     dataset = dataset_of([[(BOOKS, 0), (BOOKS, 1)], [(GEAR, 0), (GEAR, 1)]], (3, 3))
-    with pytest.raises(ConfigError, match=r"cmf: it carries over by people in common.*people\.mapping"):
+    with pytest.raises(ConfigError, match=r"cmf: it carries over by people.*people\.mapping"):
         CMF.fit(dataset, dataset.events, GEAR)

@@ -168,7 +168,7 @@ def test_without_texts_it_says_so():
         ItemFeatures(np.zeros((n, 5), np.float32), np.full(n, d == 0)) for d, n in enumerate((4, 3))
     ]
     split = leave_one_out(dataset)
-    with pytest.raises(ConfigError, match=r"unisrec: it carries over by texts, and no item of d1- has"):
+    with pytest.raises(ConfigError, match=r"it carries over by texts, and no item of d1- has"):
         UniSRec.fit(dataset, split, features, 1, CONFIG)
     with pytest.raises(ConfigError, match=r"no item of any other domain has one.*title column"):
         UniSRec.fit(dataset, split, features, 0, CONFIG)
