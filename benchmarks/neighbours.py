@@ -25,7 +25,7 @@ from isthmus.experiment.seed_run import Measured, measure_baseline
 from isthmus.language import TextEncoder
 
 HERE = Path(__file__).parent
-SYSTEMS = "co-occurrence,als,emcdr,cmf,bitgcf,unisrec"
+SYSTEMS = "co-occurrence,emcdr,cmf,bitgcf,unisrec"
 SETTINGS = ("training.epochs=12", "training.threads=1")
 """UniSRec's epochs, half of them before tuning: it costs more per epoch than the core model."""
 METRICS = ("ndcg@10", "hit_rate@10", "hit_rate@100")
