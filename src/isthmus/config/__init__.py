@@ -5,6 +5,13 @@ from isthmus.config.judging import (
     BlendConfig,
     EvaluationConfig,
 )
+from isthmus.config.language_learning import (
+    TUNING_METHODS,
+    DistillationConfig,
+    PretrainingConfig,
+    TuningConfig,
+    TuningMethod,
+)
 from isthmus.config.learning import (
     HEADS,
     ModelConfig,
@@ -42,11 +49,13 @@ __all__ = [
     "PARTS",
     "REPRESENTATION_LOSSES",
     "STRATEGIES",
+    "TUNING_METHODS",
     "AlignmentConfig",
     "BlendConfig",
     "CleaningConfig",
     "Config",
     "DistilConfig",
+    "DistillationConfig",
     "DomainConfig",
     "EvaluationConfig",
     "EventColumns",
@@ -56,8 +65,11 @@ __all__ = [
     "ModelConfig",
     "PeopleConfig",
     "PretrainConfig",
+    "PretrainingConfig",
     "PseudoLabelConfig",
     "SplitConfig",
     "TrainingConfig",
     "TransferConfig",
+    "TuningConfig",
+    "TuningMethod",
 ]

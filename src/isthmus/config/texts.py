@@ -15,6 +15,12 @@ class LanguageConfig(Section):
     """The model that reads the items' texts."""
 
     model: str = Field("embedded", description="'embedded' (MiniLM), a hub name, or a folder.")
+    tuned: Path | None = Field(
+        None, description="Tuned weights on top of it, a folder of 'isthmus tune-language'."
+    )
+    tuned_by_domain: dict[str, Path] = Field(
+        default_factory=dict, description="Tuned weights of a domain's own, by its name."
+    )
     pooling: Literal["auto", "mean", "cls", "last"] = Field("auto", description="Token pooling.")
     max_tokens: int = Field(64, ge=4, description="Longer texts are truncated and counted.")
     batch_tokens: int | None = Field(
