@@ -118,10 +118,11 @@ class Recommender:
         )
         check_alignment(dataset, config)
         if encoder is None:
-            from isthmus.language import TextEncoder
+            from isthmus.language.catalogues import encode_catalogues
 
-            encoder = TextEncoder.load(config.language, device=config.training.device)
-        raw = [encoder.encode(domain.items["text"].to_list()) for domain in dataset.domains]
+            raw = encode_catalogues(dataset.domains, config.language, device=config.training.device)
+        else:
+            raw = [encoder.encode(domain.items["text"].to_list()) for domain in dataset.domains]
         system = fit_system(dataset, split, raw, config, targets=indices, folder=folder)
         return cls(dataset, config, split, raw, system)
 
