@@ -62,9 +62,9 @@ class _Step:
     def moves_anchor(self) -> bool:
         return bool(getattr(self.kind, "moves_anchor", False))
 
-    def apply(self, rows: Vectors, pairs: Pairs | None) -> Vectors:
+    def fit(self, rows: Vectors, pairs: Pairs | None) -> FeatureMap:
         fitted: FeatureMap = self.kind.fit(rows, self.anchor, pairs, **self.asked)
-        return fitted.transform(rows)
+        return fitted
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class FeatureAlignment:
     _steps: list[_Step]
     _raw: Vectors
     _settings: AlignmentConfig
+    _maps: dict[int, list[FeatureMap]]
 
     @classmethod
     def fit(
@@ -108,7 +109,7 @@ class FeatureAlignment:
         """
         anchor = anchor_domain(raw, config, dataset)
         rows = [f.vectors[f.present] for f in raw]
-        done = cls([], anchor, [], rows[anchor], config.alignment)
+        done = cls([], anchor, [], rows[anchor], config.alignment, {d: [] for d in range(len(raw))})
         if not any(map(len, rows)):
             # Nothing to align; as wide as whitened texts would be.
             width = min(config.language.whiten_dim, raw[0].dim)
@@ -128,10 +129,11 @@ class FeatureAlignment:
                     if found is None:
                         found = item_pairs(raw, config, dataset, d, anchor)
                     joined[d] = pairs_of_texts(found, raw[d], raw[anchor])
-            rows = [
-                step.apply(x, joined[d]) if len(x) and (d != anchor or step.moves_anchor) else x
-                for d, x in enumerate(rows)
-            ]
+            for d, x in enumerate(rows):
+                if len(x) and (d != anchor or step.moves_anchor):
+                    found = step.fit(x, joined[d])
+                    done._maps[d].append(found)
+                    rows[d] = found.transform(x)
             done._steps.append(step)
         width = rows[anchor].shape[1]
         done.features.extend(_scattered(x, f, width) for x, f in zip(rows, raw, strict=True))
@@ -156,8 +158,24 @@ class FeatureAlignment:
         elif pairs is not None:
             pairs = pairs_of_texts(pairs, raw, self.features[self.anchor])
         for step in self._steps:
-            rows = step.apply(rows, pairs if step.needs_pairs else None)
+            rows = step.fit(rows, pairs if step.needs_pairs else None).transform(rows)
         return _scattered(rows, raw, rows.shape[1])
+
+    def extend(self, domain: int, raw: ItemFeatures) -> ItemFeatures:
+        """Bring new items of a domain that is here to where its others are.
+
+        Args:
+            domain: its index; one that had no text when the maps were found cannot be mapped, and
+                its new items stay without.
+            raw: their vectors as the language model gives them.
+        """
+        width = self.features[self.anchor].dim
+        rows = raw.vectors[raw.present]
+        if not self.features[domain].present.any():
+            return ItemFeatures(np.zeros((len(raw), width), np.float32), np.zeros(len(raw), bool))
+        for found in self._maps[domain]:
+            rows = found.transform(rows)
+        return _scattered(rows, raw, width)
 
 
 def align_features(
