@@ -13,7 +13,7 @@ What the sides share (whitened texts) is written once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,19 @@ _PARTS: dict[str, Callable[[State], Scorer]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """How much of which event log a model has taken in.
+
+    Attributes:
+        id: of the log.
+        offset: of the latest record or mark that is reflected in the model and its dataset.
+    """
+
+    id: str
+    offset: int
+
+
 def save(
     folder: Path,
     dataset: Dataset,
@@ -62,6 +75,7 @@ def save(
     split: Split,
     raw: Sequence[ItemFeatures],
     system: System,
+    log: LogPosition | None,
 ) -> None:
     """Write everything that serving and evaluating need.
 
@@ -93,6 +107,7 @@ def save(
             for d, side in system.alone.items()
         },
         "gates": {str(d): asdict(gate) for d, gate in system.gates.items()},
+        "log": None if log is None else asdict(log),
     }
     write_folder(
         folder,
@@ -103,7 +118,9 @@ def save(
     )
 
 
-def load(folder: Path) -> tuple[Dataset, Config, Split, list[ItemFeatures], System]:
+def load(
+    folder: Path,
+) -> tuple[Dataset, Config, Split, list[ItemFeatures], System, LogPosition | None]:
     """What `save` wrote.
 
     Raises:
@@ -133,7 +150,9 @@ def load(folder: Path) -> tuple[Dataset, Config, Split, list[ItemFeatures], Syst
         features=features,
         own_features=own,
     )
-    return dataset, config, _split(saved), raw, system
+    # Folders written before there was a log say nothing of one.
+    log = LogPosition(**meta["log"]) if meta.get("log") else None
+    return dataset, config, _split(saved), raw, system, log
 
 
 def _split_state(split: Split) -> State:
