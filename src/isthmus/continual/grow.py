@@ -137,9 +137,7 @@ def grown_side(
         name: neural if name == "neural" else _grown_part(part, dataset, raw, room)
         for name, part in side.parts.items()
     }
-    blend = Blend(
-        parts, side.blend.weights, newcomers=side.blend.newcomers, name=side.blend.name
-    )
+    blend = Blend(parts, side.blend.weights, newcomers=side.blend.newcomers, name=side.blend.name)
     return replace(side, neural=neural, parts=parts, blend=blend)
 
 
@@ -171,9 +169,7 @@ def grown_scorer(
     return NeuralScorer(model.to(table.device), neural.reads, name=neural.name)
 
 
-def _grown_part(
-    part: Scorer, dataset: Dataset, raw: Sequence[ItemFeatures], room: Room
-) -> Scorer:
+def _grown_part(part: Scorer, dataset: Dataset, raw: Sequence[ItemFeatures], room: Room) -> Scorer:
     """A part with nothing to say of new items but what their texts tell."""
     if isinstance(part, ContentKNN):
         return ContentKNN.fit(dataset, dataset.events, raw, part.config)
@@ -236,4 +232,3 @@ def _joined(one: ItemFeatures, other: ItemFeatures) -> ItemFeatures:
         np.concatenate([one.vectors, other.vectors]),
         np.concatenate([one.present, other.present]),
     )
-

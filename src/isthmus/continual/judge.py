@@ -93,9 +93,7 @@ def served_gains(scorer: Scorer, dataset: Dataset, queries: Queries, config: Con
     return Gains(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def judge(
-    champion: Gains, challenger: Gains, names: tuple[str, ...], config: Config
-) -> Verdict:
+def judge(champion: Gains, challenger: Gains, names: tuple[str, ...], config: Config) -> Verdict:
     """Whether the challenger is no worse.
 
     Args:
@@ -110,9 +108,7 @@ def judge(
     columns = np.column_stack([challenger.value, champion.value])
     # Bootstrap of relative change over people; all of a person's questions come along.
     domains = np.unique(champion.domain)
-    masks = np.column_stack(
-        [np.ones(len(columns), bool), *(champion.domain == d for d in domains)]
-    )
+    masks = np.column_stack([np.ones(len(columns), bool), *(champion.domain == d for d in domains)])
     means, draws = resampled_means(
         columns, champion.user, masks, n_resamples=config.evaluation.bootstrap
     )

@@ -165,9 +165,7 @@ def _learn(side: Side, student: CoreModel, lessons: Lessons, course: Course) -> 
     return log
 
 
-def _told(
-    teacher: CoreModel, lessons: Lessons, domains: Sequence[int], config: Config
-) -> Lists:
+def _told(teacher: CoreModel, lessons: Lessons, domains: Sequence[int], config: Config) -> Lists:
     """The serving network's lists at the replayed events; it is not asked about new ones."""
     settings = config.learning
     whose = np.zeros(lessons.events.n_users, bool)
