@@ -66,6 +66,9 @@ class _Step:
         fitted: FeatureMap = self.kind.fit(rows, self.anchor, pairs, **self.asked)
         return fitted
 
+    def apply(self, rows: Vectors, pairs: Pairs | None) -> Vectors:
+        return self.fit(rows, pairs).transform(rows)
+
 
 @dataclass(frozen=True)
 class FeatureAlignment:
@@ -82,7 +85,7 @@ class FeatureAlignment:
     _steps: list[_Step]
     _raw: Vectors
     _settings: AlignmentConfig
-    _maps: dict[int, list[FeatureMap]]
+    _maps: list[list[FeatureMap]]
 
     @classmethod
     def fit(
@@ -109,7 +112,7 @@ class FeatureAlignment:
         """
         anchor = anchor_domain(raw, config, dataset)
         rows = [f.vectors[f.present] for f in raw]
-        done = cls([], anchor, [], rows[anchor], config.alignment, {d: [] for d in range(len(raw))})
+        done = cls([], anchor, [], rows[anchor], config.alignment, [[] for _ in raw])
         if not any(map(len, rows)):
             # Nothing to align; as wide as whitened texts would be.
             width = min(config.language.whiten_dim, raw[0].dim)
@@ -131,13 +134,31 @@ class FeatureAlignment:
                     joined[d] = pairs_of_texts(found, raw[d], raw[anchor])
             for d, x in enumerate(rows):
                 if len(x) and (d != anchor or step.moves_anchor):
-                    found = step.fit(x, joined[d])
-                    done._maps[d].append(found)
-                    rows[d] = found.transform(x)
+                    fitted = step.fit(x, joined[d])
+                    rows[d] = fitted.transform(x)
+                    done._maps[d].append(fitted)
             done._steps.append(step)
         width = rows[anchor].shape[1]
         done.features.extend(_scattered(x, f, width) for x, f in zip(rows, raw, strict=True))
         return done
+
+    def extend(self, domain: int, raw: ItemFeatures) -> ItemFeatures:
+        """Put further items of a domain through its own maps; nothing is fitted again.
+
+        Items of a domain that had no text at all, so that it has no maps, stay without one.
+
+        Args:
+            domain: index of the domain.
+            raw: vectors of the further items as the language model gives them.
+        """
+        width = self.features[domain].dim
+        if not self.features[domain].present.any():
+            nothing = np.zeros((len(raw), width), np.float32)
+            return ItemFeatures(nothing, np.zeros(len(raw), bool))
+        rows = raw.vectors[raw.present]
+        for fitted in self._maps[domain]:
+            rows = fitted.transform(rows)
+        return _scattered(rows, raw, width)
 
     def join(self, raw: ItemFeatures, pairs: Pairs | None = None) -> ItemFeatures:
         """Bring another domain to the anchor; those here before stay as they are.
@@ -158,24 +179,8 @@ class FeatureAlignment:
         elif pairs is not None:
             pairs = pairs_of_texts(pairs, raw, self.features[self.anchor])
         for step in self._steps:
-            rows = step.fit(rows, pairs if step.needs_pairs else None).transform(rows)
+            rows = step.apply(rows, pairs if step.needs_pairs else None)
         return _scattered(rows, raw, rows.shape[1])
-
-    def extend(self, domain: int, raw: ItemFeatures) -> ItemFeatures:
-        """Bring new items of a domain that is here to where its others are.
-
-        Args:
-            domain: its index; one that had no text when the maps were found cannot be mapped, and
-                its new items stay without.
-            raw: their vectors as the language model gives them.
-        """
-        width = self.features[self.anchor].dim
-        rows = raw.vectors[raw.present]
-        if not self.features[domain].present.any():
-            return ItemFeatures(np.zeros((len(raw), width), np.float32), np.zeros(len(raw), bool))
-        for found in self._maps[domain]:
-            rows = found.transform(rows)
-        return _scattered(rows, raw, width)
 
 
 def align_features(

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from isthmus.config.continual import LearningConfig
 from isthmus.config.judging import BlendConfig, EvaluationConfig
 from isthmus.config.learning import ModelConfig, TrainingConfig
 from isthmus.config.section import Section
@@ -46,6 +47,7 @@ class Config(Section):
     transfer: TransferConfig = TransferConfig()
     blend: BlendConfig = BlendConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    learning: LearningConfig = LearningConfig()
 
     @model_validator(mode="after")
     def _domains_are_named(self) -> Config:
