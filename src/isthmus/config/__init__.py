@@ -13,6 +13,9 @@ from isthmus.config.learning import (
     ModelConfig,
     TrainingConfig,
 )
+from isthmus.config.serving import (
+    ServingConfig,
+)
 from isthmus.config.tables import (
     CleaningConfig,
     DomainConfig,
@@ -61,6 +64,7 @@ __all__ = [
     "PeopleConfig",
     "PretrainConfig",
     "PseudoLabelConfig",
+    "ServingConfig",
     "SplitConfig",
     "TrainingConfig",
     "TransferConfig",

@@ -17,6 +17,7 @@ from isthmus.config.continual import LearningConfig
 from isthmus.config.judging import BlendConfig, EvaluationConfig
 from isthmus.config.learning import ModelConfig, TrainingConfig
 from isthmus.config.section import Section
+from isthmus.config.serving import ServingConfig
 from isthmus.config.tables import CleaningConfig, DomainConfig, PeopleConfig, SplitConfig
 from isthmus.config.texts import AlignmentConfig, LanguageConfig
 from isthmus.config.transfer import TransferConfig
@@ -47,6 +48,7 @@ class Config(Section):
     transfer: TransferConfig = TransferConfig()
     blend: BlendConfig = BlendConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = ServingConfig()
     learning: LearningConfig = LearningConfig()
 
     @model_validator(mode="after")

@@ -76,9 +76,9 @@ def mask(tree: Filter, attributes: Mapping[str, Attribute], n_items: int) -> Mas
         case Not():
             return ~mask(tree.inner, attributes, n_items)
         case Both():
-            return np.logical_and.reduce([mask(part, attributes, n_items) for part in tree.parts])
+            return np.all([mask(part, attributes, n_items) for part in tree.parts], axis=0)
         case Either():
-            return np.logical_or.reduce([mask(part, attributes, n_items) for part in tree.parts])
+            return np.any([mask(part, attributes, n_items) for part in tree.parts], axis=0)
     if tree.field not in attributes:
         raise RequestError(
             f"no item has an attribute {tree.field!r}",

@@ -71,7 +71,10 @@ class Texts:
         table = torch.cat([self.table[:-1], torch.from_numpy(vectors[present])])
         places = np.where(present, len(self.table) - 2 + np.cumsum(present), -1)
         row[torch.from_numpy(item)] = torch.from_numpy(places)
-        return self._with_mean(table, row)
+        # A text that nobody has any more goes.
+        kept, own = row[row >= 0].unique(return_inverse=True)
+        row[row >= 0] = own
+        return self._with_mean(table[kept], row)
 
 
 @dataclass(frozen=True)
@@ -296,6 +299,15 @@ class Quick:
         """Size of a domain's catalogue, new items included."""
         return len(self.transferred.vectors[domain])
 
+    def described(self, domain: int, item: Indices) -> Float:
+        """Vectors by which items [n] of a domain are compared: of their texts, or neural ones."""
+        side, rows = self.transferred, torch.from_numpy(item)
+        if not side.texts:
+            return side.vectors[domain][rows].numpy()
+        texts = side.texts[domain]
+        row = texts.row[rows]
+        return (texts.table[row] * (row != texts.missing)[:, None]).numpy()
+
     def extended(
         self,
         domain: int,
@@ -407,5 +419,5 @@ def _read_off(
         parts.setdefault(name, np.zeros(item.shape, np.float32))[rows] += share.at(column[rows])
         spoke = (share.spoke & (share.weight != 0)).numpy()
         opinion.setdefault(name, np.zeros(len(item), bool))[rows] |= spoke
-    score = np.sum(list(parts.values()), axis=0, dtype=np.float32)
+    score: Float = np.asarray(np.sum(list(parts.values()), axis=0), np.float32)
     return Top(item, score, parts, opinion, n_offered)

@@ -1,13 +1,13 @@
-"""One domain's catalogue as it stands at this moment: the model's items, and what has changed since.
+"""One domain's catalogue at this moment: the model's items, and what has changed since.
 
-A shelf is a value; a change gives another one. Places on it are local item indices and append-only.
+A shelf is a value; a change gives another one. Places on it are local item indices, append-only.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Self
 
@@ -117,14 +117,6 @@ class Shelf:
             lot=np.concatenate([self.lot, _lots(ids[len(self) :])]),
         )
 
-    def upto(self, n_items: int) -> Shelf:
-        """The same with items from place `n_items` on not to be offered yet."""
-        if n_items >= len(self):
-            return self
-        hidden = self.hidden.copy()
-        hidden[n_items:] = True
-        return replace(self, hidden=hidden)
-
     def place(self, item_id: str, where: str) -> int:
         """Place of an item that is not deleted.
 
@@ -171,7 +163,8 @@ class Shelf:
 
     def passing(self, tree: Filter) -> Mask:
         """Items that pass a filter, bool [n_items]; see `filter_masks.mask`."""
-        return self._passing(tree)
+        found: Mask = self._passing(tree)
+        return found
 
     @cached_property
     def _passing(self) -> Any:
