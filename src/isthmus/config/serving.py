@@ -30,4 +30,3 @@ class ServingConfig(Section):
         description="Most seconds that an upsert waits for its texts to be read; it then answers "
         "202 and they are read afterwards.",
     )
-    threads: int = Field(1, ge=1, description="Threads that score, in each worker.")

@@ -145,6 +145,15 @@ class Catalogue:
             )
         return [_item(row) for row in rows]
 
+    def item(self, domain: str, item_id: str) -> Item | None:
+        """What is registered of one item."""
+        with self._database.transaction() as transaction:
+            rows = transaction.rows(
+                f"SELECT {_ITEM} FROM isthmus_items WHERE domain = ? AND item_id = ?",
+                (domain, item_id),
+            )
+        return _item(rows[0]) if rows else None
+
     def put_person(self, user_id: str, attributes: Mapping[str, Value]) -> int:
         """Register a person, or what is new of them; gives the number of the change."""
         with self._database.transaction(write=True) as transaction:

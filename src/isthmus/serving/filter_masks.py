@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Self
 
 import numpy as np
@@ -76,9 +77,9 @@ def mask(tree: Filter, attributes: Mapping[str, Attribute], n_items: int) -> Mas
         case Not():
             return ~mask(tree.inner, attributes, n_items)
         case Both():
-            return np.all([mask(part, attributes, n_items) for part in tree.parts], axis=0)
+            return reduce(np.logical_and, (mask(part, attributes, n_items) for part in tree.parts))
         case Either():
-            return np.any([mask(part, attributes, n_items) for part in tree.parts], axis=0)
+            return reduce(np.logical_or, (mask(part, attributes, n_items) for part in tree.parts))
     if tree.field not in attributes:
         raise RequestError(
             f"no item has an attribute {tree.field!r}",

@@ -13,9 +13,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from isthmus.continual.progress import Progress
 from isthmus.errors import IsthmusError, LogError, LogUnavailable
 from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.log import EventLog
@@ -23,6 +25,7 @@ from isthmus.recommender.facade import Encoder
 from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Recommend
 from isthmus.serving.past import Past, past_of
+from isthmus.training.checkpoint import described, promote, roll_back
 from isthmus.training.versions import read_pointer
 
 _log = logging.getLogger(__name__)
@@ -63,7 +66,8 @@ class Keeper:
         encoder: Encoder | None = None,
     ) -> None:
         self.folder, self.log, self.catalogue = folder, log, catalogue
-        self.ready, self.problem = threading.Event(), None
+        self.ready = threading.Event()
+        self.problem: str | None = None
         self._poll, self._encoder = poll_seconds, encoder
         self._lock, self._changed = threading.RLock(), threading.Condition()
         self._nudged, self._closed = False, False
@@ -136,7 +140,7 @@ class Keeper:
             LogUnavailable: the log cannot be asked.
         """
         given = live.given([(entry.domain, entry.item_id) for entry in history])
-        if user_id is None or user_id in self.hidden_people:
+        if user_id is None or user_id in self.hidden_people or "\0" in user_id:
             return past_of(live.recommender.dataset, {}, given=given)
         return past_of(
             live.recommender.dataset,
@@ -156,6 +160,41 @@ class Keeper:
         kept = [asked for asked in self._recorded if asked.user_id != user_id]
         self._recorded = deque(kept, maxlen=RECORDED)
 
+    def versions(self) -> tuple[str, list[dict[str, Any]]]:
+        """Name of the live version, and what is known of each that is kept, the latest first.
+
+        Raises:
+            CheckpointError: the folder cannot be read.
+        """
+        live = read_pointer(self.folder).folder.name
+        found = []
+        for name, manifest, meta in reversed(described(self.folder)):
+            progress = Progress.from_json(meta.get("progress"))
+            found.append(
+                {
+                    "version": name,
+                    "live": name == live,
+                    "written": manifest["written"],
+                    "kind": progress.kind,
+                    "reason": progress.reason,
+                    "log_offset": (meta.get("log") or {}).get("offset"),
+                }
+            )
+        return live, found
+
+    def promote(self, version: str | None) -> str:
+        """Put a version live, or the one that was live before; gives its name.
+
+        Raises:
+            CheckpointError: there is no such version, or it is damaged.
+        """
+        if version is None:
+            found = roll_back(self.folder, kind="model")
+        else:
+            found = promote(self.folder, version, kind="model")
+        self._nudge()
+        return found.folder.name
+
     def _forgotten(self, live: Live, user_id: str) -> bool:
         """Whether a person was erased after the model had read the log."""
         if not self._erased:
@@ -167,12 +206,7 @@ class Keeper:
     def _load(self) -> Live:
         live = Live.load(self.folder, encoder=self._encoder)
         position = live.recommender.log
-        if position is not None and position.id != self.log.id:
-            raise LogError(
-                f"the model has learnt from another event log ({position.id})",
-                where=str(self.folder),
-                hint="Name the log that belongs to it, or fit the model anew",
-            )
+        check_belongs(None if position is None else position.id, self.log.id, str(self.folder))
         return live
 
     def _run(self) -> None:
@@ -269,3 +303,13 @@ class Keeper:
         if said != self.problem:
             _log.error("the live version stays: %s", said)
         self.problem = said
+
+
+def check_belongs(learnt_from: str | None, log_id: str, folder: str) -> None:
+    """Raise LogError if a model has learnt from another log; None: from no log yet."""
+    if learnt_from is not None and learnt_from != log_id:
+        raise LogError(
+            f"the model has learnt from another event log ({learnt_from})",
+            where=folder,
+            hint="Name the log that belongs to it, or fit the model anew",
+        )

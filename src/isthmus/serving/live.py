@@ -141,7 +141,7 @@ class Live:
         catalogue = self.recommender.dataset.domains[domain]
         if (domain, place) in self._texts:
             return self._texts[domain, place] == _text(item)
-        return catalogue.items["text"][place] == _text(item)
+        return bool(catalogue.items["text"][place] == _text(item))
 
     def read(self, items: Sequence[Item]) -> Live:
         """With new items, or new texts; they can be recommended from now on.

@@ -43,8 +43,8 @@ class Recommend(Struct, forbid_unknown_fields=True, kw_only=True):
     seen: Annotated[bool, Meta(description="Offer items of their own history too.")] = False
     explain: Annotated[bool, Meta(description="Say of each item what carried it.")] = False
     cursor: Annotated[
-        str | None,
-        Meta(max_length=20_000, description="`next_cursor` of a list, for its next page."),
+        Annotated[str, Meta(max_length=20_000)] | None,
+        Meta(description="`next_cursor` of a list, for its next page."),
     ] = None
 
 

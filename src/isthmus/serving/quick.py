@@ -72,7 +72,7 @@ class Texts:
         places = np.where(present, len(self.table) - 2 + np.cumsum(present), -1)
         row[torch.from_numpy(item)] = torch.from_numpy(places)
         # A text that nobody has any more goes.
-        kept, own = row[row >= 0].unique(return_inverse=True)
+        kept, own = torch.unique(row[row >= 0], return_inverse=True)
         row[row >= 0] = own
         return self._with_mean(table[kept], row)
 
