@@ -20,6 +20,7 @@ from isthmus.cli.align import align
 from isthmus.cli.ask import export, profile, recommend, similar
 from isthmus.cli.demo import demo
 from isthmus.cli.learn import compare, evaluate, fit
+from isthmus.cli.serve import keys, serve
 from isthmus.cli.tables import check, init
 from isthmus.errors import IsthmusError
 
@@ -35,8 +36,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 for command in (
     *(demo, init, check, align, fit, compare),
     *(evaluate, recommend, similar, profile, export),
+    serve,
 ):
     app.command()(command)
+app.add_typer(keys, name="keys")
 
 
 @app.callback(invoke_without_command=True)
@@ -125,7 +128,7 @@ def _show_traceback(error: BaseException) -> None:
     traceback.print_exception(type(error), error, frames)
 
 
-_COMMANDS = {f"isthmus.cli.{name}" for name in ("align", "ask", "demo", "learn", "tables")}
+_COMMANDS = {f"isthmus.cli.{name}" for name in ("align", "ask", "demo", "learn", "serve", "tables")}
 
 
 def _drop_output() -> None:

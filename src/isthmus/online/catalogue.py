@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from isthmus.online.database import Database, Row, Transaction
+from isthmus.online.database import Database, Row, Statements
 
 Value = str | float | bool
 
@@ -89,7 +89,7 @@ class Person:
 
 
 class Catalogue:
-    """Registered items and people; safe for use by many threads and processes.
+    """Registered items and people; safe for use by many threads and processes; a `Holder`.
 
     Methods raise LogUnavailable where the database is busy, full or out of reach; then nothing has
     changed.
@@ -98,18 +98,20 @@ class Catalogue:
         database: that of the event log.
     """
 
+    name = "registrations"
+
     def __init__(self, database: Database) -> None:
         self._database = database
-        with database.transaction(write=True) as transaction:
+        with database.writing() as write:
             for statement in _TABLES:
-                transaction.run(statement.format(integer=database.integer))
-            if not transaction.rows("SELECT head FROM isthmus_catalogue"):
-                transaction.run("INSERT INTO isthmus_catalogue (head) VALUES (0)")
+                write.run(statement.format(integer=database.integer))
+            if not write.rows("SELECT head FROM isthmus_catalogue"):
+                write.run("INSERT INTO isthmus_catalogue (head) VALUES (0)")
 
     def head(self) -> int:
         """Number of the latest change; 0 for none."""
-        with self._database.transaction() as transaction:
-            return _head(transaction)
+        with self._database.reading() as ask:
+            return _head(ask)
 
     def describe(self, items: Sequence[Item]) -> int:
         """Take in items, or new descriptions of known ones; deleted ones are back.
@@ -117,16 +119,16 @@ class Catalogue:
         Returns:
             Number of the last of these changes.
         """
-        with self._database.transaction(write=True) as transaction:
-            head = _head(transaction)
-            transaction.many(
+        with self._database.writing() as write:
+            head = _head(write)
+            write.many(
                 _DESCRIBE,
                 (
                     (i.domain, i.item_id, head + n, i.title, i.category, i.text, _json(i))
                     for n, i in enumerate(items, 1)
                 ),
             )
-            return _moved(transaction, head + len(items))
+            return _moved(write, head + len(items))
 
     def hide(self, domain: str, item_id: str, *, hidden: bool = True) -> int:
         """Offer an item no more, or again; gives the number of the change."""
@@ -138,8 +140,8 @@ class Catalogue:
 
     def items(self, after: int = 0, limit: int = 10_000) -> list[Item]:
         """Items whose latest change has a number above `after`, by that number."""
-        with self._database.transaction() as transaction:
-            rows = transaction.rows(
+        with self._database.reading() as ask:
+            rows = ask.rows(
                 f"SELECT {_ITEM} FROM isthmus_items WHERE change > ? ORDER BY change LIMIT ?",
                 (after, limit),
             )
@@ -147,8 +149,8 @@ class Catalogue:
 
     def item(self, domain: str, item_id: str) -> Item | None:
         """What is registered of one item."""
-        with self._database.transaction() as transaction:
-            rows = transaction.rows(
+        with self._database.reading() as ask:
+            rows = ask.rows(
                 f"SELECT {_ITEM} FROM isthmus_items WHERE domain = ? AND item_id = ?",
                 (domain, item_id),
             )
@@ -156,35 +158,35 @@ class Catalogue:
 
     def put_person(self, user_id: str, attributes: Mapping[str, Value]) -> int:
         """Register a person, or what is new of them; gives the number of the change."""
-        with self._database.transaction(write=True) as transaction:
-            change = _head(transaction) + 1
-            transaction.run(
+        with self._database.writing() as write:
+            change = _head(write) + 1
+            write.run(
                 "INSERT INTO isthmus_people (user_id, change, attributes, hidden) "
                 "VALUES (?, ?, ?, 0) ON CONFLICT (user_id) DO UPDATE "
                 "SET change = excluded.change, attributes = excluded.attributes",
                 (user_id, change, json.dumps(dict(attributes))),
             )
-            return _moved(transaction, change)
+            return _moved(write, change)
 
     def hide_person(self, user_id: str, *, hidden: bool = True) -> int:
         """Record and use nothing of a person, or do so again; gives the number of the change."""
-        with self._database.transaction(write=True) as transaction:
-            change = _head(transaction) + 1
-            transaction.run(
+        with self._database.writing() as write:
+            change = _head(write) + 1
+            write.run(
                 "INSERT INTO isthmus_people (user_id, change, attributes, hidden) "
                 "VALUES (?, ?, '{}', ?) ON CONFLICT (user_id) DO UPDATE "
                 "SET change = excluded.change, hidden = excluded.hidden",
                 (user_id, change, int(hidden)),
             )
-            return _moved(transaction, change)
+            return _moved(write, change)
 
-    def forget(self, user_id: str) -> bool:
-        """Delete what is registered of a person; whether there was anything."""
-        with self._database.transaction(write=True) as transaction:
-            gone = transaction.run("DELETE FROM isthmus_people WHERE user_id = ?", (user_id,))
-            _moved(transaction, _head(transaction) + 1)
-        self._database.tidy()
-        return gone > 0
+    def forget(self, user_id: str) -> int:
+        """Delete what is registered of a person; gives how many rows there were."""
+        with self._database.writing() as write:
+            gone = write.run("DELETE FROM isthmus_people WHERE user_id = ?", (user_id,))
+            _moved(write, _head(write) + 1)
+        self._database.purge()
+        return gone
 
     def person(self, user_id: str) -> Person | None:
         """What is registered of one person."""
@@ -204,8 +206,8 @@ class Catalogue:
         self._database.close()
 
     def _people(self, condition: str, values: Sequence[object]) -> list[Person]:
-        with self._database.transaction() as transaction:
-            rows = transaction.rows(
+        with self._database.reading() as ask:
+            rows = ask.rows(
                 f"SELECT user_id, attributes, hidden, change FROM isthmus_people {condition}",
                 values,
             )
@@ -213,10 +215,10 @@ class Catalogue:
 
     def _mark(self, column: str, domain: str, item_id: str, value: bool) -> int:
         marks = tuple(int(value) if name == column else 0 for name in ("hidden", "deleted"))
-        with self._database.transaction(write=True) as transaction:
-            change = _head(transaction) + 1
-            transaction.run(_MARK.format(column=column), (domain, item_id, change, *marks))
-            return _moved(transaction, change)
+        with self._database.writing() as write:
+            change = _head(write) + 1
+            write.run(_MARK.format(column=column), (domain, item_id, change, *marks))
+            return _moved(write, change)
 
 
 def open_catalogue(where: str | Path) -> Catalogue:
@@ -235,13 +237,13 @@ def open_catalogue(where: str | Path) -> Catalogue:
     return Catalogue(SqliteDatabase(Path(where)))
 
 
-def _head(transaction: Transaction) -> int:
-    ((head,),) = transaction.rows("SELECT head FROM isthmus_catalogue")
+def _head(ask: Statements) -> int:
+    ((head,),) = ask.rows("SELECT head FROM isthmus_catalogue")
     return int(head)
 
 
-def _moved(transaction: Transaction, head: int) -> int:
-    transaction.run("UPDATE isthmus_catalogue SET head = ?", (head,))
+def _moved(write: Statements, head: int) -> int:
+    write.run("UPDATE isthmus_catalogue SET head = ?", (head,))
     return head
 
 

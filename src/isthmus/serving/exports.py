@@ -6,15 +6,15 @@ import logging
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from isthmus.errors import IsthmusError, RequestError
+from isthmus.online.erasure import ExportFile
 from isthmus.recommender.export import write_lists
 from isthmus.serving.keeper import Keeper
 from isthmus.serving.messages import Recommend
@@ -52,12 +52,14 @@ class Export:
 
 
 class Exports:
-    """The exports of a folder, one running at a time.
+    """The exports of a folder, one running at a time; a `Holder` of traces of people.
 
     Args:
         folder: made when the first one is asked for.
         keeper: answers.
     """
+
+    name = "exports"
 
     def __init__(self, folder: Path, keeper: Keeper) -> None:
         self._folder, self._keeper = folder, keeper
@@ -102,21 +104,8 @@ class Exports:
 
     def forget(self, user_id: str) -> int:
         """Take a person out of every file; gives the rows that went."""
-        return self._drop(lambda found: found == user_id)
-
-    def _drop(self, gone: Callable[[str], bool]) -> int:
-        rows = 0
         with self._lock:
-            for path in sorted(self._folder.glob("*.parquet")):
-                people = pq.read_table(path, columns=["user_id"])["user_id"].to_pylist()
-                kept = [not gone(user_id) for user_id in people]
-                if all(kept):
-                    continue
-                rows += len(kept) - sum(kept)
-                aside = path.with_suffix(".part")
-                pl.read_parquet(path).filter(pl.Series(kept)).write_parquet(aside)
-                aside.replace(path)
-        return rows
+            return sum(ExportFile(path).forget(user_id) for path in self._folder.glob("*.parquet"))
 
     def _run(self, export: Export) -> None:
         log = self._keeper.log
@@ -128,7 +117,7 @@ class Exports:
             # Who was erased meanwhile must not be in it.
             erased = {mark.person for mark in log.erased(begun)}
             if erased:
-                rows -= self._drop(lambda user_id: log.pseudonym(user_id) in erased)
+                rows -= sum(self.forget(u) for u in people if log.pseudonym(u) in erased)
             done = replace(export, state="done", rows=rows)
         except Exception as error:
             known = isinstance(error, IsthmusError)

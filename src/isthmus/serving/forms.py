@@ -129,8 +129,7 @@ class Receipt(BaseModel):
     events: int
     impressions: int
     digest: str
-    registered: bool
-    export_rows: int
+    elsewhere: dict[str, int] = Field(description="Traces removed, by what held them.")
     in_model: bool = Field(
         description="True: the present model was made with them. Nothing of theirs is looked up "
         "any more, and the next version is made without them."

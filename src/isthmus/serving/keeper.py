@@ -56,6 +56,8 @@ class Keeper:
         LogError: the model has learnt from another log.
     """
 
+    name = "recorded questions"
+
     def __init__(
         self,
         folder: Path,
@@ -155,10 +157,12 @@ class Keeper:
         """Remember a question, for warming up the next version with it."""
         self._recorded.append(asked)
 
-    def forget(self, user_id: str) -> None:
-        """Drop what is remembered of a person here."""
+    def forget(self, user_id: str) -> int:
+        """Drop what is remembered of a person here; gives how many questions of theirs."""
         kept = [asked for asked in self._recorded if asked.user_id != user_id]
+        gone = len(self._recorded) - len(kept)
         self._recorded = deque(kept, maxlen=RECORDED)
+        return gone
 
     def versions(self) -> tuple[str, list[dict[str, Any]]]:
         """Name of the live version, and what is known of each that is kept, the latest first.

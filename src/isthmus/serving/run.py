@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import socket
 import tempfile
 from dataclasses import asdict, dataclass
@@ -13,13 +12,20 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from isthmus.config import Config, ServingConfig
+from isthmus.config import Config
 from isthmus.errors import ConfigError, RequestError
+from isthmus.online.claim import sole_service
+from isthmus.online.intake import Limits
+from isthmus.online.log import EventLog, open_log
+from isthmus.serving.keeper import check_belongs
+from isthmus.serving.keys import KeyFile
+from isthmus.training.checkpoint import read_folder
 
 _SETTINGS = "ISTHMUS_SERVING"
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
+DEFAULT_LOG = Path("events.db")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_MOST_CONNECTIONS = 1024
+_MOST_CONNECTIONS, _HEADER_MILLISECONDS = 1024, 10_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Settings:
 
     Attributes:
         model: the model's folder.
-        log: file or URL of the event log.
+        log: file or URL of the event log; None: as the model's configuration says.
         keys: file of keys; None: anybody may call, on this machine alone.
         exports: folder for batch exports.
         overrides: `serving.key=value` over what the model's configuration says.
@@ -36,7 +42,7 @@ class Settings:
     """
 
     model: str
-    log: str
+    log: str | None
     keys: str | None
     exports: str
     overrides: tuple[str, ...] = ()
@@ -65,15 +71,14 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
             hint="Listen on 127.0.0.1, or name a file of keys with --keys",
         )
     _free(host, port)
-    _checked(settings)
+    config = _checked(settings)
     os.environ[_SETTINGS] = json.dumps(asdict(settings))
     # Threads of matrix products would fight over the cores with the other workers.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    numbers = Path(tempfile.mkdtemp(prefix="isthmus-metrics-"))
-    try:
+    with sole_service(_log_of(settings, config)), tempfile.TemporaryDirectory() as numbers:
         if workers > 1:
-            os.environ[_METRICS] = str(numbers)
+            os.environ[_METRICS] = numbers
         from granian import Granian
         from granian.constants import Interfaces
         from granian.http import HTTP1Settings
@@ -86,13 +91,11 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
             factory=True,
             interface=Interfaces.ASGI,
             backlog=_MOST_CONNECTIONS,
-            http1_settings=HTTP1Settings(header_read_timeout=10_000),
+            http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MILLISECONDS),
             log_access=False,
             respawn_failed_workers=True,
             websockets=False,
         ).serve()
-    finally:
-        shutil.rmtree(numbers, ignore_errors=True)
 
 
 def from_environment() -> ASGIApp:
@@ -108,49 +111,57 @@ def from_environment() -> ASGIApp:
 def application(settings: Settings) -> ASGIApp:
     """The application, warm, as settings say."""
     from isthmus.online.catalogue import open_catalogue
-    from isthmus.online.log import open_log
     from isthmus.serving.app import make_app
     from isthmus.serving.exports import Exports
     from isthmus.serving.keeper import Keeper
-    from isthmus.serving.keys import KeyFile
     from isthmus.serving.service import Service
-    from isthmus.training.checkpoint import read_folder
 
-    meta = read_folder(settings.model, kind="model").meta
-    config = _serving_config(meta["config"], settings.overrides)
-    log, catalogue = open_log(settings.log), open_catalogue(settings.log)
-    keeper = Keeper(Path(settings.model), log, catalogue, poll_seconds=config.poll_seconds)
+    config, _ = _configured(settings)
+    log = _opened(settings, config)
+    keeper = Keeper(
+        Path(settings.model),
+        log,
+        open_catalogue(_log_of(settings, config)),
+        poll_seconds=config.serving.poll_seconds,
+    )
     keeper.start()
-    service = Service(keeper, config, Exports(Path(settings.exports), keeper))
+    service = Service(keeper, config.serving, Exports(Path(settings.exports), keeper))
     keys = None if settings.keys is None else KeyFile(Path(settings.keys))
     return make_app(service, keys, docs=settings.docs)
 
 
-def _serving_config(raw: dict[str, object], overrides: tuple[str, ...]) -> ServingConfig:
-    return Config.parse(dict(raw), overrides=overrides, where="the model's configuration").serving
+def _configured(settings: Settings) -> tuple[Config, str | None]:
+    """The model's configuration with the overrides, and the id of the log it has learnt from."""
+    meta = read_folder(settings.model, kind="model").meta
+    config = Config.parse(
+        meta["config"], overrides=settings.overrides, where="the model's configuration"
+    )
+    return config, (meta.get("log") or {}).get("id")
 
 
-def _checked(settings: Settings) -> None:
+def _log_of(settings: Settings, config: Config) -> str | Path:
+    return settings.log or config.online.log or DEFAULT_LOG
+
+
+def _opened(settings: Settings, config: Config) -> EventLog:
+    return open_log(_log_of(settings, config), limits=Limits.of(config.online))
+
+
+def _checked(settings: Settings) -> Config:
     """Find out what is wrong before workers start, die and are started again."""
-    from isthmus.online.log import open_log
-    from isthmus.serving.keeper import check_belongs
-    from isthmus.serving.keys import KeyFile
-    from isthmus.training.checkpoint import read_folder
-
     if settings.keys is not None and not KeyFile(Path(settings.keys)).keys():
         raise ConfigError(
             "no key is in the file, so nobody could call",
             where=settings.keys,
             hint="Add one with 'isthmus keys add'",
         )
-    meta = read_folder(settings.model, kind="model").meta
-    _serving_config(meta["config"], settings.overrides)
-    log = open_log(settings.log)
+    config, learnt_from = _configured(settings)
+    log = _opened(settings, config)
     try:
-        position = meta.get("log")
-        check_belongs(None if position is None else position["id"], log.id, settings.model)
+        check_belongs(learnt_from, log.id, settings.model)
     finally:
         log.close()
+    return config
 
 
 def _free(host: str, port: int) -> None:

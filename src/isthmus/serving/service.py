@@ -6,12 +6,12 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from isthmus.config import ServingConfig
 from isthmus.errors import IsthmusError, RequestError
 from isthmus.online.catalogue import Item
+from isthmus.online.erasure import delete_person
 from isthmus.online.events import Event, Impression, Outcome, Record
 from isthmus.recommender.profile import Profile
 from isthmus.serving.batching import Batcher
@@ -205,18 +205,12 @@ class Service:
         Raises:
             LogUnavailable: it may not be complete; ask again.
         """
-        receipt = self.keeper.log.erase(user_id)
-        registered = self.keeper.catalogue.forget(user_id)
-        self.keeper.forget(user_id)
+        found = delete_person(
+            self.keeper.log, user_id, [self.keeper.catalogue, self.keeper, self.exports]
+        )
         self.keeper.refresh()
-        rows = self.exports.forget(user_id)
         held = user_id in self.live.recommender.dataset.user_index
-        return {
-            **asdict(receipt),
-            "registered": registered,
-            "export_rows": rows,
-            "in_model": held,
-        }
+        return {**found.to_dict(), "in_model": held}
 
     def profile(self, user_id: str | None, history: Sequence[ItemRef]) -> tuple[str, Profile]:
         """What somebody cares about, and by which version.
