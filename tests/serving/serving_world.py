@@ -73,9 +73,7 @@ def fitted(seed: int = 0) -> Recommender:
             "language": {"whiten_dim": 16},
         }
     )
-    return Recommender.fit(
-        replace(dataset, domains=(books, gear)), config, encoder=WordEncoder()
-    )
+    return Recommender.fit(replace(dataset, domains=(books, gear)), config, encoder=WordEncoder())
 
 
 def gated(gate: float | GateDecision) -> Recommender:

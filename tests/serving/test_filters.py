@@ -44,9 +44,7 @@ def several(inner: st.SearchStrategy[Filter]) -> st.SearchStrategy[tuple[Filter,
 FILTERS = st.recursive(
     single(),
     lambda inner: (
-        st.builds(Not, inner)
-        | st.builds(Both, several(inner))
-        | st.builds(Either, several(inner))
+        st.builds(Not, inner) | st.builds(Both, several(inner)) | st.builds(Either, several(inner))
     ),
     max_leaves=6,
 )
@@ -123,7 +121,7 @@ def test_what_passes(text: str, expected: list[int]) -> None:
         ("price << 3", "'<' stands where", "character 8"),
         ("price = 3 price", "'price' stands where 'and', 'or' or the end", "character 11"),
         ("price in 3", "'3' stands where '['", "character 10"),
-        ('category contains 3', "'contains' looks for a text", "character 19"),
+        ("category contains 3", "'contains' looks for a text", "character 19"),
         ("fair < true", "cannot be compared", "character 8"),
         ("price = 1e999", "too large", "character 9"),
         ("price; drop", "';' means nothing here", "character 6"),

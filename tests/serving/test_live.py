@@ -14,6 +14,7 @@ from isthmus.recommender import Recommender
 from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Listing, Recommend
 from isthmus.serving.past import past_of
+from isthmus.serving.similar import similar
 
 BY_GROUP = GateDecision(
     0.5,
@@ -250,6 +251,22 @@ def test_a_model_that_was_grown_reads_new_items_alike() -> None:
     )
     assert np.allclose(vectors.numpy(), direct.detach().numpy()[0], atol=1e-5)
     assert float((texts.table[texts.row[-1]] ** 2).sum()) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("gate", [0.0, 1.0])
+def test_similar_items_are_those_of_the_facade(gate: float) -> None:
+    model = gated(gate)
+    live = live_of(model)
+    for domain, to in ((1, 1), (1, 0), (0, 1)):
+        for place in range(5):
+            item_id, names = live.shelves[domain].ids[place], live.names
+            expected = model.similar(names[domain], item_id, to=names[to], k=5)
+            found = similar(live, domain, place, to, 5)
+            ids = [live.shelves[to].ids[near.place] for near in found]
+            assert ids == expected["item_id"].to_list()
+            assert [near.score for near in found] == pytest.approx(
+                expected["score"].to_list(), abs=1e-4
+            )
 
 
 def test_hidden_and_deleted_items_are_not_offered() -> None:

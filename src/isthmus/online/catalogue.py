@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isthmus.online.database import Database, Row, Statements
+from isthmus.online.migrations import migrate
 
 Value = str | float | bool
 
@@ -95,12 +96,13 @@ class Catalogue:
     changed.
 
     Args:
-        database: that of the event log.
+        database: that of the event log; its tables are made where there are none.
     """
 
     name = "registrations"
 
     def __init__(self, database: Database) -> None:
+        migrate(database)
         self._database = database
         with database.writing() as write:
             for statement in _TABLES:

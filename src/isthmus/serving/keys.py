@@ -159,7 +159,10 @@ def add_key(
     """
     for role in roles:
         if role not in list(Role):
-            raise ConfigError(f"no role is called {role!r}", hint=did_you_mean(role, list(Role)))
+            raise ConfigError(
+                f"no role is called {role!r}",
+                hint=did_you_mean(role, [known.value for known in Role]),
+            )
     if not roles:
         raise ConfigError("a key without a role is good for nothing", hint="Name one with --role")
     now, secret = time.time(), secrets.token_urlsafe(32)

@@ -61,6 +61,10 @@ def similar(live: Live, domain: int, place: int, to: int, k: int) -> list[Near]:
             where=f"{live.names[domain]}: {live.shelves[domain].ids[place]}",
             hint="Give it a title, or wait for its first events",
         )
+    if domain == to:
+        for name in ("neural", "text"):
+            # An item's likeness to itself says nothing of the others.
+            found.get(name, np.zeros(len(shelf)))[place] = NOTHING
     parts = {name: share(values) / np.float32(len(found)) for name, values in found.items()}
     total = np.where(shelf.offered, np.sum(list(parts.values()), axis=0), -np.inf)
     if domain == to:
