@@ -52,9 +52,13 @@ def serve(
     docs: Annotated[
         bool, typer.Option("--docs", help="A page at /docs; its script comes from the network.")
     ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="FOLDER", help="A comparison for the dashboard: runs/NAME."),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Answer over HTTP, and learn what people do.
+    """Answer over HTTP, and show a dashboard at /.
 
     An event that is reported counts in the next answer; a version that is published is taken over
     without a pause. Stop it with Ctrl-C or SIGTERM.
@@ -74,6 +78,7 @@ def serve(
         exports=str(exports),
         overrides=tuple(overrides or ()),
         docs=docs,
+        run=None if run is None else str(run),
     )
     serve(settings, host=host, port=port, workers=workers)
 

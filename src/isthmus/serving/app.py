@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from secrets import token_bytes
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -15,23 +16,36 @@ from starlette.routing import Mount, Router
 from starlette.types import ASGIApp
 
 from isthmus.errors import IsthmusError, RequestError
+from isthmus.experiment.schema import RunRecord
 from isthmus.serving.guard import Guard
 from isthmus.serving.hot import hot_routes
 from isthmus.serving.keys import KeyFile
 from isthmus.serving.openapi import document
+from isthmus.serving.pages.mount import page_routes
+from isthmus.serving.pages.sessions import Sessions
 from isthmus.serving.problems import Malformed, told
 from isthmus.serving.rest import add_items, add_models, add_operation, add_questions, add_users
 from isthmus.serving.service import Service
 
 
-def make_app(service: Service, keys: KeyFile | None, *, docs: bool = False) -> ASGIApp:
+def make_app(
+    service: Service,
+    keys: KeyFile | None,
+    *,
+    docs: bool = False,
+    secret: bytes | None = None,
+    run: RunRecord | None = None,
+) -> ASGIApp:
     """The whole application; the service's keeper must have been started.
 
     Args:
         service: what answers; closed when the server shuts down.
         keys: who may call; None: anybody, for services that only this machine can reach.
         docs: serve a page at /docs, whose script a browser fetches from the network.
+        secret: signs the dashboard's sessions, the same for all workers; None: one of its own.
+        run: a comparison whose figures the dashboard shows.
     """
+    sessions = Sessions(keys, secret or token_bytes(32))
     rest = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     for add in (add_questions, add_items, add_users, add_models, add_operation):
         add(rest, service)
@@ -54,8 +68,9 @@ def make_app(service: Service, keys: KeyFile | None, *, docs: bool = False) -> A
         yield
         service.close()
 
-    router = Router([*hot_routes(service), Mount("/", rest)], lifespan=lifespan)
-    return Guard(router, service.config, keys)
+    pages = page_routes(service, sessions, run)
+    router = Router([*hot_routes(service), *pages, Mount("/", rest)], lifespan=lifespan)
+    return Guard(router, service.config, keys, sessions)
 
 
 async def _tell(_: Request, error: Exception) -> Response:

@@ -63,6 +63,11 @@ class Key:
     expires: float | None = None
     note: str = ""
 
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over."""
+        return self.expires is not None and self.expires <= time.time()
+
 
 class KeyFile:
     """The keys of a file, read again when it changes.
@@ -111,8 +116,7 @@ class KeyFile:
         Raises:
             NotAllowed: it is not; every way takes the same time to say so.
         """
-        if time.monotonic() - self._looked > _LOOK_SECONDS:
-            self._look_again()
+        self._look_again()
         prefix, _, rest = (token or "").partition("_")
         name, _, secret = rest.partition("_")
         key = self._keys.get(name) if prefix == _PREFIX else None
@@ -122,7 +126,7 @@ class KeyFile:
             raise NotAllowed("a key is needed", "Send it as 'Authorization: Bearer isk_…'")
         if key is None or not sound:
             raise NotAllowed("no such key", "Check it, or have one made with 'isthmus keys add'")
-        if key.expires is not None and key.expires <= time.time():
+        if key.expired:
             raise NotAllowed("the key has expired", "Have another made with 'isthmus keys add'")
         if role not in key.roles and Role.ADMIN not in key.roles:
             raise NotAllowed(
@@ -132,7 +136,15 @@ class KeyFile:
             )
         return key
 
+    def sound(self, name: str) -> Key | None:
+        """The key of that id, unless it was revoked or has expired."""
+        self._look_again()
+        key = self._keys.get(name)
+        return None if key is None or key.expired else key
+
     def _look_again(self) -> None:
+        if time.monotonic() - self._looked <= _LOOK_SECONDS:
+            return
         # A file that has gone or is being edited leaves the keys as they were.
         try:
             self.keys()

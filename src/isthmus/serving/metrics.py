@@ -43,10 +43,15 @@ ITEMS = Gauge(
 )
 
 
+def numbers() -> CollectorRegistry:
+    """All numbers of all workers."""
+    if not os.environ.get(FOLDER_VARIABLE):
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
+
+
 def exposition() -> tuple[bytes, str]:
-    """All numbers of all workers in Prometheus' text format, and its content type."""
-    registry = REGISTRY
-    if os.environ.get(FOLDER_VARIABLE):
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry), CONTENT_TYPE_LATEST
+    """All numbers in Prometheus' text format, and its content type."""
+    return generate_latest(numbers()), CONTENT_TYPE_LATEST

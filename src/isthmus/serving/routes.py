@@ -17,11 +17,13 @@ class Route:
         method: of HTTP.
         path: with `{names}` in it.
         role: that a caller must have; None: anybody may.
+        page: whether a person reads the answer in a browser.
     """
 
     method: str
     path: str
     role: Role | None
+    page: bool = False
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -60,8 +62,30 @@ ROUTES = (
     Route("GET", "/openapi.json", None),
     Route("GET", "/docs", None),
 )
-_EXACT = {(route.method, route.path): route for route in ROUTES if "{" not in route.path}
-_OTHERS = [route for route in ROUTES if "{" in route.path]
+"""Of the API."""
+
+PAGES = (
+    Route("GET", "/", Role.READ, page=True),
+    Route("GET", "/try", Role.READ, page=True),
+    Route("GET", "/try/people", Role.ADMIN),
+    Route("GET", "/try/items", Role.READ),
+    Route("GET", "/try/history", Role.READ),
+    Route("GET", "/transfer", Role.READ, page=True),
+    Route("GET", "/map", Role.READ, page=True),
+    Route("GET", "/models", Role.READ, page=True),
+    Route("POST", "/models/promote", Role.ADMIN, page=True),
+    Route("POST", "/models/rollback", Role.ADMIN, page=True),
+    Route("GET", "/learning", Role.READ, page=True),
+    Route("GET", "/sign-in", None, page=True),
+    Route("POST", "/sign-in", None, page=True),
+    Route("POST", "/sign-out", None, page=True),
+    Route("GET", "/static/{name}", None),
+)
+"""Of the dashboard."""
+
+EVERY = (*ROUTES, *PAGES)
+_EXACT = {(route.method, route.path): route for route in EVERY if "{" not in route.path}
+_OTHERS = [route for route in EVERY if "{" in route.path]
 
 
 def route_of(method: str, path: str) -> Route | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import socket
 import tempfile
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from isthmus.serving.keeper import check_belongs
 from isthmus.serving.keys import KeyFile
 from isthmus.training.checkpoint import read_folder
 
-_SETTINGS = "ISTHMUS_SERVING"
+_SETTINGS, _SECRET = "ISTHMUS_SERVING", "ISTHMUS_SERVING_SECRET"
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 DEFAULT_LOG = Path("events.db")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -39,6 +40,7 @@ class Settings:
         exports: folder for batch exports.
         overrides: `serving.key=value` over what the model's configuration says.
         docs: serve a page at /docs.
+        run: folder of a comparison whose figures the dashboard shows; None: none.
     """
 
     model: str
@@ -47,6 +49,7 @@ class Settings:
     exports: str
     overrides: tuple[str, ...] = ()
     docs: bool = False
+    run: str | None = None
 
 
 def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
@@ -61,7 +64,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
     Raises:
         RequestError: the address cannot be had, or is open to others without keys.
         ConfigError: the file of keys, or an override, cannot be understood.
-        CheckpointError: the model cannot be loaded.
+        CheckpointError: the model cannot be loaded, or the run not be read.
         LogError: the log cannot be used, or is not the model's.
     """
     if settings.keys is None and host not in LOOPBACK:
@@ -73,6 +76,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
     _free(host, port)
     config = _checked(settings)
     os.environ[_SETTINGS] = json.dumps(asdict(settings))
+    os.environ[_SECRET] = secrets.token_hex(32)
     # Threads of matrix products would fight over the cores with the other workers.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -105,12 +109,19 @@ def from_environment() -> ASGIApp:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     torch.set_num_threads(1)
     found = json.loads(os.environ[_SETTINGS])
-    return application(Settings(**{**found, "overrides": tuple(found["overrides"])}))
+    settings = Settings(**{**found, "overrides": tuple(found["overrides"])})
+    return application(settings, bytes.fromhex(os.environ[_SECRET]))
 
 
-def application(settings: Settings) -> ASGIApp:
-    """The application, warm, as settings say."""
+def application(settings: Settings, secret: bytes) -> ASGIApp:
+    """The application, warm, as settings say.
+
+    Args:
+        settings: what to serve.
+        secret: signs the dashboard's sessions, the same for all workers.
+    """
     from isthmus.online.catalogue import open_catalogue
+    from isthmus.experiment.records import read_run
     from isthmus.serving.app import make_app
     from isthmus.serving.exports import Exports
     from isthmus.serving.keeper import Keeper
@@ -127,7 +138,8 @@ def application(settings: Settings) -> ASGIApp:
     keeper.start()
     service = Service(keeper, config.serving, Exports(Path(settings.exports), keeper))
     keys = None if settings.keys is None else KeyFile(Path(settings.keys))
-    return make_app(service, keys, docs=settings.docs)
+    run = None if settings.run is None else read_run(Path(settings.run))
+    return make_app(service, keys, docs=settings.docs, secret=secret, run=run)
 
 
 def _configured(settings: Settings) -> tuple[Config, str | None]:
@@ -155,6 +167,10 @@ def _checked(settings: Settings) -> Config:
             where=settings.keys,
             hint="Add one with 'isthmus keys add'",
         )
+    if settings.run is not None:
+        from isthmus.experiment.records import read_run
+
+        read_run(Path(settings.run))
     config, learnt_from = _configured(settings)
     log = _opened(settings, config)
     try:
