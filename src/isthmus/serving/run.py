@@ -120,8 +120,8 @@ def application(settings: Settings, secret: bytes) -> ASGIApp:
         settings: what to serve.
         secret: signs the dashboard's sessions, the same for all workers.
     """
-    from isthmus.online.catalogue import open_catalogue
     from isthmus.experiment.records import read_run
+    from isthmus.online.catalogue import open_catalogue
     from isthmus.serving.app import make_app
     from isthmus.serving.exports import Exports
     from isthmus.serving.keeper import Keeper

@@ -95,10 +95,8 @@ def latencies() -> list[Latency]:
     found = []
     for route, name in _ROUTES.items():
         edges = sorted(buckets.get(route, {}).items())
-        if edges and edges[-1][1]:
-            found.append(
-                Latency(name, int(edges[-1][1]), quantile(edges, 0.5), quantile(edges, 0.99))
-            )
+        if edges and (n := int(edges[-1][1])):
+            found.append(Latency(name, n, quantile(edges, 0.5), quantile(edges, 0.99)))
     return found
 
 
@@ -113,9 +111,8 @@ def quantile(edges: list[tuple[float, float]], share: float) -> float:
     for (low, before), (high, upto) in pairwise([(0.0, 0.0), *edges]):
         if upto >= wanted and upto > before:
             # Beyond the last finite edge nothing more is known.
-            return (
-                low if np.isinf(high) else low + (high - low) * (wanted - before) / (upto - before)
-            )
+            width = 0.0 if np.isinf(high) else high - low
+            return low + width * (wanted - before) / (upto - before)
     return edges[-1][0]
 
 

@@ -31,18 +31,19 @@ def activity_chart(counts: dict[str, Sequence[int]], minutes: Sequence[str]) -> 
 def verdict_chart(told: Sequence[Version]) -> go.Figure:
     """How each version did against the one it started from, the oldest first."""
     figure = go.Figure()
-    known = [version for version in reversed(told) if version.measured]
-    for kept, colour, name in ((False, TEAL, "went live"), (True, BRICK, "kept back")):
-        some = [
-            v for v in known if (v.progress.verdict and not v.progress.verdict.no_worse) is kept
-        ]
-        gains = [v.progress.verdict.relative for v in some if v.progress.verdict]
+    known = [
+        (version.name, verdict.no_worse, verdict.relative)
+        for version in reversed(told)
+        if (verdict := version.progress.verdict) is not None and verdict.relative is not None
+    ]
+    for live, colour, name in ((True, TEAL, "no worse: went live"), (False, BRICK, "kept back")):
+        some = [(version, gain) for version, no_worse, gain in known if no_worse is live]
         if not some:
             continue
-        changes = [gain for gain in gains if gain is not None]
+        changes = [gain for _, gain in some]
         figure.add_trace(
             go.Scatter(
-                x=[version.name for version in some],
+                x=[version for version, _ in some],
                 y=[value for value, _, _ in changes],
                 error_y={
                     "type": "data",
@@ -54,7 +55,7 @@ def verdict_chart(told: Sequence[Version]) -> go.Figure:
                     "width": 0,
                 },
                 mode="markers",
-                marker={"color": colour, "size": 10, "symbol": "x" if kept else "circle"},
+                marker={"color": colour, "size": 10, "symbol": "circle" if live else "x"},
                 name=name,
                 hovertemplate="%{x}: %{y:+.1%}<extra>" + name + "</extra>",
             )
@@ -62,7 +63,7 @@ def verdict_chart(told: Sequence[Version]) -> go.Figure:
     figure.update_xaxes(
         type="category",
         categoryorder="array",
-        categoryarray=[version.name for version in known],
+        categoryarray=[version for version, *_ in known],
         showgrid=False,
         zeroline=False,
     )

@@ -99,11 +99,11 @@ class Sessions:
             )
         )
         cookie = f"{content}.{self._signed('cookie', content)}"
-        if self.keys is None:
-            roles = frozenset(Role)
-        else:
-            roles = _roles(key) if key else frozenset()
-        return Visit(cookie, self._token(cookie), key.id if key else "", roles, fresh=True)
+        token = self._token(cookie)
+        if key is not None:
+            return Visit(cookie, token, key.id, _roles(key), fresh=True)
+        anybody = frozenset(Role) if self.keys is None else frozenset[Role]()
+        return Visit(cookie, token, roles=anybody, fresh=True)
 
     def _named(self, cookie: str) -> str | None:
         """Id of the key that a sound cookie names, "" for none; None: the cookie is not sound."""
