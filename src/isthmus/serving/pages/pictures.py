@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
@@ -10,17 +10,19 @@ from isthmus.report.charts import BRICK, GREY, SERIES, TEAL, themed
 from isthmus.serving.pages.versions import Version
 
 
-def activity_chart(counts: dict[str, Sequence[int]], minutes: Sequence[str]) -> go.Figure:
+def activity_chart(counts: Mapping[str, Sequence[int]], minutes: Sequence[str]) -> go.Figure:
     """Records a minute as stacked bars, one colour for each of `counts`."""
     figure = go.Figure(
-        go.Bar(
-            x=list(minutes),
-            y=list(values),
-            name=name,
-            marker={"color": SERIES[i % len(SERIES)]},
-            hovertemplate="%{x} UTC: %{y:,}<extra>" + name + "</extra>",
-        )
-        for i, (name, values) in enumerate(counts.items())
+        [
+            go.Bar(
+                x=list(minutes),
+                y=list(values),
+                name=name,
+                marker={"color": SERIES[i % len(SERIES)]},
+                hovertemplate="%{x} UTC: %{y:,}<extra>" + name + "</extra>",
+            )
+            for i, (name, values) in enumerate(counts.items())
+        ]
     )
     figure.update_layout(barmode="stack", bargap=0.15)
     figure.update_xaxes(type="category", nticks=7, tickangle=0, showgrid=False)
@@ -67,7 +69,9 @@ def verdict_chart(told: Sequence[Version]) -> go.Figure:
         showgrid=False,
         zeroline=False,
     )
-    figure.update_yaxes(tickformat="+.0%", zeroline=True, zerolinewidth=1.5, title="change")
+    figure.update_yaxes(
+        tickformat="+.0%", zeroline=True, zerolinewidth=1.5, title="change", title_font_size=12
+    )
     return themed(figure, height=300)
 
 
@@ -75,18 +79,20 @@ def learnt_chart(told: Sequence[Version]) -> go.Figure:
     """What each update learnt: new events, and old ones again."""
     made = [version for version in reversed(told) if version.progress.updates]
     figure = go.Figure(
-        go.Bar(
-            x=[version.name for version in made],
-            y=[getattr(version.progress, field) for version in made],
-            name=name,
-            marker={"color": colour},
-            hovertemplate="%{x}: %{y:,}<extra>" + name + "</extra>",
-        )
-        for field, name, colour in (
-            ("learnt", "new events learnt", TEAL),
-            ("replayed", "old events replayed", GREY),
-            ("held_back", "held back to judge by", SERIES[1]),
-        )
+        [
+            go.Bar(
+                x=[version.name for version in made],
+                y=[getattr(version.progress, field) for version in made],
+                name=name,
+                marker={"color": colour},
+                hovertemplate="%{x}: %{y:,}<extra>" + name + "</extra>",
+            )
+            for field, name, colour in (
+                ("learnt", "new events learnt", TEAL),
+                ("replayed", "old events replayed", GREY),
+                ("held_back", "held back to judge by", SERIES[1]),
+            )
+        ]
     )
     figure.update_layout(barmode="group", bargap=0.3)
     figure.update_xaxes(type="category", showgrid=False)

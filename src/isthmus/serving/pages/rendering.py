@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -98,13 +98,18 @@ def environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader([_HERE / "templates", REPORT])
     )
     env.globals["static"] = _address
-    env.filters["moment"] = moment
+    env.globals["plotly_styles"] = _styles_of_plotly
     return env
 
 
-def moment(seconds: float) -> str:
-    """Unix seconds as a day and a minute, UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+@cache
+def _styles_of_plotly() -> list[str]:
+    """Ids of style elements that Plotly's script adds for maps, unless they are there already.
+
+    The policy would refuse them, with an error on the console, and no map is drawn here.
+    """
+    guarded = r'if\(!document\.getElementById\("([0-9a-f]{64})"\)\)'
+    return re.findall(guarded, _content("plotly.js").decode())
 
 
 def _address(name: str) -> str:

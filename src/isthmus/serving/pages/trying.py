@@ -74,7 +74,8 @@ class TryPage:
 def _by_words(shelf: Shelf, words: list[str]) -> list[dict[str, Any]]:
     if not words:
         return []
-    first, rest = [], []
+    first: list[int] = []
+    rest: list[int] = []
     for place in np.flatnonzero(shelf.offered).tolist():
         title = (shelf.titles[place] or shelf.ids[place]).casefold()
         if all(word in title for word in words):
