@@ -200,6 +200,7 @@ def measured(case: Case, counts: list[int], seed: int) -> Iterator[tuple[str, Fi
         "add_domain, 0",
         judge.ask(joined.system.gated, None) | {"seconds": round(join_seconds, 1)},
     )
+    print(f"    {joined.system.joined[d].arrived.blend.weights}", flush=True)
     yield "its neural part, 0", judge.ask(joined.system.joined[d].arrived.neural, None)
     for n in counts:
         began = time.perf_counter()

@@ -19,6 +19,7 @@ from typer.main import get_command
 from isthmus.cli.align import align
 from isthmus.cli.ask import export, profile, recommend, similar
 from isthmus.cli.demo import demo
+from isthmus.cli.grow import adapt_domain, add_domain
 from isthmus.cli.learn import compare, evaluate, fit
 from isthmus.cli.tables import check, init
 from isthmus.errors import IsthmusError
@@ -35,6 +36,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 for command in (
     *(demo, init, check, align, fit, compare),
     *(evaluate, recommend, similar, profile, export),
+    *(add_domain, adapt_domain),
 ):
     app.command()(command)
 
@@ -125,7 +127,7 @@ def _show_traceback(error: BaseException) -> None:
     traceback.print_exception(type(error), error, frames)
 
 
-_COMMANDS = {f"isthmus.cli.{name}" for name in ("align", "ask", "demo", "learn", "tables")}
+_COMMANDS = {f"isthmus.cli.{name}" for name in ("align", "ask", "demo", "grow", "learn", "tables")}
 
 
 def _drop_output() -> None:

@@ -23,6 +23,7 @@ from isthmus.data.splits import Queries, Split
 from isthmus.model.core import CoreModel
 from isthmus.model.growth import with_domains
 from isthmus.model.scorer import NeuralScorer
+from isthmus.transfer.rehearsal import rehearsed_weights
 from isthmus.transfer.sides import Joined, Side, blend_of, fit_parts
 from isthmus.transfer.system import System
 
@@ -77,16 +78,19 @@ def extended_model(
     evidence: NDArray[np.float32] | None = None,
 ) -> CoreModel:
     """The transferred neural model for the first `n_domains` domains; see `with_domains`."""
+    read, asked = trained_domains(system, dataset, split, domain)
+    model, features = system.transferred.neural.model, system.features[:n_domains]
+    return with_domains(model, features, read=read, asked=asked, evidence=evidence)
+
+
+def trained_domains(
+    system: System, dataset: Dataset, split: Split, domain: int
+) -> tuple[list[int], list[int]]:
+    """Domains that the transferred side was trained to read and to be asked about, but `domain`."""
     side = system.transferred
     behaved = set(np.unique(split.train_events(dataset).domain).tolist())
     trained = behaved - {*system.joined, domain}
-    return with_domains(
-        side.neural.model,
-        system.features[:n_domains],
-        read=sorted(trained & set(side.neural.reads)),
-        asked=sorted(trained & set(side.fitted)),
-        evidence=evidence,
-    )
+    return sorted(trained & set(side.neural.reads)), sorted(trained & set(side.fitted))
 
 
 def _aligned(
@@ -129,9 +133,16 @@ def _arrived(
         reads=reads,
         asks=reads,
     )
-    prior = blend_of(parts, system.transferred.fitted, ARRIVED, others=[domain])
+    side = system.transferred
+    prior = blend_of(parts, side.fitted, ARRIVED, others=[domain])
+    weights = {domain: prior.weights[domain]}
     newcomers = {domain: prior.newcomers[domain]} if domain in prior.newcomers else {}
-    blend = Blend(parts, {domain: prior.weights[domain]}, newcomers=newcomers, name=ARRIVED)
+    trained = trained_domains(system, dataset, split, domain)[1]
+    known = system.features[: side.n_domains]
+    rehearsed = rehearsed_weights(side, parts, dataset, split, known, config, trained)
+    if rehearsed is not None:
+        weights, newcomers = {domain: {**prior.weights[domain], **rehearsed}}, {}
+    blend = Blend(parts, weights, newcomers=newcomers, name=ARRIVED)
     neural = parts.get("neural", NeuralScorer(model, reads))
     assert isinstance(neural, NeuralScorer)
     return Side(ARRIVED, neural, parts, blend, {})
