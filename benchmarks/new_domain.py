@@ -31,7 +31,7 @@ from isthmus.config import Config
 from isthmus.data.build import dataset_from_frames
 from isthmus.data.dataset import Dataset
 from isthmus.data.frames import DomainFrames
-from isthmus.data.splits import Queries, leave_one_out
+from isthmus.data.splits import leave_one_out
 from isthmus.data.world import DomainSpec, WorldConfig, generate_world
 from isthmus.evaluation.metrics import per_query
 from isthmus.evaluation.ranks import rank
@@ -96,9 +96,7 @@ class Case:
 def world(seed: int, users: int, transfer: float, overrides: list[str]) -> Case:
     """Books and films, and gear that joins them."""
     domains = tuple(DomainSpec(name=name) for name in ("books", "films", "gear"))
-    made = generate_world(
-        WorldConfig(n_users=users, seed=seed, domains=domains, transfer=transfer)
-    )
+    made = generate_world(WorldConfig(n_users=users, seed=seed, domains=domains, transfer=transfer))
     frames = dict(made.frames)
     new = frames.pop("gear")
     return Case(
@@ -186,10 +184,7 @@ def measured(case: Case, counts: list[int], seed: int) -> Iterator[tuple[str, Fi
     began = time.perf_counter()
     joined = fitted.add_domain(case.name, DomainFrames(items=case.new.items, text=case.new.text))
     join_seconds = time.perf_counter() - began
-    told = {
-        n: joined.adapt_domain(case.name, DomainFrames(case.log), limit=n)
-        for n in counts[-1:]
-    }
+    told = {n: joined.adapt_domain(case.name, DomainFrames(case.log), limit=n) for n in counts[-1:]}
     judge.keep_those_after(told[counts[-1]].dataset)
     d = judge.domain
     yield "fit of the others", {"seconds": round(fit_seconds, 1)}
@@ -244,7 +239,9 @@ def main() -> None:
             print(seed, system, json.dumps(figures), flush=True)
             found.setdefault(system, {})[seed] = figures
         if options.out:
-            described = {k: str(v) for k, v in vars(options).items() if k not in ("out", "food_kitchen")}
+            described = {
+                k: str(v) for k, v in vars(options).items() if k not in ("out", "food_kitchen")
+            }
             described["data"] = "food-kitchen" if options.food_kitchen else "world"
             document = {"options": described, "figures": found}
             options.out.write_text(json.dumps(document, indent=1) + "\n")

@@ -108,9 +108,7 @@ def _sentence(
     if not present and later:
         # What joined after the side was made is no history to it.
         where = _listed([names[d] for d in later])
-        return (
-            f"history in {where} only, not read for {names[domain]} before the next fit: {fallback}"
-        )
+        return f"history in {where} only, which joined later and is not read here: {fallback}"
     if not present:
         return f"no history: {fallback}"
     # The target goes first, then the others in the dataset's order.

@@ -83,7 +83,7 @@ def adapt(
             1.0,
             reason=f"{n_people} people with an event in {name} and one before it are too few to "
             f"judge by, it takes {config.blend.slice_users} (blend.slice_users): it is served as "
-            "it joined, with the part weights of the other domains, and the events are read as "
+            "it joined, with part weights found on the other domains, and the events are read as "
             "history alone.",
         )
         return _with(system, domain, Joined(arrived), gate)

@@ -3,7 +3,7 @@
 What is there stays the very object that it was, so no score of an earlier domain changes. The
 domain that joins gets a side of its own: the transferred neural part, which reads and asks about
 the domain like the mean of those it was trained on and knows its items by their texts; the other
-parts, which know no event of it; and the mean part weights of the domains that were validated.
+parts, which know no event of it; and part weights found on the other domains (`rehearsal.py`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def join(
     side = _arrived(grown, dataset, split, raw, config, domain)
     reason = (
         f"{dataset.names[domain]} has no behaviour to validate on; it is served by its texts, with "
-        "the part weights of the other domains."
+        "part weights found on the other domains."
     )
     return replace(
         grown,
