@@ -1,6 +1,6 @@
 """What a new domain gets before and after its first events; prints JSON lines.
 
-    python benchmarks/new_domain.py [--world | --food-kitchen FOLDER] [--seeds 0,1]
+    python benchmarks/new_domain.py [--food-kitchen FOLDER] [--users N] [--seeds 0,1]
         [--events 10,50,200,1000] [--set KEY=VALUE …] [--out FILE.json]
 
 A model is fitted without the domain: on a generated world without gear (books and films stay), or
@@ -8,8 +8,8 @@ on Amazon food without kitchenware. The domain's catalogue then joins it, and it
 time are given, after which all systems are asked one set of questions: the last event of everybody
 whose last event of all lies in the domain, after what they did elsewhere and those of the N events
 that are theirs. Everything else that happened in the domain is hidden. Full ranking; figures are
-NDCG@10 and HR@10. A figure is printed as soon as it is known, and one that `--out` holds already is
-not measured again.
+NDCG@10 and HR@10. A figure is printed as soon as it is known, and a seed that `--out` holds already
+is not measured again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,7 @@ FOOD_KITCHEN = {
     "evaluation": {"cutoffs": [10]},
 }
 
+FIRST = "fit of the others"
 Figures = dict[str, float]
 
 
@@ -178,40 +179,39 @@ def _facts(dataset: Dataset, domain: int) -> pl.DataFrame:
 def measured(case: Case, counts: list[int], seed: int) -> Iterator[tuple[str, Figures]]:
     """Figures of every system, as soon as they are there."""
     judge = Judge(case)
-    began = time.perf_counter()
-    fitted = Recommender.fit(dataset_from_frames(case.old)[0], case.config)
-    fit_seconds = time.perf_counter() - began
-    began = time.perf_counter()
-    joined = fitted.add_domain(case.name, DomainFrames(items=case.new.items, text=case.new.text))
-    join_seconds = time.perf_counter() - began
-    told = {n: joined.adapt_domain(case.name, DomainFrames(case.log), limit=n) for n in counts[-1:]}
-    judge.keep_those_after(told[counts[-1]].dataset)
+    fitted, seconds = _timed(lambda: Recommender.fit(dataset_from_frames(case.old)[0], case.config))
+    yield FIRST, {"seconds": seconds}
+    catalogue = DomainFrames(items=case.new.items, text=case.new.text)
+    joined, join_seconds = _timed(lambda: fitted.add_domain(case.name, catalogue))
     d = judge.domain
-    yield "fit of the others", {"seconds": round(fit_seconds, 1)}
+
+    def adapted(n: int) -> tuple[Recommender, float]:
+        return _timed(lambda: joined.adapt_domain(case.name, DomainFrames(case.log), limit=n))
+
+    most = adapted(counts[-1])
+    judge.keep_those_after(most[0].dataset)
     yield "random", judge.ask(Random(judge.full.domains[d].n_items, seed), None)
     text = ContentKNN.fit(joined.dataset, joined.dataset.events, joined.raw)
     yield "text similarity alone, 0", judge.ask(text, None)
-    yield (
-        "add_domain, 0",
-        judge.ask(joined.system.gated, None) | {"seconds": round(join_seconds, 1)},
-    )
-    print(f"    {joined.system.joined[d].arrived.blend.weights}", flush=True)
+    yield "add_domain, 0", judge.ask(joined.system.gated, None) | {"seconds": join_seconds}
     yield "its neural part, 0", judge.ask(joined.system.joined[d].arrived.neural, None)
     for n in counts:
-        began = time.perf_counter()
-        grown = told.get(n) or joined.adapt_domain(case.name, DomainFrames(case.log), limit=n)
-        seconds = round(time.perf_counter() - began, 1)
-        known = grown.dataset
+        grown, seconds = most if n == counts[-1] else adapted(n)
+        known, gate = grown.dataset, grown.system.gates[d]
         yield f"popularity, {n}", judge.ask(Popular.fit(known, known.events.only(d)), known)
+        yield f"text similarity alone, {n}", judge.ask(text, known)
         yield f"add_domain, {n} as history", judge.ask(joined.system.gated, known)
-        gate, adapted = grown.system.gates[d], grown.system.joined[d].adapted
         served = judge.ask(grown.system.gated, known)
         yield f"adapt_domain, {n}", served | {"seconds": seconds, "gate": round(gate.weight, 3)}
         print(f"    {gate.reason}", flush=True)
-        if adapted is not None:
-            print(f"    {adapted.blend.weights[d]} {adapted.blend.newcomers}", flush=True)
-            yield f"adapt_domain without its gate, {n}", judge.ask(adapted.blend, known)
-            yield f"its neural part, {n}", judge.ask(adapted.neural, known)
+        if (side := grown.system.joined[d].adapted) is not None:
+            yield f"adapt_domain without its gate, {n}", judge.ask(side.blend, known)
+            yield f"its neural part, {n}", judge.ask(side.neural, known)
+
+
+def _timed(make: Callable[[], Recommender]) -> tuple[Recommender, float]:
+    began = time.perf_counter()
+    return make(), round(time.perf_counter() - began, 1)
 
 
 def main() -> None:
@@ -229,7 +229,7 @@ def main() -> None:
     if options.out and options.out.is_file():
         found = json.loads(options.out.read_text())["figures"]
     for seed in options.seeds.split(","):
-        if all(seed in by_seed for by_seed in found.values()) and found:
+        if seed in found.get(FIRST, {}):
             continue
         if options.food_kitchen:
             case = food_kitchen(options.food_kitchen, int(seed), options.set)
