@@ -43,15 +43,15 @@ class System:
         """Who answers for a domain where the gate is open, and where it is shut."""
         if domain in self.joined:
             found = self.joined[domain]
-            return (
-                (found.arrived, None) if found.adapted is None else (found.adapted, found.arrived)
-            )
+            if found.adapted is not None:
+                return found.adapted, found.arrived
+            return found.arrived, None
         return self.transferred, self.alone.get(domain)
 
     def widest(self, *domains: int) -> Side:
         """The transferred side, or of the given domains that joined later the last one's."""
-        later = max(domains)
-        return self.sides(later)[0] if later >= self.transferred.n_domains else self.transferred
+        later = [d for d in domains if d in self.joined]
+        return self.sides(max(later))[0] if later else self.transferred
 
     @property
     def gated(self) -> Gated:
