@@ -195,6 +195,9 @@ def measured(case: Case, counts: list[int], seed: int) -> Iterator[tuple[str, Fi
     yield "text similarity alone, 0", judge.ask(text, None)
     yield "add_domain, 0", judge.ask(joined.system.gated, None) | {"seconds": join_seconds}
     yield "its neural part, 0", judge.ask(joined.system.joined[d].arrived.neural, None)
+    everything = judge.full
+    yield "text similarity alone, everything as history", judge.ask(text, everything)
+    yield "add_domain, everything as history", judge.ask(joined.system.gated, everything)
     for n in counts:
         grown, seconds = most if n == counts[-1] else adapted(n)
         known, gate = grown.dataset, grown.system.gates[d]

@@ -258,9 +258,9 @@ def _judged(
     if not (new.any() and (enough if given is None else special is not None)):
         return fitted
     first = fit_blend(parts, dataset, questions.where(new), domain, blend, **how, given=special)
-    gain = fitted.gain.copy()
-    gain[new] = first.gain
-    return replace(fitted, gain=gain, newcomer_weights=first.weights)
+    gain, deep_gain = fitted.gain.copy(), fitted.deep_gain.copy()
+    gain[new], deep_gain[new] = first.gain, first.deep_gain
+    return replace(fitted, gain=gain, deep_gain=deep_gain, newcomer_weights=first.weights)
 
 
 @contextmanager

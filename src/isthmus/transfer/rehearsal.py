@@ -19,11 +19,11 @@ from isthmus.blend.weights import fit_weights, gather
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
-from isthmus.data.splits import Queries, Split
+from isthmus.data.splits import Split
 from isthmus.model.growth import with_domains
 from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Scorer
-from isthmus.transfer.sides import Side
+from isthmus.transfer.sides import Side, judges
 
 LEAST = 100
 """Questions about a domain for it to be rehearsed."""
@@ -55,14 +55,11 @@ def rehearsed_weights(
         asked = dict(parts)
         if "neural" in parts:
             asked["neural"] = _as_if_new(side, features, domain, trained)
-        about = dataset.events.domain[split.tuning.position] == domain
-        position = split.tuning.position[about][: config.training.stopping_questions]
-        if len(position) < LEAST:
-            continue
+        questions = judges(split, dataset, domain, config.blend)
         examples = gather(
             {name: asked[name] for name in speaking},
             dataset,
-            Queries(position),
+            questions,
             domain,
             batch=config.evaluation.batch,
             max_history=config.evaluation.max_history,
