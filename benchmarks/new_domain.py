@@ -1,15 +1,16 @@
 """What a new domain gets before and after its first events; prints JSON lines.
 
-    python benchmarks/new_domain.py [--food-kitchen FOLDER] [--users N] [--seeds 0,1]
+    python benchmarks/new_domain.py [--food-kitchen FOLDER [--opens 0.8]] [--users N] [--seeds 0,1]
         [--events 10,50,200,1000] [--set KEY=VALUE …] [--out FILE.json]
 
 A model is fitted without the domain: on a generated world without gear (books and films stay), or
-on Amazon food without kitchenware. The domain's catalogue then joins it, and its first N events by
-time are given, after which all systems are asked one set of questions: the last event of everybody
-whose last event of all lies in the domain, after what they did elsewhere and those of the N events
-that are theirs. Everything else that happened in the domain is hidden. Full ranking; figures are
-NDCG@10 and HR@10. A figure is printed as soon as it is known, and a seed that `--out` holds already
-is not measured again.
+on Amazon food without kitchenware, which opens when `--opens` of its events have passed: what sold
+in its first years is no longer what sells at the end. The domain's catalogue then joins the model,
+and its first N events by time are given. Then all systems are asked one set of questions: the last
+event of everybody whose last event of all lies in the domain, after what they did elsewhere and
+those of the N events that are theirs. Everything else that happened in the domain is hidden. Full
+ranking; figures are NDCG@10 and HR@10. A figure is printed as soon as it is known, and a seed that
+`--out` holds already is not measured again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,15 +78,17 @@ class Case:
 
     Attributes:
         name: of the domain.
-        old: the tables of the others.
-        new: its own.
+        old: the tables of the others when it opens.
+        new: its own, from then on.
         config: how to fit.
+        later: the tables of the others, with all that people do there afterwards.
     """
 
     name: str
     old: dict[str, DomainFrames]
     new: DomainFrames
     config: Config
+    later: dict[str, DomainFrames]
 
     @property
     def log(self) -> pl.DataFrame:
@@ -100,23 +103,26 @@ def world(seed: int, users: int, transfer: float, overrides: list[str]) -> Case:
     made = generate_world(WorldConfig(n_users=users, seed=seed, domains=domains, transfer=transfer))
     frames = dict(made.frames)
     new = frames.pop("gear")
-    return Case(
-        "gear", frames, new, Config.model_validate(WORLD).override(*overrides, f"seed={seed}")
-    )
+    config = Config.model_validate(WORLD).override(*overrides, f"seed={seed}")
+    return Case("gear", frames, new, config, frames)
 
 
-def food_kitchen(folder: Path, seed: int, overrides: list[str]) -> Case:
-    """Food, and kitchenware that joins it; ties in time are broken at random."""
+def food_kitchen(folder: Path, opens: float, seed: int, overrides: list[str]) -> Case:
+    """Food, and kitchenware that joins it late; ties in time are broken at random."""
     frames = {}
     for name in ("food", "kitchen"):
         events = pl.read_parquet(folder / f"{name}.interactions.parquet")
         items = pl.read_parquet(folder / f"{name}.items.parquet")
-        frames[name] = DomainFrames(
-            events.select("user_id", "item_id", time="timestamp"), items, text=("title",)
-        )
-    new = frames.pop("kitchen")
+        events = events.select("user_id", "item_id", time="timestamp")
+        frames[name] = DomainFrames(events, items, text=("title",))
+    new, food = frames.pop("kitchen"), frames["food"]
+    assert new.events is not None
+    assert food.events is not None
+    moment = new.events["time"].quantile(opens, "higher")
+    young = replace(new, events=new.events.filter(pl.col("time") >= moment))
+    old = {"food": replace(food, events=food.events.filter(pl.col("time") < moment))}
     config = Config.model_validate(FOOD_KITCHEN).override(*overrides, f"seed={seed}")
-    return Case("kitchen", frames, new, config)
+    return Case("kitchen", old, young, config, frames)
 
 
 class Judge:
@@ -124,7 +130,7 @@ class Judge:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.full = dataset_from_frames({**case.old, case.name: case.new})[0]
+        self.full = dataset_from_frames({**case.later, case.name: case.new})[0]
         self.domain = len(self.full.domains) - 1
         self.own = self.full.events.domain == self.domain
         self.asked = leave_one_out(self.full).test
@@ -220,6 +226,9 @@ def _timed(make: Callable[[], Recommender]) -> tuple[Recommender, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--food-kitchen", type=Path, metavar="FOLDER", help="instead of a world")
+    parser.add_argument(
+        "--opens", type=float, default=0.8, help="share of kitchen events before it opens, dropped"
+    )
     parser.add_argument("--users", type=int, default=2000, help="of the world")
     parser.add_argument("--transfer", type=float, default=1.0, help="of the world")
     parser.add_argument("--seeds", default="0,1")
@@ -235,7 +244,7 @@ def main() -> None:
         if seed in found.get(FIRST, {}):
             continue
         if options.food_kitchen:
-            case = food_kitchen(options.food_kitchen, int(seed), options.set)
+            case = food_kitchen(options.food_kitchen, options.opens, int(seed), options.set)
         else:
             case = world(int(seed), options.users, options.transfer, options.set)
         for system, figures in measured(case, counts, int(seed)):

@@ -346,7 +346,7 @@ class Recommender:
             DataError: rows cannot be used, or no item has a text and there is no event.
             LanguageModelError: the language model cannot be found or run.
         """
-        tables = self._tables(frames, people, cleaning, report)
+        tables = Tables.of(self.config, frames, people, cleaning, report)
         return self._made_of(with_domain(self._parts(), self.config, name, tables, encoder))
 
     def adapt_domain(
@@ -377,7 +377,7 @@ class Recommender:
             RequestError: no such domain, or one that the model was fitted to.
             DataError: rows cannot be used, or no new event is left.
         """
-        tables = self._tables(frames, people, cleaning, report)
+        tables = Tables.of(self.config, frames, people, cleaning, report)
         return self._made_of(with_events(self._parts(), self.config, name, tables, limit))
 
     def save(self, folder: Path | str) -> None:
@@ -403,21 +403,6 @@ class Recommender:
 
     def _made_of(self, grown: Grown) -> Recommender:
         return Recommender(grown.dataset, self.config, grown.split, grown.raw, grown.system)
-
-    def _tables(
-        self,
-        frames: DomainFrames,
-        people: PeopleFrames | None,
-        cleaning: CleaningConfig | None,
-        report: CleaningReport | None,
-    ) -> Tables:
-        linked = PeopleFrames(linked=self.config.people.linked)
-        return Tables(
-            frames,
-            linked if people is None else people,
-            self.config.cleaning if cleaning is None else cleaning,
-            CleaningReport() if report is None else report,
-        )
 
     def _answers(
         self,

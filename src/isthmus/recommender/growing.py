@@ -47,6 +47,23 @@ class Tables:
     cleaning: CleaningConfig
     report: CleaningReport
 
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        frames: DomainFrames,
+        people: PeopleFrames | None,
+        cleaning: CleaningConfig | None,
+        report: CleaningReport | None,
+    ) -> Tables:
+        """The same, with what is not given as the model was fitted, and without a mapping."""
+        return cls(
+            frames,
+            PeopleFrames(linked=config.people.linked) if people is None else people,
+            config.cleaning if cleaning is None else cleaning,
+            CleaningReport() if report is None else report,
+        )
+
 
 def with_domain(
     before: Grown, config: Config, name: str, tables: Tables, encoder: Encoder | None
