@@ -19,6 +19,7 @@ from typer.main import get_command
 from isthmus.cli.align import align
 from isthmus.cli.ask import export, profile, recommend, similar
 from isthmus.cli.demo import demo
+from isthmus.cli.events import events
 from isthmus.cli.learn import compare, evaluate, fit
 from isthmus.cli.tables import check, init
 from isthmus.errors import IsthmusError
@@ -37,6 +38,7 @@ for command in (
     *(evaluate, recommend, similar, profile, export),
 ):
     app.command()(command)
+app.add_typer(events, name="events")
 
 
 @app.callback(invoke_without_command=True)
@@ -125,7 +127,9 @@ def _show_traceback(error: BaseException) -> None:
     traceback.print_exception(type(error), error, frames)
 
 
-_COMMANDS = {f"isthmus.cli.{name}" for name in ("align", "ask", "demo", "learn", "tables")}
+_COMMANDS = {
+    f"isthmus.cli.{name}" for name in ("align", "ask", "demo", "events", "learn", "tables")
+}
 
 
 def _drop_output() -> None:

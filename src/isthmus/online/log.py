@@ -76,6 +76,25 @@ class CompactionReport:
     purged: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a log holds at the moment.
+
+    Attributes:
+        events: how many.
+        impressions: how many.
+        oldest: event time of the earliest record, Unix seconds; None where there is none.
+        newest: event time of the latest.
+        erasures: how many marks erased people have left.
+    """
+
+    events: int
+    impressions: int
+    oldest: float | None
+    newest: float | None
+    erasures: int
+
+
 class EventLog(Protocol):
     """A durable, ordered log of events and impressions; safe for use by many threads."""
 
@@ -107,6 +126,9 @@ class EventLog(Protocol):
 
     def head(self) -> int:
         """The latest offset given to a record or a mark; 0 for a new log."""
+
+    def contents(self) -> Contents:
+        """Counts over the whole log; takes a while on a large one."""
 
     def compacted(self) -> int:
         """Offset up to which records may be gone by retention; 0: none."""

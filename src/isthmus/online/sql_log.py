@@ -16,7 +16,7 @@ from isthmus.online.database import Database, Row, Statements
 from isthmus.online.events import Event, Impression, Logged, Outcome, Record
 from isthmus.online.group_commit import GroupCommit
 from isthmus.online.intake import Limits, refusal
-from isthmus.online.log import CompactionReport, Erasure, ErasureReceipt
+from isthmus.online.log import CompactionReport, Contents, Erasure, ErasureReceipt
 from isthmus.online.migrations import migrate
 
 _FIELDS = (
@@ -89,6 +89,15 @@ class SqlLog:
     def head(self) -> int:
         """See `EventLog`."""
         return self._state("head")
+
+    def contents(self) -> Contents:
+        """See `EventLog`."""
+        with self._database.reading() as ask:
+            counted = ask.rows("SELECT shown, COUNT(*) FROM isthmus_records GROUP BY shown")
+            ((oldest, newest),) = ask.rows("SELECT MIN(time), MAX(time) FROM isthmus_records")
+            ((erasures,),) = ask.rows("SELECT COUNT(*) FROM isthmus_erasures")
+        counts: dict[int, int] = dict(counted)
+        return Contents(counts.get(0, 0), counts.get(1, 0), oldest, newest, erasures)
 
     def compacted(self) -> int:
         """See `EventLog`."""
