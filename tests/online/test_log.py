@@ -135,7 +135,7 @@ def test_two_writers_give_offsets_without_gaps_in_the_order_of_commits(
 
 def test_what_is_submitted_and_cancelled_in_time_is_not_written(log: EventLog) -> None:
     assert isinstance(log, SqlLog)
-    with log._turn:
+    with log._database.writing():
         first = log.submit([event("a")])
         while not first.running():
             time.sleep(0.001)
@@ -148,7 +148,7 @@ def test_what_is_submitted_and_cancelled_in_time_is_not_written(log: EventLog) -
 def test_too_much_waiting_is_refused_and_nothing_of_what_waits_is_lost(log: EventLog) -> None:
     assert isinstance(log, SqlLog)
     log._writer._most_waiting = 3
-    with log._turn:
+    with log._database.writing():
         first = log.submit([event("a")])
         while not first.running():
             time.sleep(0.001)

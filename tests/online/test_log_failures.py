@@ -181,7 +181,7 @@ def lose_connections(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name = 'isthmus' AND datname = current_database()"
+            "WHERE application_name = 'isthmus'"
         )
 
 
@@ -245,10 +245,7 @@ def test_a_server_without_space(condition: str, url: str, opened: Opener) -> Non
 def test_a_server_set_to_acknowledge_early_is_overruled(url: str) -> None:
     from isthmus.online.postgres import PostgresDatabase
 
-    with psycopg.connect(url, autocommit=True) as connection:
-        name = connection.info.dbname
-        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
-    database = PostgresDatabase(url)
+    database = PostgresDatabase(f"{url}%20-csynchronous_commit%3Doff")
     with database.writing() as write:
         assert write.rows("SHOW synchronous_commit") == [("on",)]
     database.close()

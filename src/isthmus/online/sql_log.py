@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -56,8 +55,6 @@ class SqlLog:
             ((name, secret),) = ask.rows("SELECT id, secret FROM isthmus_log")
         self._id, self._key = str(name), bytes.fromhex(secret)
         self._writer = GroupCommit(self._commit)
-        # Between threads of one process a lock is fairer than the database's own.
-        self._turn = threading.Lock()
         self._marks: tuple[int, dict[str, float]] = (0, {})
 
     @property
@@ -110,7 +107,7 @@ class SqlLog:
     def erase(self, user_id: str) -> ErasureReceipt:
         """See `EventLog`."""
         person, now = self.pseudonym(user_id), time.time()
-        with self._turn, self._database.writing() as write:
+        with self._database.writing() as write:
             ((head,),) = write.rows("SELECT head FROM isthmus_log")
             events, impressions = _delete(write, "user_id = ?", user_id)
             write.run(
@@ -138,7 +135,7 @@ class SqlLog:
                 where=f"before = {before}",
                 hint="Give Unix seconds",
             )
-        with self._turn, self._database.writing() as write:
+        with self._database.writing() as write:
             if consumed is None:
                 ((consumed,),) = write.rows("SELECT head FROM isthmus_log")
             ((last,),) = write.rows(
@@ -176,7 +173,7 @@ class SqlLog:
 
     def _commit(self, items: list[Record | Outcome]) -> list[Outcome]:
         """Write what can be written in one transaction; what was refused already passes through."""
-        with self._turn, self._database.writing() as write:
+        with self._database.writing() as write:
             reached("log-begun")
             ((head, floor, last_erasure),) = write.rows(
                 "SELECT head, floor, last_erasure FROM isthmus_log"

@@ -6,8 +6,10 @@ from before it takes an offset until after its commit, so offsets appear in orde
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,10 +85,12 @@ class SqliteDatabase:
                 hint="Name a file, in a folder that is there, as online.log",
             )
         self._pool = Pool(self._connect, lambda _: True, self.where)
+        self._turn = threading.Lock()
         with self._explained():
             # From here on a file that has gone is an error, not a new and empty log.
             self._connect(create=True).close()
-        flush(self._path.parent)
+            flush(self._path.parent)
+            self._writer = self._path.with_name(f"{self._path.name}-writer").open("a")
         self._file = self._identity()
         with self.reading() as ask:
             named = ask.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
@@ -105,7 +109,7 @@ class SqliteDatabase:
     @contextmanager
     def writing(self) -> Iterator[SqliteStatements]:
         """See `Database`."""
-        with self._connection() as connection:
+        with self._connection() as connection, self._queue():
             connection.execute("BEGIN IMMEDIATE")
             # What is written into a file that has been moved away would be lost to the next reader.
             if self._identity() != self._file:
@@ -126,6 +130,21 @@ class SqliteDatabase:
     def close(self) -> None:
         """Close every connection; the last one tidies the write-ahead log away."""
         self._pool.close()
+        self._writer.close()
+
+    @contextmanager
+    def _queue(self) -> Iterator[None]:
+        """Wait for one's turn among threads and processes.
+
+        SQLite's own lock has no queue: who waits for it sleeps and looks again, ever more seldom.
+        The kernel wakes the next one at once, and lets a killed process hold nothing.
+        """
+        with self._turn:
+            fcntl.flock(self._writer, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._writer, fcntl.LOCK_UN)
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -172,6 +191,12 @@ class SqliteDatabase:
         """Turn what the driver says into what, where and what to do."""
         try:
             yield
+        except OSError as error:
+            raise LogUnavailable(
+                f"{error.filename or 'the file'}: {error.strerror}",
+                where=self.where,
+                hint=f"Check the permissions of the folder and the space left. {_SAFE}",
+            ) from error
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             if code in _REASONS:
