@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from isthmus.errors import DataError
 from isthmus.online.events import Event, Impression, Logged, Outcome, Record
-from isthmus.online.log import EventLog
+from isthmus.online.log import EventLog, between
 
 _TYPES: dict[str, type[Event] | type[Impression]] = {"event": Event, "impression": Impression}
 _OURS = {"type", "offset", "received"}
@@ -120,7 +120,7 @@ def export_lines(log: EventLog, path: Path, *, after: int = 0) -> int:
     aside, written = path.with_name(f".{path.name}.part"), 0
     try:
         with aside.open("w", encoding="utf-8") as file:
-            for logged in _all(log, after):
+            for logged in between(log, after):
                 file.write(json.dumps(to_object(logged), ensure_ascii=False) + "\n")
                 written += 1
         aside.replace(path)
@@ -139,12 +139,6 @@ def _append(log: EventLog, batch: list[tuple[int, Record | str]], found: Importe
         else:
             outcome = next(outcomes)
             found.add(number, outcome, outcome.message)
-
-
-def _all(log: EventLog, after: int) -> Iterator[Logged]:
-    while some := log.read(after):
-        yield from some
-        after = some[-1].offset
 
 
 def _reason(error: Exception) -> str:

@@ -6,7 +6,7 @@ erased and old records compacted away; both leave a trace that readers can follo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +158,16 @@ class EventLog(Protocol):
 
     def close(self) -> None:
         """Finish what was submitted, and let go of the file or server."""
+
+
+def between(log: EventLog, after: int = 0, upto: int | None = None) -> Iterator[Logged]:
+    """Records with offsets above `after` and at most `upto` (None: any), rising, few at a time."""
+    while some := log.read(after):
+        for logged in some:
+            if upto is not None and logged.offset > upto:
+                return
+            yield logged
+        after = some[-1].offset
 
 
 def open_log(where: str | Path, *, limits: Limits | None = None) -> EventLog:
