@@ -215,6 +215,15 @@ def test_what_an_erased_person_did_before_is_refused_and_what_they_do_later_is_t
     assert [logged.offset for logged in log.read()] == [3, 4]
 
 
+def test_a_repeat_from_a_fast_clock_does_not_bring_an_erased_person_back(log: EventLog) -> None:
+    ahead = time.time() + 100
+    log.append([event("e1", time=ahead)])
+    log.erase("ann")
+    log.erase("ann")
+    late = [event("e1", time=ahead), event("e2", time=ahead + 1)]
+    assert log.append(late) == [Outcome.ERASED, A]
+
+
 def test_compaction_takes_what_is_old_and_was_consumed(log: EventLog) -> None:
     log.append([event("old"), impression("shown"), event("new", time=NOW + 10), event("unread")])
     assert log.compacted() == 0

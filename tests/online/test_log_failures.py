@@ -55,8 +55,8 @@ def works_again(log: EventLog, acknowledged: list[str]) -> None:
 def test_a_full_sqlite_disk(file: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     connect, pages = sqlite.SqliteDatabase._connect, 30
 
-    def small(self: sqlite.SqliteDatabase, **how: bool) -> sqlite3.Connection:
-        connection = connect(self, **how)
+    def small(self: sqlite.SqliteDatabase) -> sqlite3.Connection:
+        connection = connect(self)
         connection.execute(f"PRAGMA max_page_count = {pages}")
         return connection
 
@@ -138,8 +138,11 @@ def test_what_is_no_sqlite_log_is_left_alone(file: Path, opened: Opener) -> None
     foreign.execute("CREATE TABLE cats (name TEXT)")
     foreign.commit()
     foreign.close()
+    before = file.read_bytes()
     with pytest.raises(LogError, match="something else"):
         opened(file)
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
     with pytest.raises(LogError, match="a folder"):
         opened(file.parent)
     with pytest.raises(LogError, match="missing"):

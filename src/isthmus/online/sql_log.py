@@ -109,11 +109,16 @@ class SqlLog:
         person, now = self.pseudonym(user_id), time.time()
         with self._database.writing() as write:
             ((head,),) = write.rows("SELECT head FROM isthmus_log")
+            # A clock ahead of ours must not let a repeat of what is deleted pass for new.
+            ((newest,),) = write.rows(
+                "SELECT MAX(time) FROM isthmus_records WHERE user_id = ?", (user_id,)
+            )
             events, impressions = _delete(write, "user_id = ?", user_id)
             write.run(
-                "INSERT INTO isthmus_erasures (number, time, person, events, impressions) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (head + 1, now, person, events, impressions),
+                "INSERT INTO isthmus_erasures "
+                "(number, time, refused_until, person, events, impressions) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (head + 1, now, max(now, newest or now), person, events, impressions),
             )
             write.run("UPDATE isthmus_log SET head = ?, last_erasure = ?", (head + 1, head + 1))
             reached("log-erased")
@@ -125,7 +130,12 @@ class SqlLog:
     def erased(self, after: int = 0) -> list[Erasure]:
         """See `EventLog`."""
         with self._database.reading() as ask:
-            return _erasures(ask, after)
+            rows = ask.rows(
+                "SELECT number, time, person FROM isthmus_erasures WHERE number > ? "
+                "ORDER BY number",
+                (after,),
+            )
+        return [Erasure(*row) for row in rows]
 
     def compact(self, *, before: float, consumed: int | None = None) -> CompactionReport:
         """See `EventLog`."""
@@ -214,10 +224,17 @@ class SqlLog:
         return Outcome.ACCEPTED
 
     def _erased_by_then(self, ask: Statements, last: int) -> dict[str, float]:
-        """When each erased person was last erased, by pseudonym; `last` is the latest mark."""
+        """Up to which event time erased people are refused, by pseudonym; `last`: latest mark."""
         seen, times = self._marks
         if last > seen:
-            times = times | {mark.person: mark.time for mark in _erasures(ask, seen)}
+            fresh = ask.rows(
+                "SELECT person, refused_until FROM isthmus_erasures WHERE number > ? "
+                "ORDER BY number",
+                (seen,),
+            )
+            times = times.copy()
+            for person, until in fresh:
+                times[person] = max(until, times.get(person, until))
             self._marks = last, times
         return times
 
@@ -229,14 +246,6 @@ def _delete(write: Statements, condition: str, *values: object) -> tuple[int, in
         for shown in (0, 1)
     )
     return events, impressions
-
-
-def _erasures(ask: Statements, after: int) -> list[Erasure]:
-    rows = ask.rows(
-        "SELECT number, time, person FROM isthmus_erasures WHERE number > ? ORDER BY number",
-        (after,),
-    )
-    return [Erasure(*row) for row in rows]
 
 
 def _contents(ask: Statements, ids: Iterable[str]) -> dict[str, Row]:

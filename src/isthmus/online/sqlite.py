@@ -88,17 +88,12 @@ class SqliteDatabase:
         self._turn = threading.Lock()
         with self._explained():
             # From here on a file that has gone is an error, not a new and empty log.
-            self._connect(create=True).close()
-            flush(self._path.parent)
+            self._make()
             self._writer = self._path.with_name(f"{self._path.name}-writer").open("a")
+            with self._queue():
+                self._pool.give(self._connect())
+            flush(self._path.parent)
         self._file = self._identity()
-        with self.reading() as ask:
-            named = ask.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
-        if named and ("isthmus_version",) not in named:
-            self.close()
-            raise LogError(
-                "a database of something else", where=self.where, hint="Name another file"
-            )
 
     @contextmanager
     def reading(self) -> Iterator[SqliteStatements]:
@@ -161,14 +156,20 @@ class SqliteDatabase:
                 raise
             self._pool.give(connection)
 
-    def _connect(self, *, create: bool = False) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"{self._path.as_uri()}?mode={'rwc' if create else 'rw'}",
-            uri=True,
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+    def _make(self) -> None:
+        """Make the file where there is none; what is something else is left as it is."""
+        connection = self._open("rwc")
+        try:
+            named = connection.execute("SELECT name FROM sqlite_master").fetchall()
+        finally:
+            connection.close()
+        if named and ("isthmus_version",) not in named:
+            raise LogError(
+                "a database of something else", where=self.where, hint="Name another file"
+            )
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = self._open("rw")
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -178,6 +179,15 @@ class SqliteDatabase:
             connection.close()
             raise
         return connection
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._path.as_uri()}?mode={mode}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
 
     def _identity(self) -> tuple[int, int] | None:
         try:
