@@ -19,6 +19,7 @@ from typer.main import get_command
 from isthmus.cli.align import align
 from isthmus.cli.ask import export, profile, recommend, similar
 from isthmus.cli.demo import demo
+from isthmus.cli.events import events
 from isthmus.cli.grow import adapt_domain, add_domain
 from isthmus.cli.learn import compare, evaluate, fit
 from isthmus.cli.tables import check, init
@@ -39,6 +40,7 @@ for command in (
     *(add_domain, adapt_domain),
 ):
     app.command()(command)
+app.add_typer(events, name="events")
 
 
 @app.callback(invoke_without_command=True)
@@ -121,13 +123,18 @@ def _show_traceback(error: BaseException) -> None:
     """The frames from the command's own on."""
     import traceback
 
-    frames = error.__traceback__
-    while frames and frames.tb_next and frames.tb_frame.f_globals.get("__name__") not in _COMMANDS:
+    frames, ours = error.__traceback__, _command_modules(app)
+    while frames and frames.tb_next and frames.tb_frame.f_globals.get("__name__") not in ours:
         frames = frames.tb_next
     traceback.print_exception(type(error), error, frames)
 
 
-_COMMANDS = {f"isthmus.cli.{name}" for name in ("align", "ask", "demo", "grow", "learn", "tables")}
+def _command_modules(group: typer.Typer) -> set[str]:
+    """Where the commands of a group, and of the groups in it, are written."""
+    own = {info.callback.__module__ for info in group.registered_commands if info.callback}
+    return own.union(
+        *(_command_modules(g.typer_instance) for g in group.registered_groups if g.typer_instance)
+    )
 
 
 def _drop_output() -> None:

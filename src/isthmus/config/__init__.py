@@ -10,6 +10,9 @@ from isthmus.config.learning import (
     ModelConfig,
     TrainingConfig,
 )
+from isthmus.config.online import (
+    OnlineConfig,
+)
 from isthmus.config.tables import (
     CleaningConfig,
     DomainConfig,
@@ -54,6 +57,7 @@ __all__ = [
     "LanguageConfig",
     "MetaConfig",
     "ModelConfig",
+    "OnlineConfig",
     "PeopleConfig",
     "PretrainConfig",
     "PseudoLabelConfig",

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from isthmus.config.judging import BlendConfig, EvaluationConfig
 from isthmus.config.learning import ModelConfig, TrainingConfig
+from isthmus.config.online import OnlineConfig
 from isthmus.config.section import Section
 from isthmus.config.tables import CleaningConfig, DomainConfig, PeopleConfig, SplitConfig
 from isthmus.config.texts import AlignmentConfig, LanguageConfig
@@ -46,6 +47,7 @@ class Config(Section):
     transfer: TransferConfig = TransferConfig()
     blend: BlendConfig = BlendConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    online: OnlineConfig = OnlineConfig()
 
     @model_validator(mode="after")
     def _domains_are_named(self) -> Config:

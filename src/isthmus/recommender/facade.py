@@ -40,6 +40,7 @@ from isthmus.recommender.reasons import reasons
 from isthmus.recommender.relations import Relations
 from isthmus.recommender.serving import Served, bases
 from isthmus.recommender.similar import similar_items
+from isthmus.recommender.storage import LogPosition
 from isthmus.recommender.suggesting import suggestion
 from isthmus.recommender.themes import Themes
 from isthmus.scoring import Scorer
@@ -58,6 +59,7 @@ class Recommender:
         split: what it learnt from, and the questions it is measured on.
         raw: text vectors per domain as the language model gave them.
         system: both sides and the gates.
+        log: how much of which event log is in `dataset` and the model; None: of none.
     """
 
     def __init__(
@@ -67,9 +69,10 @@ class Recommender:
         split: Split,
         raw: Sequence[ItemFeatures],
         system: System,
+        log: LogPosition | None = None,
     ) -> None:
         self.dataset, self.config, self.split = dataset, config, split
-        self.raw, self.system = list(raw), system
+        self.raw, self.system, self.log = list(raw), system, log
         self._relations: dict[int, Relations] = {}
         self._themes = {d: Themes(domain) for d, domain in enumerate(dataset.domains)}
         self._rank_of_equals: dict[int, NDArray[np.int64]] = {}
@@ -386,7 +389,9 @@ class Recommender:
         Raises:
             CheckpointError: the folder cannot be written or holds other things.
         """
-        storage.save(Path(folder), self.dataset, self.config, self.split, self.raw, self.system)
+        storage.save(
+            Path(folder), self.dataset, self.config, self.split, self.raw, self.system, self.log
+        )
 
     @classmethod
     def load(cls, folder: Path | str) -> Recommender:

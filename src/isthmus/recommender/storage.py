@@ -14,7 +14,7 @@ What sides share (whitened texts) is written once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,19 @@ _PARTS: dict[str, Callable[[State], Scorer]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """How much of which event log a model has taken in.
+
+    Attributes:
+        id: of the log.
+        offset: of the latest record or mark that is reflected in the model and its dataset.
+    """
+
+    id: str
+    offset: int
+
+
 def save(
     folder: Path,
     dataset: Dataset,
@@ -65,6 +78,7 @@ def save(
     split: Split,
     raw: Sequence[ItemFeatures],
     system: System,
+    log: LogPosition | None,
 ) -> None:
     """Write everything that serving and evaluating need.
 
@@ -101,6 +115,7 @@ def save(
         },
         "gates": {str(d): asdict(gate) for d, gate in system.gates.items()},
         "joined": [str(d) for d in system.joined],
+        "log": None if log is None else asdict(log),
     }
     write_folder(
         folder,
@@ -111,7 +126,9 @@ def save(
     )
 
 
-def load(folder: Path) -> tuple[Dataset, Config, Split, list[ItemFeatures], System]:
+def load(
+    folder: Path,
+) -> tuple[Dataset, Config, Split, list[ItemFeatures], System, LogPosition | None]:
     """What `save` wrote.
 
     Raises:
@@ -144,7 +161,21 @@ def load(folder: Path) -> tuple[Dataset, Config, Split, list[ItemFeatures], Syst
             for d in meta.get("joined", ())
         },
     )
-    return dataset, config, _split(saved), raw, system
+    return dataset, config, _split(saved), raw, system, _log_position(saved)
+
+
+def log_position(folder: Path) -> LogPosition | None:
+    """The place in an event log of the model in a folder, without loading the rest.
+
+    Raises:
+        CheckpointError: no such folder, or not a sound model.
+    """
+    return _log_position(read_folder(folder, kind=KIND))
+
+
+def _log_position(saved: Checkpoint) -> LogPosition | None:
+    # Folders written before there was a log say nothing of one.
+    return LogPosition(**saved.meta["log"]) if saved.meta.get("log") else None
 
 
 def _split_state(split: Split) -> State:
