@@ -32,7 +32,8 @@ def imported(folder: str) -> set[str]:
                 found |= {name.name.split(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.split(".")[0])
-    local = {"isthmus", *(file.stem for file in (ROOT / folder).rglob("*.py"))}
+    ours = [ROOT / folder, ROOT / "benchmarks"]
+    local = {"isthmus", *(file.stem for place in ours for file in place.rglob("*.py"))}
     return found - local - set(sys.stdlib_module_names)
 
 

@@ -13,6 +13,9 @@ from isthmus.config.learning import (
     ModelConfig,
     TrainingConfig,
 )
+from isthmus.config.online import (
+    OnlineConfig,
+)
 from isthmus.config.tables import (
     CleaningConfig,
     DomainConfig,
@@ -58,6 +61,7 @@ __all__ = [
     "LearningConfig",
     "MetaConfig",
     "ModelConfig",
+    "OnlineConfig",
     "PeopleConfig",
     "PretrainConfig",
     "PseudoLabelConfig",

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from isthmus.config.continual import LearningConfig
 from isthmus.config.judging import BlendConfig, EvaluationConfig
 from isthmus.config.learning import ModelConfig, TrainingConfig
+from isthmus.config.online import OnlineConfig
 from isthmus.config.section import Section
 from isthmus.config.tables import CleaningConfig, DomainConfig, PeopleConfig, SplitConfig
 from isthmus.config.texts import AlignmentConfig, LanguageConfig
@@ -48,6 +49,7 @@ class Config(Section):
     blend: BlendConfig = BlendConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     learning: LearningConfig = LearningConfig()
+    online: OnlineConfig = OnlineConfig()
 
     @model_validator(mode="after")
     def _domains_are_named(self) -> Config:

@@ -6,13 +6,15 @@ made to wait for company.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from isthmus.errors import LogUnavailable
+from isthmus.errors import LogError, LogUnavailable
+from isthmus.failpoints import reached
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,7 +25,7 @@ class GroupCommit(Generic[T, R]):
 
     Args:
         commit: writes items durably and gives a result for each; called by one thread at a time.
-        most_waiting: items that may wait.
+        most_waiting: items that may wait; one batch of any size may where nothing else does.
         most_at_once: items that one call of `commit` is given, but for a larger single batch.
     """
 
@@ -34,18 +36,24 @@ class GroupCommit(Generic[T, R]):
         most_waiting: int = 100_000,
         most_at_once: int = 5_000,
     ) -> None:
-        self._commit, self._most_waiting, self._most = commit, most_waiting, most_at_once
+        self._commit, self._most_waiting, self._most_at_once = commit, most_waiting, most_at_once
         self._queue: deque[tuple[Sequence[T], Future[list[R]]]] = deque()
         self._waiting, self._closed = 0, False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._process = os.getpid()
 
     def submit(self, items: Sequence[T]) -> Future[list[R]]:
         """Hand in a batch; the future holds its results, or the error of the commit.
 
+        A future that is cancelled before its turn leaves its items unwritten.
+
         Raises:
-            LogUnavailable: too much waits already, or the writer was closed.
+            LogUnavailable: too much waits already, or the log was closed.
+            LogError: it was opened by a parent process.
         """
+        if os.getpid() != self._process:
+            raise LogError("the event log was opened before a fork", hint="Open it in each process")
         future: Future[list[R]] = Future()
         with self._changed:
             if self._closed:
@@ -71,7 +79,10 @@ class GroupCommit(Generic[T, R]):
             self._thread.join()
 
     def _run(self) -> None:
-        while group := self._next_group():
+        while self._wait():
+            if not (group := self._next_group()):
+                continue
+            reached("log-taken")
             try:
                 results = self._commit([item for items, _ in group for item in items])
             except BaseException as error:
@@ -82,17 +93,26 @@ class GroupCommit(Generic[T, R]):
             for items, future in group:
                 future.set_result(results[start : start + len(items)])
                 start += len(items)
+                reached("log-answered")
 
-    def _next_group(self) -> list[tuple[Sequence[T], Future[list[R]]]]:
-        """What waits, waiting for it; empty when closed."""
+    def _wait(self) -> bool:
+        """Whether there is more to write; False when closed."""
         with self._changed:
             while not self._queue and not self._closed:
                 self._changed.wait()
-            group: list[tuple[Sequence[T], Future[list[R]]]] = []
-            size = 0
-            while self._queue and (not group or size + len(self._queue[0][0]) <= self._most):
-                group.append(self._queue.popleft())
-                size += len(group[-1][0])
-            self._waiting -= size
-        # A caller that has given up must not be reported to, and its records are not written.
+            return bool(self._queue)
+
+    def _next_group(self) -> list[tuple[Sequence[T], Future[list[R]]]]:
+        """What waits, less what was cancelled meanwhile."""
+        group: list[tuple[Sequence[T], Future[list[R]]]] = []
+        size = 0
+        with self._changed:
+            while self._queue and (
+                not group or size + len(self._queue[0][0]) <= self._most_at_once
+            ):
+                items, future = self._queue.popleft()
+                self._waiting -= len(items)
+                if future.set_running_or_notify_cancel():
+                    group.append((items, future))
+                    size += len(items)
         return group

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from isthmus.config import OnlineConfig
 from isthmus.online.events import Event, Impression, Outcome, Record
 
+DAY = 86_400.0
 _LARGEST_RANK = 2**31 - 1
 
 
@@ -26,8 +28,18 @@ class Limits:
     max_id_chars: int = 256
     kinds: frozenset[str] | None = None
 
+    @classmethod
+    def of(cls, config: OnlineConfig) -> Limits:
+        """The configured bounds."""
+        return cls(
+            max_skew=config.max_skew_seconds,
+            max_age=None if config.max_age_days is None else config.max_age_days * DAY,
+            max_id_chars=config.max_id_chars,
+            kinds=None if config.kinds is None else frozenset(config.kinds),
+        )
 
-def refusal(record: Record, limits: Limits, now: float) -> Outcome | None:
+
+def refusal(record: object, limits: Limits, now: float) -> Outcome | None:
     """Why a record cannot be taken, or None where nothing speaks against it.
 
     Args:
@@ -38,19 +50,19 @@ def refusal(record: Record, limits: Limits, now: float) -> Outcome | None:
     if not isinstance(record, Event | Impression):
         return Outcome.MALFORMED
     return (
-        _text_refusal(record, limits)
-        or _number_refusal(record)
-        or _time_refusal(record.time, limits, now)
-        or _kind_refusal(record, limits)
+        _of_texts(record, limits)
+        or _of_numbers(record)
+        or _of_time(record.time, limits, now)
+        or _of_kind(record, limits)
     )
 
 
-def _text_refusal(record: Record, limits: Limits) -> Outcome | None:
-    texts = [record.event_id, record.user_id, record.domain, record.item_id]
+def _of_texts(record: Record, limits: Limits) -> Outcome | None:
+    texts: list[object] = [record.event_id, record.user_id, record.domain, record.item_id]
     if isinstance(record, Event):
         texts.append(record.kind)
     if isinstance(record, Impression) or record.recommendation_id is not None:
-        texts.append(record.recommendation_id)  # type: ignore[arg-type]
+        texts.append(record.recommendation_id)
     for text in texts:
         if not isinstance(text, str):
             return Outcome.MALFORMED
@@ -64,28 +76,37 @@ def _text_refusal(record: Record, limits: Limits) -> Outcome | None:
     return None
 
 
-def _number_refusal(record: Record) -> Outcome | None:
+def _of_numbers(record: Record) -> Outcome | None:
+    numbers: list[object] = [record.time]
     if isinstance(record, Event):
-        required, optional = [record.time, record.weight], record.rating
-        fits = record.weight >= 0 if _is_number(record.weight) else False
+        optional, in_range = record.rating, _at_least(record.weight, 0)
+        numbers.append(record.weight)
     else:
-        required, optional = [record.time, record.rank], record.propensity
-        fits = _is_number(record.rank) and 1 <= record.rank <= _LARGEST_RANK
-        if not isinstance(record.rank, int):
+        optional = record.propensity
+        in_range = _at_least(record.rank, 1) and not _at_least(record.rank, _LARGEST_RANK + 1)
+        in_range &= optional is None or (_at_least(optional, 0) and 0 < optional <= 1)
+        numbers.append(record.rank)
+        if isinstance(record.rank, float):
             return Outcome.MALFORMED
-        if optional is not None and _is_number(optional):
-            fits = fits and 0 < optional <= 1
-    numbers = [*required, *(() if optional is None else (optional,))]
-    if not all(map(_is_number, numbers)):
+    if optional is not None:
+        numbers.append(optional)
+    if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
         return Outcome.MALFORMED
-    return None if fits and all(map(math.isfinite, numbers)) else Outcome.BAD_NUMBER
+    return None if in_range and all(map(_finite, numbers)) else Outcome.BAD_NUMBER
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _at_least(number: object, least: float) -> bool:
+    return isinstance(number, int | float) and number >= least
 
 
-def _time_refusal(time: float, limits: Limits, now: float) -> Outcome | None:
+def _finite(number: object) -> bool:
+    try:
+        return math.isfinite(number)  # type: ignore[arg-type]
+    except OverflowError:  # an integer beyond every float
+        return False
+
+
+def _of_time(time: float, limits: Limits, now: float) -> Outcome | None:
     if time > now + limits.max_skew:
         return Outcome.FUTURE
     if limits.max_age is not None and time < now - limits.max_age:
@@ -93,7 +114,7 @@ def _time_refusal(time: float, limits: Limits, now: float) -> Outcome | None:
     return None
 
 
-def _kind_refusal(record: Record, limits: Limits) -> Outcome | None:
+def _of_kind(record: Record, limits: Limits) -> Outcome | None:
     if isinstance(record, Event) and limits.kinds is not None and record.kind not in limits.kinds:
         return Outcome.UNKNOWN_KIND
     return None

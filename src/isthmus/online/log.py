@@ -42,7 +42,9 @@ class ErasureReceipt:
         person: pseudonym of the person.
         events: how many were deleted.
         impressions: how many were deleted.
-        digest: keyed hash of all of the above, which the log can make again.
+        purged: whether the database says that nothing of them is left in its own files; where
+            not, they cannot be asked for, but may be on disk until the next purge.
+        digest: keyed hash of all of the above but `purged`, which the log can make again.
     """
 
     log_id: str
@@ -51,6 +53,7 @@ class ErasureReceipt:
     person: str
     events: int
     impressions: int
+    purged: bool
     digest: str
 
 
@@ -63,12 +66,14 @@ class CompactionReport:
         events: how many went.
         impressions: how many went.
         kept_unread: how many are old enough but after the offset that readers have consumed.
+        purged: as in `ErasureReceipt`.
     """
 
     before: float
     events: int
     impressions: int
     kept_unread: int
+    purged: bool
 
 
 class EventLog(Protocol):
@@ -124,6 +129,9 @@ class EventLog(Protocol):
         Args:
             before: event time, Unix seconds; older records are refused from now on.
             consumed: offset that every reader has passed; later records stay. None: all may go.
+
+        Raises:
+            RequestError: `before` lies in the future, and what happens now would be refused.
         """
 
     def close(self) -> None:

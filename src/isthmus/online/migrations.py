@@ -10,7 +10,7 @@ import secrets
 import uuid
 
 from isthmus.errors import LogError
-from isthmus.online.database import Database, Transaction
+from isthmus.online.database import Database, Statements
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (  # 1: records, events and impressions in one id space
@@ -45,8 +45,8 @@ def migrate(database: Database, *, to: int = VERSION) -> None:
         LogError: the tables are newer than this library.
         LogUnavailable: the database cannot be reached or written just now.
     """
-    with database.transaction() as transaction:
-        found = _version(database, transaction)
+    with database.reading() as ask:
+        found = _version(database, ask)
     if found > VERSION:
         raise LogError(
             f"written with version {found} of the tables, and this library reads up to {VERSION}",
@@ -54,23 +54,24 @@ def migrate(database: Database, *, to: int = VERSION) -> None:
             hint="Upgrade isthmus",
         )
     for version in range(found + 1, to + 1):
-        with database.transaction(write=True) as transaction:
-            if _version(database, transaction) >= version:
+        with database.writing() as write:
+            # Another process may have been first.
+            if _version(database, write) >= version:
                 continue
-            transaction.run("CREATE TABLE IF NOT EXISTS isthmus_version (version INTEGER NOT NULL)")
+            write.run("CREATE TABLE IF NOT EXISTS isthmus_version (version INTEGER NOT NULL)")
             for statement in MIGRATIONS[version - 1]:
-                transaction.run(statement.format(integer=database.integer))
+                write.run(statement.format(integer=database.integer))
             if version == 1:
-                transaction.run(
+                write.run(
                     "INSERT INTO isthmus_log (id, secret, head) VALUES (?, ?, 0)",
                     (uuid.uuid4().hex, secrets.token_hex(32)),
                 )
-            transaction.run("DELETE FROM isthmus_version")
-            transaction.run("INSERT INTO isthmus_version (version) VALUES (?)", (version,))
+            write.run("DELETE FROM isthmus_version")
+            write.run("INSERT INTO isthmus_version (version) VALUES (?)", (version,))
 
 
-def _version(database: Database, transaction: Transaction) -> int:
-    if not transaction.rows(database.has_table, ("isthmus_version",)):
+def _version(database: Database, ask: Statements) -> int:
+    if not ask.rows(database.has_table, ("isthmus_version",)):
         return 0
-    rows = transaction.rows("SELECT version FROM isthmus_version")
+    rows = ask.rows("SELECT version FROM isthmus_version")
     return int(rows[0][0]) if rows else 0

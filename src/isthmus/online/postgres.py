@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from isthmus.errors import ConfigError, LogError, LogUnavailable
-from isthmus.online.database import Row
+from isthmus.online.database import Pool, Row
 
 try:
     import psycopg
@@ -24,26 +24,38 @@ except ImportError:
 
 # "isthmus" in ASCII, as one number.
 _WRITER = int.from_bytes(b"isthmus", "big")
-_CONNECT_SECONDS = 5
+_BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock({_WRITER})"
+# A server that has gone is noticed within seconds. The server itself may be set to acknowledge
+# before the disk does, or to wait for ever.
+_DEFAULTS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "application_name": "isthmus",
+}
+_SESSION = "SET synchronous_commit = on; SET lock_timeout = '10s'"
+_PASSING = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
 
 
-class PostgresTransaction:
-    """Statements on one connection."""
+class PostgresStatements:
+    """See `Statements`."""
 
     def __init__(self, connection: psycopg.Connection[Row]) -> None:
         self._connection = connection
 
     def run(self, sql: str, values: Sequence[object] = ()) -> int:
-        """See `Transaction`."""
+        """See `Statements`."""
         return self._connection.execute(_native(sql), values).rowcount
 
     def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
-        """See `Transaction`."""
+        """See `Statements`."""
         with self._connection.cursor() as cursor:
             cursor.executemany(_native(sql), rows)
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
-        """See `Transaction`."""
+        """See `Statements`."""
         return self._connection.execute(_native(sql), values).fetchall()
 
 
@@ -51,79 +63,94 @@ class PostgresDatabase:
     """See `Database`.
 
     Args:
-        url: `postgresql://user@host/name`; whatever libpq takes.
+        url: `postgresql://user@host/name`; whatever libpq takes. The tables go where the user's
+            search_path points.
+
+    Raises:
+        ConfigError: not such a URL.
     """
 
     integer = "BIGINT"
     has_table = "SELECT 1 WHERE to_regclass(?) IS NOT NULL"
 
     def __init__(self, url: str) -> None:
-        self._url = url
         try:
             named: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(url)
         except psycopg.Error as error:
             raise ConfigError(
-                f"no URL of a PostgreSQL database: {error}",
+                f"no URL of a PostgreSQL database: {_first_line(error)}",
+                where="online.log",
                 hint="Write postgresql://USER@HOST/DATABASE",
             ) from None
+        self._conninfo = psycopg.conninfo.make_conninfo(**{**_DEFAULTS, **named})
         named.pop("password", None)
-        self.where = psycopg.conninfo.make_conninfo(**named)
-        self._idle: list[psycopg.Connection[Row]] = []
+        self.where = psycopg.conninfo.make_conninfo(**named) or "postgresql"
+        self._pool = Pool(self._connect, _alive, self.where)
 
     @contextmanager
-    def transaction(self, *, write: bool = False) -> Iterator[PostgresTransaction]:
+    def reading(self) -> Iterator[PostgresStatements]:
         """See `Database`."""
-        try:
-            connection = self._take()
-            try:
-                if write:
-                    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_WRITER,))
-                yield PostgresTransaction(connection)
-                connection.commit()
-            except BaseException:
-                with suppress(psycopg.Error):
-                    connection.close()
-                raise
-            self._idle.append(connection)
-        except psycopg.Error as error:
-            raise self._explained(error) from error
+        with self._connection() as connection:
+            yield PostgresStatements(connection)
 
-    def tidy(self) -> None:
-        """Vacuum the records, so that deleted rows leave their pages."""
-        try:
-            with psycopg.connect(
-                self._url, autocommit=True, connect_timeout=_CONNECT_SECONDS
-            ) as connection:
-                connection.execute("VACUUM isthmus_records")
-        except psycopg.Error as error:
-            raise self._explained(error) from error
+    @contextmanager
+    def writing(self) -> Iterator[PostgresStatements]:
+        """See `Database`."""
+        with self._connection() as connection:
+            connection.execute(_BEGIN)
+            yield PostgresStatements(connection)
+            connection.execute("COMMIT")
+
+    def purge(self) -> bool:
+        """Vacuum; pages that earlier snapshots still need, archives and backups are beyond this."""
+        with self._connection() as connection:
+            connection.execute("VACUUM isthmus_records")
+        return True
 
     def close(self) -> None:
         """Close every connection."""
-        while self._idle:
-            self._idle.pop().close()
+        self._pool.close()
 
-    def _take(self) -> psycopg.Connection[Row]:
-        while self._idle:
-            with suppress(IndexError):
-                connection = self._idle.pop()
-                if not connection.closed:
-                    return connection
-        connection = psycopg.connect(self._url, connect_timeout=_CONNECT_SECONDS)
-        # A server may be set to acknowledge before the disk does.
-        connection.execute("SET synchronous_commit = on")
-        connection.commit()
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection[Row]]:
+        try:
+            connection = self._pool.take()
+            try:
+                yield connection
+            except BaseException:
+                # Closing it ends its transaction.
+                with suppress(psycopg.Error):
+                    connection.close()
+                self._pool.clear()
+                raise
+            self._pool.give(connection)
+        except _PASSING as error:
+            raise LogUnavailable(
+                f"the database cannot be reached or written: {_first_line(error)}",
+                where=self.where,
+                hint="What was acknowledged is safe; try again, or see to the server",
+            ) from error
+        except psycopg.Error as error:
+            raise LogError(
+                f"the database refused: {_first_line(error)}", where=self.where
+            ) from error
+
+    def _connect(self) -> psycopg.Connection[Row]:
+        connection = psycopg.connect(self._conninfo, autocommit=True)
+        connection.execute(_SESSION)
         return connection
 
-    def _explained(self, error: psycopg.Error) -> LogError:
-        what = (str(error).splitlines() or [type(error).__name__])[0]
-        if isinstance(error, psycopg.OperationalError):
-            return LogUnavailable(
-                f"the database cannot be reached or written: {what}",
-                where=self.where,
-                hint="Check the server; what was acknowledged is safe",
-            )
-        return LogError(f"the database refused: {what}", where=self.where)
+
+def _alive(connection: psycopg.Connection[Row]) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @lru_cache(maxsize=256)

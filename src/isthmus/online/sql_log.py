@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
-from isthmus.online.database import Database, Row, Transaction
+from isthmus.errors import LogUnavailable, RequestError
+from isthmus.failpoints import reached
+from isthmus.online.database import Database, Row, Statements
 from isthmus.online.events import Event, Impression, Logged, Outcome, Record
 from isthmus.online.group_commit import GroupCommit
 from isthmus.online.intake import Limits, refusal
@@ -29,18 +34,30 @@ _HISTORY = (
     f"SELECT {_FIELDS} FROM isthmus_records WHERE user_id = ? AND shown = 0 "
     "ORDER BY time DESC, number DESC LIMIT ?"
 )
+_MOST_ASKED = 512
 
 
 class SqlLog:
-    """See `EventLog`."""
+    """See `EventLog`.
+
+    Args:
+        database: that holds a log, or will.
+        limits: which records are taken.
+
+    Raises:
+        LogError: the log is newer than this library.
+        LogUnavailable: the database cannot be reached just now.
+    """
 
     def __init__(self, database: Database, limits: Limits) -> None:
         migrate(database)
         self._database, self._limits = database, limits
-        with database.transaction() as transaction:
-            ((name, secret),) = transaction.rows("SELECT id, secret FROM isthmus_log")
+        with database.reading() as ask:
+            ((name, secret),) = ask.rows("SELECT id, secret FROM isthmus_log")
         self._id, self._key = str(name), bytes.fromhex(secret)
         self._writer = GroupCommit(self._commit)
+        # Between threads of one process a lock is fairer than the database's own.
+        self._turn = threading.Lock()
         self._marks: tuple[int, dict[str, float]] = (0, {})
 
     @property
@@ -59,14 +76,14 @@ class SqlLog:
 
     def read(self, after: int = 0, limit: int = 10_000) -> list[Logged]:
         """See `EventLog`."""
-        with self._database.transaction() as transaction:
-            rows = transaction.rows(_READ, (after, limit))
+        with self._database.reading() as ask:
+            rows = ask.rows(_READ, (after, limit))
         return [Logged(row[0], row[1], _record(row[2:])) for row in rows]
 
     def history(self, user_id: str, *, limit: int = 200) -> list[Event]:
         """See `EventLog`."""
-        with self._database.transaction() as transaction:
-            rows = transaction.rows(_HISTORY, (user_id, limit))
+        with self._database.reading() as ask:
+            rows = ask.rows(_HISTORY, (user_id, limit))
         return [_event(row) for row in reversed(rows)]
 
     def head(self) -> int:
@@ -79,55 +96,58 @@ class SqlLog:
 
     def pseudonym(self, user_id: str) -> str:
         """See `EventLog`."""
-        return self._keyed(user_id)
+        return hashlib.blake2b(user_id.encode(), key=self._key, digest_size=16).hexdigest()
 
     def erase(self, user_id: str) -> ErasureReceipt:
         """See `EventLog`."""
         person, now = self.pseudonym(user_id), time.time()
-        with self._database.transaction(write=True) as transaction:
-            offset = _head(transaction) + 1
-            events, impressions = (
-                transaction.run(
-                    "DELETE FROM isthmus_records WHERE user_id = ? AND shown = ?", (user_id, shown)
-                )
-                for shown in (0, 1)
-            )
-            transaction.run(
+        with self._turn, self._database.writing() as write:
+            ((head,),) = write.rows("SELECT head FROM isthmus_log")
+            events, impressions = _delete(write, "user_id = ?", user_id)
+            write.run(
                 "INSERT INTO isthmus_erasures (number, time, person, events, impressions) "
                 "VALUES (?, ?, ?, ?, ?)",
-                (offset, now, person, events, impressions),
+                (head + 1, now, person, events, impressions),
             )
-            transaction.run("UPDATE isthmus_log SET head = ?, last_erasure = ?", (offset, offset))
-        self._database.tidy()
-        told = (self._id, offset, now, person, events, impressions)
-        return ErasureReceipt(*told, digest=self._keyed(repr(told)))
+            write.run("UPDATE isthmus_log SET head = ?, last_erasure = ?", (head + 1, head + 1))
+            reached("log-erased")
+        reached("log-committed")
+        told = (self._id, head + 1, now, person, events, impressions)
+        digest = self.pseudonym(json.dumps(told))
+        return ErasureReceipt(*told, purged=self._purge(), digest=digest)
 
     def erased(self, after: int = 0) -> list[Erasure]:
         """See `EventLog`."""
-        with self._database.transaction() as transaction:
-            return _erasures(transaction, after)
+        with self._database.reading() as ask:
+            return _erasures(ask, after)
 
     def compact(self, *, before: float, consumed: int | None = None) -> CompactionReport:
         """See `EventLog`."""
-        with self._database.transaction(write=True) as transaction:
-            upto = _head(transaction) if consumed is None else consumed
-            events, impressions = (
-                transaction.run(
-                    "DELETE FROM isthmus_records WHERE time < ? AND number <= ? AND shown = ?",
-                    (before, upto, shown),
-                )
-                for shown in (0, 1)
+        if not before <= time.time():
+            raise RequestError(
+                "records can be deleted from before a moment that has passed",
+                where=f"before = {before}",
+                hint="Give Unix seconds",
             )
-            ((kept,),) = transaction.rows(
+        with self._turn, self._database.writing() as write:
+            if consumed is None:
+                ((consumed,),) = write.rows("SELECT head FROM isthmus_log")
+            ((last,),) = write.rows(
+                "SELECT MAX(number) FROM isthmus_records WHERE time < ? AND number <= ?",
+                (before, consumed),
+            )
+            events, impressions = _delete(write, "time < ? AND number <= ?", before, consumed)
+            ((kept,),) = write.rows(
                 "SELECT COUNT(*) FROM isthmus_records WHERE time < ?", (before,)
             )
-            transaction.run(
-                "UPDATE isthmus_log SET floor = CASE WHEN floor > ? THEN floor ELSE ? END, "
-                "compacted = CASE WHEN compacted > ? THEN compacted ELSE ? END",
-                (before, before, upto, upto),
+            ((floor, compacted),) = write.rows("SELECT floor, compacted FROM isthmus_log")
+            write.run(
+                "UPDATE isthmus_log SET floor = ?, compacted = ?",
+                (before if floor is None else max(before, floor), max(compacted, last or 0)),
             )
-        self._database.tidy()
-        return CompactionReport(before, events, impressions, kept)
+            reached("log-compacted")
+        reached("log-committed")
+        return CompactionReport(before, events, impressions, kept, purged=self._purge())
 
     def close(self) -> None:
         """See `EventLog`."""
@@ -135,88 +155,96 @@ class SqlLog:
         self._database.close()
 
     def _state(self, column: str) -> int:
-        with self._database.transaction() as transaction:
-            ((value,),) = transaction.rows(f"SELECT {column} FROM isthmus_log")
+        with self._database.reading() as ask:
+            ((value,),) = ask.rows(f"SELECT {column} FROM isthmus_log")
         return int(value)
 
-    def _keyed(self, text: str) -> str:
-        return hashlib.blake2b(text.encode("utf-8"), key=self._key, digest_size=16).hexdigest()
+    def _purge(self) -> bool:
+        try:
+            return self._database.purge()
+        except LogUnavailable:
+            return False
 
     def _commit(self, items: list[Record | Outcome]) -> list[Outcome]:
         """Write what can be written in one transaction; what was refused already passes through."""
-        with self._database.transaction(write=True) as transaction:
-            ((head, floor, last_erasure),) = transaction.rows(
+        with self._turn, self._database.writing() as write:
+            reached("log-begun")
+            ((head, floor, last_erasure),) = write.rows(
                 "SELECT head, floor, last_erasure FROM isthmus_log"
             )
-            marks = self._marks_up_to(transaction, last_erasure)
-            known = _contents(
-                transaction, [r.event_id for r in items if not isinstance(r, Outcome)]
-            )
-            outcomes, fresh = [], []
+            erased = self._erased_by_then(write, last_erasure)
+            known = _contents(write, [r.event_id for r in items if not isinstance(r, Outcome)])
+            outcomes: list[Outcome] = []
+            fresh: list[Row] = []
             for record in items:
                 if isinstance(record, Outcome):
                     outcomes.append(record)
                     continue
                 content = _row(record)
-                outcome = self._outcome(record, content, known.get(record.event_id), floor, marks)
+                held = known.setdefault(record.event_id, content)
+                if held is not content:
+                    outcomes.append(Outcome.REPEATED if held == content else Outcome.CONFLICT)
+                    continue
+                outcome = self._outcome(record, floor, erased)
                 outcomes.append(outcome)
                 if outcome is Outcome.ACCEPTED:
-                    known[record.event_id] = content
                     fresh.append(content)
-            now = time.time()
-            transaction.many(
-                _INSERT, ((head + n, now, *content) for n, content in enumerate(fresh, 1))
-            )
-            transaction.run("UPDATE isthmus_log SET head = ?", (head + len(fresh),))
+                else:
+                    del known[record.event_id]
+            if fresh:
+                now = time.time()
+                write.many(_INSERT, [(head + n, now, *row) for n, row in enumerate(fresh, 1)])
+                write.run("UPDATE isthmus_log SET head = ?", (head + len(fresh),))
+            reached("log-written")
+        reached("log-committed")
         return outcomes
 
-    def _outcome(
-        self,
-        record: Record,
-        content: Row,
-        known: Row | None,
-        floor: float | None,
-        marks: dict[str, float],
-    ) -> Outcome:
-        if known is not None:
-            return Outcome.REPEATED if known == content else Outcome.CONFLICT
+    def _outcome(self, record: Record, floor: float | None, erased: dict[str, float]) -> Outcome:
+        """What becomes of a record that the log does not hold."""
         if floor is not None and record.time < floor:
             return Outcome.TOO_OLD
-        if marks and record.time <= marks.get(self.pseudonym(record.user_id), float("-inf")):
+        if erased and record.time <= erased.get(self.pseudonym(record.user_id), -math.inf):
             return Outcome.ERASED
         return Outcome.ACCEPTED
 
-    def _marks_up_to(self, transaction: Transaction, last: int) -> dict[str, float]:
-        """When each erased person was last erased, by pseudonym."""
-        seen, marks = self._marks
+    def _erased_by_then(self, ask: Statements, last: int) -> dict[str, float]:
+        """When each erased person was last erased, by pseudonym; `last` is the latest mark."""
+        seen, times = self._marks
         if last > seen:
-            marks = marks | {e.person: e.time for e in _erasures(transaction, seen)}
-            self._marks = last, marks
-        return marks
+            times = times | {mark.person: mark.time for mark in _erasures(ask, seen)}
+            self._marks = last, times
+        return times
 
 
-def _head(transaction: Transaction) -> int:
-    ((head,),) = transaction.rows("SELECT head FROM isthmus_log")
-    return int(head)
+def _delete(write: Statements, condition: str, *values: object) -> tuple[int, int]:
+    """Delete records, and say how many events and how many impressions went."""
+    events, impressions = (
+        write.run(f"DELETE FROM isthmus_records WHERE {condition} AND shown = ?", (*values, shown))
+        for shown in (0, 1)
+    )
+    return events, impressions
 
 
-def _erasures(transaction: Transaction, after: int) -> list[Erasure]:
-    rows = transaction.rows(
+def _erasures(ask: Statements, after: int) -> list[Erasure]:
+    rows = ask.rows(
         "SELECT number, time, person FROM isthmus_erasures WHERE number > ? ORDER BY number",
         (after,),
     )
     return [Erasure(*row) for row in rows]
 
 
-def _contents(transaction: Transaction, ids: Iterable[str]) -> dict[str, Row]:
+def _contents(ask: Statements, ids: Iterable[str]) -> dict[str, Row]:
     """What the log holds by these ids."""
     found: dict[str, Row] = {}
     asked = list(dict.fromkeys(ids))
-    for start in range(0, len(asked), 500):
-        some = asked[start : start + 500]
-        marks = ", ".join("?" * len(some))
-        rows = transaction.rows(
-            f"SELECT {_FIELDS} FROM isthmus_records WHERE event_id IN ({marks})", some
+    for start in range(0, len(asked), _MOST_ASKED):
+        some = asked[start : start + _MOST_ASKED]
+        # Few lengths, so that few statements have to be planned.
+        length = 1 << (len(some) - 1).bit_length()
+        some += some[-1:] * (length - len(some))
+        rows = ask.rows(
+            f"SELECT {_FIELDS} FROM isthmus_records WHERE event_id IN ({', '.join('?' * length)})",
+            some,
         )
         found |= {row[0]: row for row in rows}
     return found

@@ -6,56 +6,90 @@ from before it takes an offset until after its commit, so offsets appear in orde
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from isthmus.errors import LogError, LogUnavailable
-from isthmus.online.database import Row
+from isthmus.online.database import Pool, Row
+from isthmus.training.versions import flush
 
-_BUSY_SECONDS = 10.0
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+BUSY_SECONDS = 10.0
+_WAL_BYTES_KEPT = 64 * 2**20
+_SAFE = "What was acknowledged is safe; try again"
 _REASONS = {
-    sqlite3.SQLITE_FULL: ("the disk is full", "Free some space; what was acknowledged is safe"),
-    sqlite3.SQLITE_BUSY: ("another process is writing", "Try again in a moment"),
-    sqlite3.SQLITE_LOCKED: ("another process is writing", "Try again in a moment"),
-    sqlite3.SQLITE_READONLY: ("it may not be written", "Check the permissions of file and folder"),
-    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "Check the path and its permissions"),
-    sqlite3.SQLITE_IOERR: ("the disk reports an error", "Check the disk and the space left on it"),
+    sqlite3.SQLITE_FULL: ("the disk is full", f"Free some space. {_SAFE}"),
+    sqlite3.SQLITE_BUSY: ("another process is writing to it", _SAFE),
+    sqlite3.SQLITE_LOCKED: ("another process is writing to it", _SAFE),
+    sqlite3.SQLITE_READONLY: (
+        "it cannot be written",
+        f"Check the permissions of the file and its folder. {_SAFE}",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        "it cannot be opened",
+        f"Check that the file is there and may be written. {_SAFE}",
+    ),
+    sqlite3.SQLITE_IOERR: (
+        "the disk reports an error",
+        f"Check the disk and the space left on it. {_SAFE}",
+    ),
+    sqlite3.SQLITE_NOMEM: ("there is not enough memory", _SAFE),
 }
 
 
-class SqliteTransaction:
-    """Statements on one connection."""
+class SqliteStatements:
+    """See `Statements`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def run(self, sql: str, values: Sequence[object] = ()) -> int:
-        """See `Transaction`."""
+        """See `Statements`."""
         return self._connection.execute(sql, values).rowcount
 
     def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
-        """See `Transaction`."""
+        """See `Statements`."""
         self._connection.executemany(sql, rows)
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
-        """See `Transaction`."""
+        """See `Statements`."""
         return self._connection.execute(sql, values).fetchall()
 
 
 class SqliteDatabase:
-    """See `Database`. The file is made where there is none; its folder must exist."""
+    """See `Database`.
+
+    Args:
+        path: of the file, made where there is none; its folder must exist.
+
+    Raises:
+        LogError: no such folder, or the file holds something else.
+        LogUnavailable: it cannot be opened just now.
+    """
 
     integer = "INTEGER"
     has_table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 
     def __init__(self, path: Path) -> None:
+        # Relative paths must not follow the process into another folder.
+        self._path = path.absolute()
         self.where = str(path)
-        self._idle: list[sqlite3.Connection] = []
-        with self.transaction() as transaction:
-            named = transaction.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
+        if not self._path.parent.is_dir():
+            raise LogError(
+                "no such folder for an event log",
+                where=str(self._path.parent),
+                hint="Make it, or set online.log to another place",
+            )
+        self._pool = Pool(self._connect, lambda _: True, self.where)
+        with self._explained():
+            # From here on a file that has gone is an error, not a new and empty log.
+            self._connect(create=True).close()
+        flush(self._path.parent)
+        self._file = self._identity()
+        with self.reading() as ask:
+            named = ask.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
         if named and ("isthmus_version",) not in named:
             self.close()
             raise LogError(
@@ -63,62 +97,90 @@ class SqliteDatabase:
             )
 
     @contextmanager
-    def transaction(self, *, write: bool = False) -> Iterator[SqliteTransaction]:
+    def reading(self) -> Iterator[SqliteStatements]:
         """See `Database`."""
-        try:
-            connection = self._take()
-            try:
-                connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-                yield SqliteTransaction(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                # A connection that has seen an error is not used again: it may hold half a
-                # transaction, or a file that has been replaced.
-                with suppress(sqlite3.Error):
-                    connection.rollback()
-                connection.close()
-                raise
-            self._idle.append(connection)
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
+        with self._connection() as connection:
+            yield SqliteStatements(connection)
 
-    def tidy(self) -> None:
-        """Write the log back into the file, where `secure_delete` has overwritten what went."""
-        connection = self._take()
-        try:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
-        finally:
-            connection.close()
+    @contextmanager
+    def writing(self) -> Iterator[SqliteStatements]:
+        """See `Database`."""
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            # What is written into a file that has been moved away would be lost to the next reader.
+            if self._identity() != self._file:
+                raise LogUnavailable(
+                    "the file has gone or was replaced",
+                    where=self.where,
+                    hint="Put it back, or start again to use what is there now",
+                )
+            yield SqliteStatements(connection)
+            connection.execute("COMMIT")
+
+    def purge(self) -> bool:
+        """Write the write-ahead log back and empty it; `secure_delete` overwrites the rest."""
+        with self._connection() as connection:
+            ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return not busy
 
     def close(self) -> None:
         """Close every connection; the last one tidies the write-ahead log away."""
-        while self._idle:
-            self._idle.pop().close()
+        self._pool.close()
 
-    def _take(self) -> sqlite3.Connection:
-        with suppress(IndexError):
-            return self._idle.pop()
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        with self._explained():
+            connection = self._pool.take()
+            try:
+                yield connection
+            except BaseException:
+                # It may hold half a transaction, or a file that is no more.
+                with suppress(sqlite3.Error):
+                    connection.rollback()
+                connection.close()
+                self._pool.clear()
+                raise
+            self._pool.give(connection)
+
+    def _connect(self, *, create: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.where, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            f"{self._path.as_uri()}?mode={'rwc' if create else 'rw'}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
         )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")
+            connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
         except sqlite3.Error:
             connection.close()
             raise
         return connection
 
-    def _explained(self, error: sqlite3.Error) -> LogError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _DAMAGED:
-            return LogError(
-                "no event log, or a damaged one",
-                where=self.where,
-                hint="Name another file, or restore it from a copy",
-            )
-        what, hint = _REASONS.get(code, (str(error), "Try again in a moment"))
-        return LogUnavailable(what, where=self.where, hint=hint)
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what the driver says into what, where and what to do."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            if code in _REASONS:
+                what, hint = _REASONS[code]
+                raise LogUnavailable(what, where=self.where, hint=hint) from error
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise LogError(
+                    "no event log, or a damaged one",
+                    where=self.where,
+                    hint="Name another file, or restore it from a copy",
+                ) from error
+            raise LogError(f"SQLite refused: {error}", where=self.where) from error
