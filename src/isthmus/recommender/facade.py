@@ -353,6 +353,7 @@ class Recommender:
         self,
         growth: Growth | None = None,
         *,
+        guided: NDArray[np.int64] | None = None,
         full: bool = False,
         encoder: Encoder | None = None,
         folder: Path | None = None,
@@ -365,6 +366,9 @@ class Recommender:
         Args:
             growth: from this recommender's dataset, see `isthmus.data.appending`; None:
                 learn what was held back so far.
+            guided: int64 [n] positions, in the larger snapshot, of events that answer a
+                recommendation: they are learnt, and do not judge, for they favour whoever
+                recommended.
             full: a full fine-tune over all events, not the new ones alone.
             encoder: reads the texts of new items; None loads the configured language model.
             folder: checkpoints; a killed update that is called again goes on from there.
@@ -374,7 +378,7 @@ class Recommender:
             TrainingError: too little is new to learn from and to judge by.
         """
         encode = encoder.encode if encoder else None
-        snapshot = Snapshot.of(self, growth)
+        snapshot = Snapshot.of(self, growth, guided)
         return updating.updated(self, snapshot, encode, full=full, folder=folder)
 
     def save(self, folder: Path | str, *, live: bool = True) -> Path:

@@ -49,15 +49,22 @@ class Snapshot:
         split: the recommender's, about this snapshot; what is in training was learnt.
         fresh: int64 [n] positions of events that have come.
         log: how far it has followed which event log.
+        guided: int64 [n] positions of events that answer a recommendation; None: none does.
     """
 
     dataset: Dataset
     split: Split
     fresh: NDArray[np.int64]
     log: LogPosition | None
+    guided: NDArray[np.int64] | None = None
 
     @classmethod
-    def of(cls, recommender: Recommender, growth: Growth | None) -> Snapshot:
+    def of(
+        cls,
+        recommender: Recommender,
+        growth: Growth | None,
+        guided: NDArray[np.int64] | None = None,
+    ) -> Snapshot:
         """The recommender's own snapshot, grown; None: by nothing.
 
         Raises:
@@ -67,7 +74,8 @@ class Snapshot:
         if growth is None:
             return cls(before, split, np.empty(0, np.int64), recommender.log)
         _belongs(before, growth.dataset)
-        return cls(growth.dataset, growth.split(split), growth.fresh, recommender.log)
+        moved = growth.split(split)
+        return cls(growth.dataset, moved, growth.fresh, recommender.log, guided)
 
 
 def grown(recommender: Recommender, snapshot: Snapshot, encode: Encode | None) -> Recommender:
@@ -114,6 +122,7 @@ def updated(
         champion.raw,
         champion.config,
         champion.progress,
+        guided=snapshot.guided,
         full=full,
         folder=folder,
     )
