@@ -13,10 +13,10 @@ from isthmus.config.section import Section
 class OnlineConfig(Section):
     """The event log: where it is, what it takes, how long it keeps it."""
 
-    log: Path | str = Field(
-        Path("events.db"),
-        description="A file (SQLite), or `postgresql://USER@HOST/DATABASE`; the password comes "
-        "from PGPASSWORD or ~/.pgpass.",
+    log: Path | str | None = Field(
+        None,
+        description="A file (SQLite), or `postgresql://USER@HOST/DATABASE`, with the password in "
+        "PGPASSWORD or ~/.pgpass; None: events.db in the current folder.",
     )
     retention_days: float | None = Field(
         None, gt=0, description="`isthmus events compact` deletes older records; None: none."
@@ -41,7 +41,7 @@ class OnlineConfig(Section):
 
     @field_validator("log")
     @classmethod
-    def _passwords_stay_out(cls, log: Path | str) -> Path | str:
+    def _passwords_stay_out(cls, log: Path | str | None) -> Path | str | None:
         if isinstance(log, str):
             url = urlsplit(log)
             if url.scheme not in ("postgresql", "postgres"):
@@ -52,3 +52,8 @@ class OnlineConfig(Section):
                     "it into PGPASSWORD or ~/.pgpass"
                 )
         return log
+
+    @property
+    def place(self) -> Path | str:
+        """Where the event log is."""
+        return Path("events.db") if self.log is None else self.log

@@ -71,7 +71,8 @@ class PostgresDatabase:
     """
 
     integer = "BIGINT"
-    has_table = "SELECT 1 WHERE to_regclass(?) IS NOT NULL"
+    # Not to_regclass: a session may still remember that there was none.
+    has_table = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?"
 
     def __init__(self, url: str) -> None:
         try:

@@ -76,11 +76,11 @@ class SqliteDatabase:
         # Relative paths must not follow the process into another folder.
         self._path = path.absolute()
         self.where = str(path)
-        if not self._path.parent.is_dir():
+        if self._path.is_dir() or not self._path.parent.is_dir():
             raise LogError(
-                "no such folder for an event log",
-                where=str(self._path.parent),
-                hint="Make it, or set online.log to another place",
+                "a folder, not an event log" if self._path.is_dir() else "its folder is missing",
+                where=self.where,
+                hint="Name a file, in a folder that is there, as online.log",
             )
         self._pool = Pool(self._connect, lambda _: True, self.where)
         with self._explained():
