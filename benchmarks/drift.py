@@ -36,26 +36,14 @@ from isthmus.data.dataset import Dataset
 from isthmus.data.splits import Queries, user_hash
 from isthmus.data.world import DomainSpec, WorldConfig, generate_world
 from isthmus.evaluation.significance import paired
-from isthmus.online.arms import (
-    Learn,
-    Local,
-    counting_only,
-    fitted_anew,
-    from_scratch,
-    incrementally,
-)
+from isthmus.online.arms import Local, fitted_anew
+from isthmus.online.simulation import ARMS
 from isthmus.online.traffic import Traffic, TrafficConfig, run_traffic
 
 WORK = Path(__file__).resolve().parent / "work" / "drift"
 BEGINS, NIGHT = 0.4, 30.0
 PROBED = 0.3
 """Share of the first period's people whose last event of it is kept from everybody."""
-
-ARMS: dict[str, Learn] = {
-    "frozen": counting_only,
-    "incremental": incrementally,
-    "nightly": from_scratch,
-}
 
 
 def one_stream(

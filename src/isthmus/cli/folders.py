@@ -22,6 +22,17 @@ def load_model(given: Path | None) -> Recommender:
         ConfigError: no folder is given, and no configuration here names one.
         CheckpointError: no such folder, or not a sound model.
     """
+    from isthmus.recommender import Recommender
+
+    return Recommender.load(model_folder(given))
+
+
+def model_folder(given: Path | None) -> Path:
+    """The folder given, or models/NAME by the configuration in this folder.
+
+    Raises:
+        ConfigError: no folder is given, and no configuration here names one.
+    """
     if given is None:
         if not CONFIG.is_file():
             raise ConfigError(
@@ -32,9 +43,7 @@ def load_model(given: Path | None) -> Recommender:
         from isthmus.config import Config
 
         given = MODELS / Config.load(CONFIG).name
-    from isthmus.recommender import Recommender
-
-    return Recommender.load(given)
+    return given
 
 
 def model_place(given: Path | None, name: str) -> Path:

@@ -134,8 +134,8 @@ def judge(champion: Gains, challenger: Gains, names: tuple[str, ...], config: Co
     change = float(means[0, 0] / max(means[0, 1], floor) - 1)
     people = len(np.unique(champion.user))
     said = (
-        f"On the newest {len(columns):,} questions of {people:,} people it changes NDCG@{CUTOFF} by "
-        f"{change:+.1%} ({low:+.1%} to {high:+.1%}); that it keeps all but "
+        f"On the newest {len(columns):,} questions of {people:,} people it changes "
+        f"NDCG@{CUTOFF} by {change:+.1%} ({low:+.1%} to {high:+.1%}); that it keeps all but "
         f"{settings.margin:.0%} is {confidence:.0%} certain, and {settings.confidence:.0%} "
         "is asked for"
     )

@@ -38,4 +38,4 @@ def guided_positions(
         found.time[fresh].tolist(),
         strict=True,
     )
-    return fresh[np.fromiter((key in guided for key in keys), bool, len(fresh))]
+    return np.asarray(fresh[np.fromiter((key in guided for key in keys), bool, len(fresh))])
