@@ -39,10 +39,10 @@ class LearningConfig(Section):
         0.02, ge=0, lt=1, description="Relative loss of NDCG@100 that counts as no worse."
     )
     confidence: float = Field(
-        0.7, ge=0.5, lt=1, description="How sure it must be that the successor is no worse."
+        0.5, gt=0, lt=1, description="How sure it must be that the successor is no worse."
     )
     weight_memory: int = Field(
-        500, ge=0, description="Questions that the part weights of the version before count as."
+        2000, ge=0, description="Questions that the part weights of the version before count as."
     )
     gate_memory: int = Field(
         4000, ge=1, description="Latest validation questions, over updates, that the gate rests on."

@@ -94,9 +94,8 @@ def refit_side(
     name, log = f"update {side.name}", None
     if len(lessons.events):
         log = _learn(side, neural.model, lessons, course)
-    known = learnt_of(dataset, course.split)
-    split = everything(known.events)
-    parts = fit_parts(known, split, course.raw, neural, config, reads=reads, asks=reads)
+    known = learnt_of(course.dataset, course.split)
+    parts = _parts(side, neural, known, course)
     fitted = {d: _weighed(before, parts, course, d) for d, before in side.fitted.items()}
     informed = {d for d, f in fitted.items() if len(f.gain)}
     others = [d for d in side.blend.weights if d not in informed]
@@ -110,6 +109,17 @@ def refit_side(
         {name: time.perf_counter() - start},
     )
     return successor, lessons
+
+
+def _parts(side: Side, neural: NeuralScorer, known: Dataset, course: Course) -> dict[str, Scorer]:
+    """The parts of a side, counted anew; texts teach nothing, and stay as they are."""
+    reads, names = side.neural.reads, list(side.parts)
+    counted = [name for name in names if name != "text"]
+    blend = course.config.blend.model_copy(update={"parts": counted})
+    config = course.config.model_copy(update={"blend": blend})
+    split = everything(known.events)
+    fitted = fit_parts(known, split, course.raw, neural, config, reads=reads, asks=reads)
+    return {name: fitted.get(name, side.parts[name]) for name in names}
 
 
 def _student(side: Side, course: Course, features: Sequence[ItemFeatures]) -> NeuralScorer:
