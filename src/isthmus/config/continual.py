@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from isthmus.config.section import Section
 
@@ -58,9 +58,3 @@ class LearningConfig(Section):
     keep_versions: int = Field(
         10, ge=2, description="Versions kept in a model's folder, beside those it may go back to."
     )
-
-    @model_validator(mode="after")
-    def _replay_is_bounded_sensibly(self) -> LearningConfig:
-        if self.distil > 0 and self.replay > 0 and self.replay_most == 0:
-            raise ValueError("replay_most is 0, so nothing can be replayed: set replay = 0 as well")
-        return self
