@@ -33,7 +33,9 @@ from isthmus.training.next_item import ExtraLoss, NextItemTask
 from isthmus.transfer.distillation import Lists, RankingDistillation, teacher_lists
 from isthmus.transfer.sides import Side, blend_of, fit_parts, roles_of
 
-_KEPT = ("gain", "user", "own", "elsewhere", "newcomer_gain", "newcomer_user")
+_ASKED = ("gain", "user", "own", "elsewhere", "deep_gain")
+_AGAIN = ("newcomer_gain", "newcomer_user", "newcomer_deep_gain")
+"""What validation keeps, one value for each question; and for each asked again as a newcomer."""
 
 
 @dataclass(frozen=True)
@@ -249,12 +251,13 @@ def _weighed(
         newcomers = drawn_towards(
             now.newcomer_weights, before.newcomer_weights, len(now.newcomer_gain), memory
         )
-    if len(before.own) != len(before.gain):
-        # Folders written before people were gated by group keep less than the gate asks for.
-        before = replace(now, **{name: getattr(now, name)[:0] for name in _KEPT})
+    lengths = [{len(getattr(before, name)) for name in names} for names in (_ASKED, _AGAIN)]
+    if any(len(different) > 1 for different in lengths):
+        # Folders written by older versions keep less than the gate asks for.
+        before = replace(now, **{name: getattr(now, name)[:0] for name in _ASKED + _AGAIN})
     kept = {
         name: np.concatenate([getattr(before, name), getattr(now, name)])[-settings.gate_memory :]
-        for name in _KEPT
+        for name in _ASKED + _AGAIN
     }
     return replace(now, weights=weights, newcomer_weights=newcomers, **kept)
 
@@ -265,7 +268,7 @@ def _of_people_left(fitted: FittedWeights, dataset: Dataset) -> FittedWeights:
     asked, again = alive[fitted.user], alive[fitted.newcomer_user]
     kept = {
         name: values[mask] if len(values) else values
-        for names, mask in ((_KEPT[:4], asked), (_KEPT[4:], again))
+        for names, mask in ((_ASKED, asked), (_AGAIN, again))
         for name in names
         for values in [getattr(fitted, name)]
     }
