@@ -159,10 +159,22 @@ def load(
         features=features,
         own_features=own,
     )
-    # Folders written before there was a log say nothing of one.
-    log = LogPosition(**meta["log"]) if meta.get("log") else None
     progress = Progress.from_json(meta.get("progress"))
-    return dataset, config, _split(saved), raw, system, log, progress
+    return dataset, config, _split(saved), raw, system, _log_position(saved), progress
+
+
+def log_position(folder: Path) -> LogPosition | None:
+    """The place in an event log of the model in a folder, without loading the rest.
+
+    Raises:
+        CheckpointError: no such folder, or not a sound model.
+    """
+    return _log_position(read_folder(folder, kind=KIND))
+
+
+def _log_position(saved: Checkpoint) -> LogPosition | None:
+    # Folders written before there was a log say nothing of one.
+    return LogPosition(**saved.meta["log"]) if saved.meta.get("log") else None
 
 
 def _split_state(split: Split) -> State:
