@@ -14,8 +14,8 @@ from pathlib import Path
 from isthmus.errors import LogError
 from isthmus.online.events import Event
 from isthmus.online.guided import guided_positions
-from isthmus.online.log import EventLog
-from isthmus.online.replay import Replayed, between, replay
+from isthmus.online.log import EventLog, between
+from isthmus.online.replay import Replayed, replay
 from isthmus.recommender import Recommender
 from isthmus.recommender.facade import Encoder
 from isthmus.recommender.storage import KIND
