@@ -62,9 +62,12 @@ class _Step:
     def moves_anchor(self) -> bool:
         return bool(getattr(self.kind, "moves_anchor", False))
 
-    def apply(self, rows: Vectors, pairs: Pairs | None) -> Vectors:
+    def fit(self, rows: Vectors, pairs: Pairs | None) -> FeatureMap:
         fitted: FeatureMap = self.kind.fit(rows, self.anchor, pairs, **self.asked)
-        return fitted.transform(rows)
+        return fitted
+
+    def apply(self, rows: Vectors, pairs: Pairs | None) -> Vectors:
+        return self.fit(rows, pairs).transform(rows)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class FeatureAlignment:
     _steps: list[_Step]
     _raw: Vectors
     _settings: AlignmentConfig
+    _maps: list[list[FeatureMap]]
 
     @classmethod
     def fit(
@@ -108,7 +112,7 @@ class FeatureAlignment:
         """
         anchor = anchor_domain(raw, config, dataset)
         rows = [f.vectors[f.present] for f in raw]
-        done = cls([], anchor, [], rows[anchor], config.alignment)
+        done = cls([], anchor, [], rows[anchor], config.alignment, [[] for _ in raw])
         if not any(map(len, rows)):
             # Nothing to align; as wide as whitened texts would be.
             width = min(config.language.whiten_dim, raw[0].dim)
@@ -128,14 +132,33 @@ class FeatureAlignment:
                     if found is None:
                         found = item_pairs(raw, config, dataset, d, anchor)
                     joined[d] = pairs_of_texts(found, raw[d], raw[anchor])
-            rows = [
-                step.apply(x, joined[d]) if len(x) and (d != anchor or step.moves_anchor) else x
-                for d, x in enumerate(rows)
-            ]
+            for d, x in enumerate(rows):
+                if len(x) and (d != anchor or step.moves_anchor):
+                    fitted = step.fit(x, joined[d])
+                    rows[d] = fitted.transform(x)
+                    done._maps[d].append(fitted)
             done._steps.append(step)
         width = rows[anchor].shape[1]
         done.features.extend(_scattered(x, f, width) for x, f in zip(rows, raw, strict=True))
         return done
+
+    def extend(self, domain: int, raw: ItemFeatures) -> ItemFeatures:
+        """Put further items of a domain through its own maps; nothing is fitted again.
+
+        Items of a domain that had no text at all, so that it has no maps, stay without one.
+
+        Args:
+            domain: index of the domain.
+            raw: vectors of the further items as the language model gives them.
+        """
+        width = self.features[domain].dim
+        if not self.features[domain].present.any():
+            nothing = np.zeros((len(raw), width), np.float32)
+            return ItemFeatures(nothing, np.zeros(len(raw), bool))
+        rows = raw.vectors[raw.present]
+        for fitted in self._maps[domain]:
+            rows = fitted.transform(rows)
+        return _scattered(rows, raw, width)
 
     def join(self, raw: ItemFeatures, pairs: Pairs | None = None) -> ItemFeatures:
         """Bring another domain to the anchor; those here before stay as they are.

@@ -22,6 +22,8 @@ from isthmus.cli.demo import demo
 from isthmus.cli.events import events
 from isthmus.cli.grow import adapt_domain, add_domain
 from isthmus.cli.learn import compare, evaluate, fit
+from isthmus.cli.living import models, update
+from isthmus.cli.simulate import simulate
 from isthmus.cli.tables import check, init
 from isthmus.errors import IsthmusError
 
@@ -38,8 +40,10 @@ for command in (
     *(demo, init, check, align, fit, compare),
     *(evaluate, recommend, similar, profile, export),
     *(add_domain, adapt_domain),
+    *(update, simulate),
 ):
     app.command()(command)
+app.add_typer(models, name="models", help="The versions of a model: list, promote, roll back.")
 app.add_typer(events, name="events")
 
 

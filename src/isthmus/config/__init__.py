@@ -1,5 +1,8 @@
 """Every setting of `isthmus.toml`, as typed models; a file for each group of sections."""
 
+from isthmus.config.continual import (
+    LearningConfig,
+)
 from isthmus.config.judging import (
     PARTS,
     BlendConfig,
@@ -55,6 +58,7 @@ __all__ = [
     "EventColumns",
     "ItemColumns",
     "LanguageConfig",
+    "LearningConfig",
     "MetaConfig",
     "ModelConfig",
     "OnlineConfig",

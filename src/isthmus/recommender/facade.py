@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from isthmus.alignment.checks import check_alignment
 from isthmus.blend import GateDecision
 from isthmus.config import CleaningConfig, Config
+from isthmus.continual.progress import Progress
 from isthmus.data.cleaning import CleaningReport
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.frames import DomainFrames, PeopleFrames
+from isthmus.data.growth import Growth
 from isthmus.data.splits import Split, make_split
 from isthmus.errors import RequestError
 from isthmus.evaluation.evaluate import QueryName
 from isthmus.evaluation.ranks import canonical_order
 from isthmus.evaluation.result import Evaluation
-from isthmus.recommender import storage
+from isthmus.recommender import storage, updating
 from isthmus.recommender.answers import table
 from isthmus.recommender.asking import Asked, History, ask, ask_rows
 from isthmus.recommender.encoding import Encoder, encoder_of
@@ -43,6 +45,7 @@ from isthmus.recommender.similar import similar_items
 from isthmus.recommender.storage import LogPosition
 from isthmus.recommender.suggesting import suggestion
 from isthmus.recommender.themes import Themes
+from isthmus.recommender.updating import Snapshot, Update
 from isthmus.scoring import Scorer
 from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System, fit_system
@@ -60,6 +63,7 @@ class Recommender:
         raw: text vectors per domain as the language model gave them.
         system: both sides and the gates.
         log: how much of which event log is in `dataset` and the model; None: of none.
+        progress: what this version started from, and why it does or does not serve.
     """
 
     def __init__(
@@ -70,9 +74,11 @@ class Recommender:
         raw: Sequence[ItemFeatures],
         system: System,
         log: LogPosition | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.dataset, self.config, self.split = dataset, config, split
         self.raw, self.system, self.log = list(raw), system, log
+        self.progress = progress or Progress()
         self._relations: dict[int, Relations] = {}
         self._themes = {d: Themes(domain) for d, domain in enumerate(dataset.domains)}
         self._rank_of_equals: dict[int, NDArray[np.int64]] = {}
@@ -383,25 +389,91 @@ class Recommender:
         tables = Tables.of(self.config, frames, people, cleaning, report)
         return self._made_of(with_events(self._parts(), self.config, name, tables, limit))
 
-    def save(self, folder: Path | str) -> None:
-        """Write a model folder; see `isthmus.training.checkpoint`.
+    def grown(self, growth: Growth, *, encoder: Encoder | None = None) -> Recommender:
+        """The same weights over a larger snapshot: new events are history, new items are offered.
+
+        New items are known by their texts. Nothing is learnt; that is left to `update`.
+
+        Args:
+            growth: from this recommender's dataset; see `isthmus.data.appending`.
+            encoder: reads the texts of new items; None loads the configured language model.
+
+        Raises:
+            DataError: the larger snapshot does not extend this one.
+        """
+        snapshot = Snapshot.of(self, growth)
+        return updating.grown(self, snapshot, encoder.encode if encoder else None)
+
+    def update(
+        self,
+        growth: Growth | None = None,
+        *,
+        guided: NDArray[np.int64] | None = None,
+        full: bool = False,
+        encoder: Encoder | None = None,
+        folder: Path | None = None,
+    ) -> Update:
+        """Learn from what is new, and hold the outcome against this version on the newest events.
+
+        This recommender stays as it is; `Update.recommender` is the challenger, and
+        `Update.verdict` says whether it may take over.
+
+        Args:
+            growth: from this recommender's dataset, see `isthmus.data.appending`; None:
+                learn what was held back so far.
+            guided: int64 [n] positions, in the larger snapshot, of events that answer a
+                recommendation: they are learnt, and do not judge, for they favour whoever
+                recommended.
+            full: a full fine-tune over all events, not the new ones alone.
+            encoder: reads the texts of new items; None loads the configured language model.
+            folder: checkpoints; a killed update that is called again goes on from there.
+
+        Raises:
+            DataError: the larger snapshot does not extend this one.
+            TrainingError: too little is new to learn from and to judge by.
+        """
+        encode = encoder.encode if encoder else None
+        snapshot = Snapshot.of(self, growth, guided)
+        return updating.updated(self, snapshot, encode, full=full, folder=folder)
+
+    def save(self, folder: Path | str, *, live: bool = True) -> Path:
+        """Write a version into a model folder; see `isthmus.training.checkpoint`.
+
+        Args:
+            folder: the model's; made where it is missing.
+            live: off: the version is kept, and another one stays live.
+
+        Returns:
+            The version's own folder.
 
         Raises:
             CheckpointError: the folder cannot be written or holds other things.
         """
-        storage.save(
-            Path(folder), self.dataset, self.config, self.split, self.raw, self.system, self.log
+        return storage.save(
+            Path(folder),
+            self.dataset,
+            self.config,
+            self.split,
+            self.raw,
+            self.system,
+            self.log,
+            self.progress,
+            live=live,
         )
 
     @classmethod
-    def load(cls, folder: Path | str) -> Recommender:
+    def load(cls, folder: Path | str, *, version: str | None = None) -> Recommender:
         """Read a model folder; it gives the same scores as before.
+
+        Args:
+            folder: the model's.
+            version: name of one that is kept; None: the live one.
 
         Raises:
             CheckpointError: no such folder, one of another tool, damaged, or newer than this
                 library.
         """
-        return cls(*storage.load(Path(folder)))
+        return cls(*storage.load(Path(folder), version))
 
     def _parts(self) -> Grown:
         return Grown(self.dataset, self.split, self.raw, self.system)

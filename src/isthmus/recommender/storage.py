@@ -26,6 +26,7 @@ from isthmus.baselines.cooccurrence import CoOccurrence
 from isthmus.baselines.popular import RecentPopular
 from isthmus.blend import Blend, FittedWeights, GateDecision, SliceGate
 from isthmus.config import Config
+from isthmus.continual.progress import Progress
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Queries, Split
@@ -79,8 +80,11 @@ def save(
     raw: Sequence[ItemFeatures],
     system: System,
     log: LogPosition | None,
-) -> None:
-    """Write everything that serving and evaluating need.
+    progress: Progress,
+    *,
+    live: bool = True,
+) -> Path:
+    """Write everything that serving and evaluating need; gives the new version's own folder.
 
     Raises:
         CheckpointError: the folder cannot be written or holds other things.
@@ -116,25 +120,28 @@ def save(
         "gates": {str(d): asdict(gate) for d, gate in system.gates.items()},
         "joined": [str(d) for d in system.joined],
         "log": None if log is None else asdict(log),
+        "progress": progress.as_json(),
     }
-    write_folder(
+    return write_folder(
         folder,
         states,
         kind=KIND,
         meta=meta,
         files=[lambda into: save_dataset(dataset, into / "dataset")],
+        live=live,
+        spare=config.learning.keep_versions,
     )
 
 
 def load(
-    folder: Path,
-) -> tuple[Dataset, Config, Split, list[ItemFeatures], System, LogPosition | None]:
-    """What `save` wrote.
+    folder: Path, version: str | None = None
+) -> tuple[Dataset, Config, Split, list[ItemFeatures], System, LogPosition | None, Progress]:
+    """What `save` wrote, last or as the named version.
 
     Raises:
         CheckpointError: no such folder, one of another tool, damaged, or newer than this library.
     """
-    saved = read_folder(folder, kind=KIND)
+    saved = read_folder(folder, kind=KIND, version=version)
     meta = saved.meta
     dataset = load_dataset(saved.folder / "dataset")
     config = Config.parse(meta["config"], where=f"{folder}: config")
@@ -161,7 +168,8 @@ def load(
             for d in meta.get("joined", ())
         },
     )
-    return dataset, config, _split(saved), raw, system, _log_position(saved)
+    progress = Progress.from_json(meta.get("progress"))
+    return dataset, config, _split(saved), raw, system, _log_position(saved), progress
 
 
 def log_position(folder: Path) -> LogPosition | None:
