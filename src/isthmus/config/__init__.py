@@ -18,6 +18,15 @@ from isthmus.config.tables import (
     PeopleConfig,
     SplitConfig,
 )
+from isthmus.config.tasks import (
+    CLICK_HEADS,
+    RATE_HEADS,
+    TUNED,
+    ClickConfig,
+    CrossEncoderConfig,
+    RateConfig,
+    TasksConfig,
+)
 from isthmus.config.texts import (
     FEATURE_MAPS,
     REPRESENTATION_LOSSES,
@@ -37,15 +46,20 @@ from isthmus.config.whole import (
 )
 
 __all__ = [
+    "CLICK_HEADS",
     "FEATURE_MAPS",
     "HEADS",
     "PARTS",
+    "RATE_HEADS",
     "REPRESENTATION_LOSSES",
     "STRATEGIES",
+    "TUNED",
     "AlignmentConfig",
     "BlendConfig",
     "CleaningConfig",
+    "ClickConfig",
     "Config",
+    "CrossEncoderConfig",
     "DistilConfig",
     "DomainConfig",
     "EvaluationConfig",
@@ -57,7 +71,9 @@ __all__ = [
     "PeopleConfig",
     "PretrainConfig",
     "PseudoLabelConfig",
+    "RateConfig",
     "SplitConfig",
+    "TasksConfig",
     "TrainingConfig",
     "TransferConfig",
 ]

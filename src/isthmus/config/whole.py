@@ -17,6 +17,7 @@ from isthmus.config.judging import BlendConfig, EvaluationConfig
 from isthmus.config.learning import ModelConfig, TrainingConfig
 from isthmus.config.section import Section
 from isthmus.config.tables import CleaningConfig, DomainConfig, PeopleConfig, SplitConfig
+from isthmus.config.tasks import TasksConfig
 from isthmus.config.texts import AlignmentConfig, LanguageConfig
 from isthmus.config.transfer import TransferConfig
 from isthmus.errors import ConfigError, did_you_mean
@@ -46,6 +47,7 @@ class Config(Section):
     transfer: TransferConfig = TransferConfig()
     blend: BlendConfig = BlendConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    tasks: TasksConfig = TasksConfig()
 
     @model_validator(mode="after")
     def _domains_are_named(self) -> Config:

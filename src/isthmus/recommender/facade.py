@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import polars as pl
@@ -38,10 +38,15 @@ from isthmus.recommender.relations import Relations
 from isthmus.recommender.serving import Served, bases
 from isthmus.recommender.similar import similar_items
 from isthmus.recommender.suggesting import suggestion
+from isthmus.recommender.telling import Telling
 from isthmus.recommender.themes import Themes
 from isthmus.scoring import Scorer
+from isthmus.tasks.teach import Taught
 from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System, fit_system
+
+if TYPE_CHECKING:
+    from isthmus.language.cross_encoder import CrossEncoder
 
 
 class Encoder(Protocol):
@@ -52,7 +57,7 @@ class Encoder(Protocol):
         ...
 
 
-class Recommender:
+class Recommender(Telling):
     """A fitted system, ready to answer for every domain of its dataset.
 
     Histories of known users hold all their events, those after the training cut as well.
@@ -63,6 +68,7 @@ class Recommender:
         split: what it learnt from, and the questions it is measured on.
         raw: text vectors per domain as the language model gave them.
         system: both sides and the gates.
+        taught: heads of further tasks, by task; see `teach`.
     """
 
     def __init__(
@@ -72,9 +78,11 @@ class Recommender:
         split: Split,
         raw: Sequence[ItemFeatures],
         system: System,
+        taught: Sequence[Taught] = (),
     ) -> None:
         self.dataset, self.config, self.split = dataset, config, split
         self.raw, self.system = list(raw), system
+        self.taught = {heads.task: heads for heads in taught}
         self._relations: dict[int, Relations] = {}
         self._themes = {d: Themes(domain) for d, domain in enumerate(dataset.domains)}
         self._rank_of_equals: dict[int, NDArray[np.int64]] = {}
@@ -142,6 +150,7 @@ class Recommender:
         allow: Sequence[str] | None = None,
         deny: Sequence[str] | None = None,
         query_time: float | None = None,
+        rerank: CrossEncoder | None = None,
     ) -> pl.DataFrame:
         """The best items of a domain for each person, with what carried them.
 
@@ -155,12 +164,14 @@ class Recommender:
             allow: only these items.
             deny: none of these items.
             query_time: Unix seconds of the question; None: after everything known.
+            rerank: a language model that puts the best `tasks.cross_encoder.rerank` in order anew.
 
         Returns:
             Columns `request`, `rank` (from 1), `item_id`, `title`, `category`, `score` (relative
             to the average item of that request), `parts` (a struct; they add up to the score),
             `basis` (what the ranking rests on) and `why` (what carried this item). Fewer than `k`
-            rows where fewer items can be offered, which `basis` says.
+            rows where fewer items can be offered, which `basis` says. After `rerank` also
+            `first_rank`, as it was before, and `reread`, what the items now stand in order of.
 
         Raises:
             RequestError: an unknown domain or item, or nothing can be offered; says why.
@@ -179,8 +190,9 @@ class Recommender:
         )
         # In stretches, because reasons compare every item with every event behind it.
         batch = self.config.evaluation.batch
+        depth = k if rerank is None else max(k, rerank.config.rerank)
         frames = [
-            self._answers(asked.part(start, start + batch), target, k, offered, seen)
+            self._answers(asked.part(start, start + batch), target, depth, offered, seen)
             for start in range(0, max(len(asked), 1), batch)
         ]
         answers = pl.concat(frames)
@@ -191,6 +203,10 @@ class Recommender:
                 where="filters",
                 hint="Offer seen items too, or loosen the filters",
             )
+        if rerank is not None:
+            from isthmus.recommender.rereading import reread
+
+            return reread(answers, self.dataset, target, asked, rerank, k)
         return answers
 
     def similar(
@@ -331,7 +347,15 @@ class Recommender:
         Raises:
             CheckpointError: the folder cannot be written or holds other things.
         """
-        storage.save(Path(folder), self.dataset, self.config, self.split, self.raw, self.system)
+        storage.save(
+            Path(folder),
+            self.dataset,
+            self.config,
+            self.split,
+            self.raw,
+            self.system,
+            list(self.taught.values()),
+        )
 
     @classmethod
     def load(cls, folder: Path | str) -> Recommender:

@@ -6,6 +6,7 @@
     states/own-features/D      in its own axes, where the alignment has others
     states/SIDE/PART           every part of the transferred side and of each target-only side
     states/SIDE/validation-D   what validation said of its blend
+    states/tasks/TASK          heads of a further task
 
 What the sides share (whitened texts) is written once.
 """
@@ -31,6 +32,8 @@ from isthmus.data.splits import Queries, Split
 from isthmus.data.storage import load_dataset, save_dataset
 from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Scorer
+from isthmus.tasks.reader import TASKS
+from isthmus.tasks.teach import Taught
 from isthmus.training.checkpoint import Checkpoint, State, read_folder, write_folder
 from isthmus.training.loop import Log, pick_device
 from isthmus.transfer.sides import Side
@@ -62,6 +65,7 @@ def save(
     split: Split,
     raw: Sequence[ItemFeatures],
     system: System,
+    taught: Sequence[Taught] = (),
 ) -> None:
     """Write everything that serving and evaluating need.
 
@@ -83,6 +87,7 @@ def save(
     for name, side in sides.items():
         states |= {f"{name}/{part}": state for part, state in _side_states(side, shared).items()}
     states["texts"] = State(shared)
+    states |= {f"tasks/{heads.task}": heads.state() for heads in taught}
     meta = {
         "config": config.model_dump(mode="json"),
         "split": {"name": split.name, "cut_times": list(split.cut_times)},
@@ -103,7 +108,9 @@ def save(
     )
 
 
-def load(folder: Path) -> tuple[Dataset, Config, Split, list[ItemFeatures], System]:
+def load(
+    folder: Path,
+) -> tuple[Dataset, Config, Split, list[ItemFeatures], System, list[Taught]]:
     """What `save` wrote.
 
     Raises:
@@ -133,7 +140,12 @@ def load(folder: Path) -> tuple[Dataset, Config, Split, list[ItemFeatures], Syst
         features=features,
         own_features=own,
     )
-    return dataset, config, _split(saved), raw, system
+    taught = [
+        Taught.from_state(task, saved.state(name))
+        for task in TASKS
+        if (name := f"tasks/{task}") in saved.names
+    ]
+    return dataset, config, _split(saved), raw, system, taught
 
 
 def _split_state(split: Split) -> State:
