@@ -1,6 +1,6 @@
 """RMSE of told ratings on Ciao, beside biased matrix factorisation. Prints figures as JSON.
 
-    python benchmarks/rate_ciao.py [--epochs N] [--seed N] [--out FILE]
+    python benchmarks/rate_ciao.py [--epochs N] [--seed N] [--head NAME] [--out FILE]
 
 Reviews rated 1 to 5 in 28 categories, one domain each, cut in time at 80 % and 90 % of the events;
 no texts. The baselines know the training part: the mean, shrunk means of people and items, and
@@ -35,17 +35,20 @@ from isthmus.tasks.facts import PRIOR, RatingFacts
 from isthmus.tasks.reader import Reader
 from isthmus.tasks.teach import Taught
 
-DATA = Path(__file__).resolve().parents[2] / "shared/data/ciao-social/ratings.parquet"
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 FACTORS, PENALTIES = (4, 8, 16), (3.0, 6.0, 12.0, 24.0)
 Values = NDArray[np.float64]
 
 
-def configuration(epochs: int, seed: int) -> Config:
+def configuration(data: Path, epochs: int, seed: int) -> Config:
     """Every category is a domain."""
-    categories = pl.read_parquet(DATA, columns=["category"])["category"].unique().sort().to_list()
+    ratings = data / "ciao-social" / "ratings.parquet"
+    categories = (
+        pl.read_parquet(ratings, columns=["category"])["category"].unique().sort().to_list()
+    )
     domains = {
         f"c{category}": {
-            "interactions": str(DATA),
+            "interactions": str(ratings),
             "events": {"time": "timestamp", "rating": "rating"},
             "only": {"category": [str(category)]},
         }
@@ -193,12 +196,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--head", default="squared")
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
 
     start = time.perf_counter()
-    config = configuration(args.epochs, args.seed).override(f"tasks.rate.head={args.head}")
+    config = configuration(args.data, args.epochs, args.seed).override(
+        f"tasks.rate.head={args.head}"
+    )
     dataset, _ = build_dataset(config)
     # No target: nothing is ranked here, so no gate is set either.
     recommender = Recommender.fit(dataset, config, targets=[])

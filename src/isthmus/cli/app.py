@@ -21,6 +21,7 @@ from isthmus.cli.ask import export, profile, recommend, similar
 from isthmus.cli.demo import demo
 from isthmus.cli.learn import compare, evaluate, fit
 from isthmus.cli.tables import check, init
+from isthmus.cli.tasks import classify, click, rate, teach
 from isthmus.errors import IsthmusError
 
 _DEBUG, _DEBUG_VARIABLE = "--debug", "ISTHMUS_DEBUG"
@@ -35,6 +36,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 for command in (
     *(demo, init, check, align, fit, compare),
     *(evaluate, recommend, similar, profile, export),
+    *(teach, rate, click, classify),
 ):
     app.command()(command)
 
@@ -125,7 +127,7 @@ def _show_traceback(error: BaseException) -> None:
     traceback.print_exception(type(error), error, frames)
 
 
-_COMMANDS = {f"isthmus.cli.{name}" for name in ("align", "ask", "demo", "learn", "tables")}
+_COMMANDS = {f"isthmus.cli.{name}" for name in ("align", "ask", "demo", "learn", "tables", "tasks")}
 
 
 def _drop_output() -> None:

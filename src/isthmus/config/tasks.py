@@ -96,7 +96,7 @@ class TasksConfig(Section):
     dropout: float = Field(0.2, ge=0, lt=1, description="On it.")
     epochs: int = Field(20, ge=1, description="Most passes over the examples.")
     patience: int = Field(3, ge=1, description="Passes without gain on validation before stopping.")
-    batch: int = Field(512, ge=2, description="Examples at a step.")
+    batch: int = Field(512, ge=2, description="Most examples at a step.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak, AdamW.")
     weight_decay: float = Field(0.1, ge=0, description="On matrices.")
     rate: RateConfig = RateConfig()

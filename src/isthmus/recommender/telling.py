@@ -49,7 +49,7 @@ class Telling:
 
         Args:
             task: `rate` (ratings of the events) or `click` (classes; see `tasks.click.examples`).
-            config: its settings; None: those of the fit.
+            config: its settings are kept as the recommender's own; None: those of the fit.
             folder: checkpoints and curves; a killed run goes on from there.
 
         Raises:
@@ -58,9 +58,8 @@ class Telling:
             ConfigError: a head that cannot be meant.
             TrainingError: memory ran out.
         """
-        name, config = known_task(task), config or self.config
-        examples = gather(name, self.dataset, self.split, config)
-        self.taught[name] = teach(self._reader(name), examples, config, folder=folder)
+        name, examples = self._begin(task, config)
+        self.taught[name] = teach(self._reader(name), examples, self.config, folder=folder)
         return self.taught[name]
 
     def teach_language(
@@ -70,16 +69,14 @@ class Telling:
 
         Takes and raises what `teach` does, and LanguageModelError where the model is not to be had.
         """
-        name, config = known_task(task), config or self.config
-        examples = gather(name, self.dataset, self.split, config)
-        return teach_language(name, self.dataset, examples, config, folder=folder)
+        name, examples = self._begin(task, config)
+        return teach_language(name, self.dataset, examples, self.config, folder=folder)
 
     def judge(
         self,
         task: str,
         *,
         queries: Held = "test",
-        config: Config | None = None,
         through: CrossEncoder | None = None,
     ) -> Figures:
         """How well a task is told on held-back examples.
@@ -87,7 +84,6 @@ class Telling:
         Args:
             task: which.
             queries: `validation` (which stopped the training) or `test`, to be asked once.
-            config: the settings it was taught with; None: those of the fit.
             through: a cross-encoder; None: the heads.
 
         Raises:
@@ -95,7 +91,7 @@ class Telling:
         """
         name, role = known_task(task), Role[queries.upper()]
         taught = self._taught(name) if through is None else None
-        examples = gather(name, self.dataset, self.split, config or self.config)
+        examples = gather(name, self.dataset, self.split, self.config)
         if taught is None:
             assert through is not None
             return judged_language(through, name, self.dataset, examples, role)
@@ -153,6 +149,13 @@ class Telling:
             pl.Series("label", [classes[c] for c in answers.argmax(1).tolist()], pl.String),
             chances.to_struct("chances"),
         )
+
+    def _begin(self, task: str, config: Config | None) -> tuple[TaskName, Examples]:
+        """The task and its examples, with the settings of tasks taken over."""
+        name = known_task(task)
+        if config is not None:
+            self.config = self.config.model_copy(update={"tasks": config.tasks})
+        return name, gather(name, self.dataset, self.split, self.config)
 
     def _told(
         self,

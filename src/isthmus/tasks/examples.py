@@ -24,7 +24,7 @@ from isthmus.errors import DataError, did_you_mean
 
 MOST_CLASSES = 50
 DRAWS = 20
-_SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 _NEEDED = ("user_id", "domain", "item_id", "label")
 
 
@@ -147,9 +147,7 @@ def against_drawn(dataset: Dataset, split: Split, *, negatives: int, seed: int) 
                 drawn, found = _drawn(dataset, here, had, rng)
                 false = replace(here, item=drawn, label=np.zeros(len(here)))
                 parts.append(false.take(found))
-    whole = _joined(parts, ("0", "1"))
-    _check_classes(whole, where="split")
-    return whole
+    return _checked(_joined(parts, ("0", "1")), "split")
 
 
 def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where: str) -> Examples:
@@ -186,9 +184,7 @@ def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where
         time = to_seconds(frame["time"]).seconds.to_numpy().astype(np.float64)
     end = _ends(dataset, split, user, time)
     role = _roles(frame, where) if "split" in frame.columns else _by_person(dataset, user)
-    found = Examples(user, end, domain, item, time, label, role, classes)
-    _check_classes(found, where=where)
-    return found
+    return _checked(Examples(user, end, domain, item, time, label, role, classes), where)
 
 
 def as_classes(labels: pl.Series, *, where: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
@@ -287,17 +283,28 @@ def _drawn(
     return drawn, found
 
 
-def _check_classes(examples: Examples, *, where: str) -> None:
-    """There must be several classes to learn from, and something to stop by."""
+def check_classes(
+    labels: NDArray[np.float64], classes: Sequence[str], split: str, *, where: str
+) -> None:
+    """There must be several classes among the pairs of a split.
+
+    Raises:
+        DataError: there is one, or no pair.
+    """
+    found = np.unique(labels)
+    if len(found) < 2:
+        there = f"only {classes[int(found[0])]!r}" if len(found) else "no pair"
+        raise DataError(
+            f"there is {there} among the pairs for {split}",
+            where=where,
+            hint="Telling classes apart takes pairs of two or more classes in each",
+        )
+
+
+def _checked(examples: Examples, where: str) -> Examples:
     for role in (Role.TRAIN, Role.VALIDATION):
-        labels = np.unique(examples.of(role).label)
-        if len(labels) < 2:
-            found = "no pair" if not len(labels) else f"only {examples.classes[int(labels[0])]!r}"
-            raise DataError(
-                f"there is {found} among the pairs for {_SPLITS[role]}",
-                where=where,
-                hint="Telling classes apart takes pairs of two or more classes in each",
-            )
+        check_classes(examples.of(role).label, examples.classes, SPLITS[role], where=where)
+    return examples
 
 
 def _rows(values: pl.Series, index: dict[str, int], where: str) -> NDArray[np.int64]:
@@ -328,7 +335,7 @@ def _ends(
 
 
 def _roles(frame: pl.DataFrame, where: str) -> NDArray[np.int8]:
-    codes = {name: i for i, name in enumerate(_SPLITS)}
+    codes = {name: i for i, name in enumerate(SPLITS)}
     return _rows(frame["split"], codes, f"{where}, column 'split'").astype(np.int8)
 
 

@@ -32,6 +32,10 @@ from isthmus.training.memory import enough_memory
 from isthmus.training.optim import RowAdam
 from isthmus.training.tracking import tracker
 
+LEAST_BATCH, LEAST_STEPS = 32, 32
+"""A batch is made smaller, though not below the one, where an epoch has fewer steps than the other:
+heads that begin at zero need some hundred steps to learn anything."""
+
 
 @dataclass(frozen=True)
 class Taught:
@@ -192,7 +196,7 @@ class HeadTask:
     Args:
         net: heads, and what they share.
         pairs: by domain.
-        batch: pairs at a step, of all domains together.
+        batch: most pairs at a step, of all domains together; fewer where there are few.
         weights: of each domain's mean loss.
     """
 
@@ -201,10 +205,11 @@ class HeadTask:
     ) -> None:
         self.net, self.pairs = net, dict(pairs)
         self.module: nn.Module = net
-        self.batch, self.weights = batch, dict(weights)
+        self.weights = dict(weights)
         self.rows, self.device, self.progress = RowAdam(torch.zeros(0, 1)), torch.device("cpu"), 0.0
         self.domain = np.repeat(list(self.pairs), [len(p.labels) for p in self.pairs.values()])
         self.place = np.concatenate([np.arange(len(p.labels)) for p in self.pairs.values()])
+        self.batch = min(batch, max(LEAST_BATCH, len(self.domain) // LEAST_STEPS))
 
     @property
     def batches_per_epoch(self) -> int:
