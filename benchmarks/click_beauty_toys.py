@@ -1,13 +1,13 @@
 """AUC of told clicks on Beauty and Toys, beside logistic regressions. Prints figures as JSON.
 
-    python benchmarks/click.py [--epochs N] [--language] [--seed N] [--out FILE]
+    python benchmarks/click_beauty_toys.py [--epochs N] [--language] [--seed N] [--out FILE]
 
-A pair is a person's last item (class 1), or an item drawn for them by popularity: the last item of
-somebody else in the same group that they never had (class 0). People are split by a hash: 60 % are
-learnt from, 10 % teach the head, 10 % stop it, 20 % are asked. Both regressions learn from the pairs
-of all of the 80 %, see person, item and how they agree (the product of both, and their cosine), and
-have their penalty chosen on the 10 %: one on frozen MiniLM vectors, the person's being the mean of
-their history, one on TF-IDF of the same texts. Required: the head's AUC above both.
+A pair is a person's last item (class 1), or an item drawn for them by popularity: the last item
+of somebody else in the same group that they never had (class 0). People are split by a hash: 60 %
+are learnt from, 10 % teach the head, 10 % stop it, 20 % are asked. Both regressions learn from the
+pairs of the first 70 %, see person, item and how they agree (the product of both, and their
+cosine), and have their penalty chosen on the 10 %: one on frozen MiniLM vectors, the person's being
+the mean of their history, one on TF-IDF of the same texts. Required: the head's AUC above both.
 """
 
 from __future__ import annotations
