@@ -94,8 +94,12 @@ class TasksConfig(Section):
 
     hidden: int = Field(32, ge=1, description="Width of what the heads of all domains share.")
     dropout: float = Field(0.2, ge=0, lt=1, description="On it.")
+    entries: int = Field(16, ge=1, description="Numbers that state and item are brought down to.")
+    entry_dropout: float = Field(
+        0.8, ge=0, lt=1, description="Share of state's and item's entries hidden at a step."
+    )
     epochs: int = Field(20, ge=1, description="Most passes over the examples.")
-    patience: int = Field(3, ge=1, description="Passes without gain on validation before stopping.")
+    patience: int = Field(4, ge=1, description="Passes without gain on validation before stopping.")
     batch: int = Field(512, ge=2, description="Most examples at a step.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak, AdamW.")
     weight_decay: float = Field(0.1, ge=0, description="On matrices.")

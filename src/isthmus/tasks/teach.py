@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from isthmus.config import Config, TasksConfig, TrainingConfig
 from isthmus.data.dataset import Dataset
 from isthmus.data.splits import Split
-from isthmus.model.task_heads import TaskNet, task_heads
+from isthmus.model.task_heads import TaskNet, numbers_of, task_heads
 from isthmus.tasks.examples import Examples, Role, clicks, rated_events
 from isthmus.tasks.figures import Figures, figures_of
 from isthmus.tasks.reader import Inputs, Reader, TaskName
@@ -77,8 +77,7 @@ class Taught:
         """Weights and what the heads were made with."""
         weights = {n: w.detach().cpu().numpy() for n, w in self.net.state_dict().items()}
         meta = {
-            "dim": int(self.net.norm.normalized_shape[0]),
-            "n_facts": self.offered[0]["n_facts"],
+            "dim": self.net.dim,
             "offered": self.offered,
             "learnt": list(self.learnt),
             "head": self.head,
@@ -150,6 +149,7 @@ def teach(
             }
             for role in (Role.TRAIN, Role.VALIDATION)
         }
+        net.settle([tuple(vars(p.inputs).values()) for p in pairs[Role.TRAIN].values()])
         weights = {d: config.training.domain_weights.get(names[d], 1.0) for d in learnt}
         to_learn = HeadTask(net, pairs[Role.TRAIN], settings.batch, weights)
 
@@ -251,7 +251,8 @@ def _offered(
     task: TaskName, reader: Reader, examples: Examples, domain: int, settings: TasksConfig
 ) -> dict[str, Any]:
     """What a head of that domain may ask for."""
-    common: dict[str, Any] = {"hidden": settings.hidden, "n_facts": reader.n_facts}
+    width = settings.hidden + numbers_of(reader.n_facts)
+    common: dict[str, Any] = {"width": width, "n_facts": reader.n_facts}
     if task == "click":
         return common | {"n_classes": len(examples.classes)}
     train_labels = examples.of(Role.TRAIN).label
@@ -265,7 +266,7 @@ def _net(
     task: TaskName, name: str, settings: TasksConfig, dim: int, offered: list[dict[str, Any]]
 ) -> TaskNet:
     heads: list[nn.Module] = task_heads(task, name, len(offered), offered)
-    return TaskNet(dim, offered[0]["n_facts"], settings.hidden, settings.dropout, heads)
+    return TaskNet(dim, offered[0]["n_facts"], settings, heads)
 
 
 def _training(settings: TasksConfig, usual: TrainingConfig) -> TrainingConfig:
