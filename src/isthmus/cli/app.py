@@ -20,6 +20,7 @@ from isthmus.cli.align import align
 from isthmus.cli.ask import export, profile, recommend, similar
 from isthmus.cli.demo import demo
 from isthmus.cli.learn import compare, evaluate, fit
+from isthmus.cli.search import search
 from isthmus.cli.tables import check, init
 from isthmus.cli.tasks import classify, click, rate, teach
 from isthmus.errors import IsthmusError
@@ -36,7 +37,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 for command in (
     *(demo, init, check, align, fit, compare),
     *(evaluate, recommend, similar, profile, export),
-    *(teach, rate, click, classify),
+    *(teach, rate, click, classify, search),
 ):
     app.command()(command)
 
@@ -127,7 +128,8 @@ def _show_traceback(error: BaseException) -> None:
     traceback.print_exception(type(error), error, frames)
 
 
-_COMMANDS = {f"isthmus.cli.{name}" for name in ("align", "ask", "demo", "learn", "tables", "tasks")}
+_MODULES = ("align", "ask", "demo", "learn", "search", "tables", "tasks")
+_COMMANDS = {f"isthmus.cli.{name}" for name in _MODULES}
 
 
 def _drop_output() -> None:

@@ -10,6 +10,11 @@ from isthmus.config.learning import (
     ModelConfig,
     TrainingConfig,
 )
+from isthmus.config.search import (
+    Range,
+    SearchConfig,
+    TrackingConfig,
+)
 from isthmus.config.tables import (
     CleaningConfig,
     DomainConfig,
@@ -71,9 +76,12 @@ __all__ = [
     "PeopleConfig",
     "PretrainConfig",
     "PseudoLabelConfig",
+    "Range",
     "RateConfig",
+    "SearchConfig",
     "SplitConfig",
     "TasksConfig",
+    "TrackingConfig",
     "TrainingConfig",
     "TransferConfig",
 ]

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from isthmus.config.judging import BlendConfig, EvaluationConfig
 from isthmus.config.learning import ModelConfig, TrainingConfig
+from isthmus.config.search import SearchConfig, TrackingConfig
 from isthmus.config.section import Section
 from isthmus.config.tables import CleaningConfig, DomainConfig, PeopleConfig, SplitConfig
 from isthmus.config.tasks import TasksConfig
@@ -48,6 +49,8 @@ class Config(Section):
     blend: BlendConfig = BlendConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tasks: TasksConfig = TasksConfig()
+    search: SearchConfig = SearchConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _domains_are_named(self) -> Config:

@@ -166,7 +166,7 @@ def teach(
             label=f"learning to {task}",
             folder=folder and folder / "checkpoints" / task,
             mark=_mark(to_learn, settings, config.seed),
-            tracking=tracker(folder and folder / "curves" / task),
+            tracking=tracker(folder and folder / "curves" / task, config.tracking),
         )
     return Taught(task, net.eval(), offered, learnt, name, settings, examples.classes, log)
 
