@@ -54,6 +54,7 @@ def _cell(source: str, namespace: dict[str, Any]) -> tuple[str, Any]:
 
 
 def main() -> None:
+    """Run the notebook that is named on the command line, in place."""
     path = Path(sys.argv[1])
     notebook = json.loads(path.read_text("utf-8"))
     run(notebook)

@@ -132,14 +132,17 @@ class _Watch:
     """Tells Optuna how a trial is doing, and breaks it off where Optuna says so."""
 
     def __init__(self, optuna: Any, trial: Any, *, prune: bool) -> None:
-        self.optuna, self.trial, self.prune, self.looks = optuna, trial, prune, 0
+        self.optuna, self.trial, self.prune = optuna, trial, prune
+        self.before = self.latest = 0
 
     def log(self, figures: dict[str, float], step: int) -> None:
-        """Pass on a look at validation."""
+        """Pass on a look at validation; epochs of a later stage count on from those before."""
+        if step <= self.latest:
+            self.before += self.latest
+        self.latest = step
         if "validation" not in figures:
             return
-        self.looks += 1
-        self.trial.report(figures["validation"], self.looks)
+        self.trial.report(figures["validation"], self.before + step)
         if self.prune and self.trial.should_prune():
             raise self.optuna.TrialPruned
 
