@@ -50,6 +50,8 @@ _VALIDATION = {
     "elsewhere": np.int64,
     "newcomer_gain": np.float64,
     "newcomer_user": np.int64,
+    "deep_gain": np.float64,
+    "newcomer_deep_gain": np.float64,
 }
 _PARTS: dict[str, Callable[[State], Scorer]] = {
     "co-occurrence": CoOccurrence.from_state,
@@ -232,7 +234,7 @@ def _side(
     fitted = {}
     for d in described["fitted"]:
         state = saved.state(f"{name}/validation-{d}")
-        # Folders written before people were gated by group hold the first two only.
+        # Folders written by older versions hold the first ones only.
         arrays: dict[str, Any] = {
             name: state.arrays[name].astype(kind)
             for name, kind in _VALIDATION.items()
