@@ -225,6 +225,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "published-shuffled": published_shuffled,
     "games": games,
     "ciao": ciao,
+    "neighbours": script("benchmarks/neighbours.py"),
     "uplift-food-kitchen": curve(
         *(FOOD_KITCHEN, "--curve", "0.1,0.25,1"), name="uplift-food-kitchen", seeds="0,1,2"
     ),
@@ -266,6 +267,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
 NEEDS_DATA = {
     *("food-kitchen", "food-kitchen-global", "food-kitchen-shuffled", "beauty", "toys"),
     *("published", "published-shuffled", "games", "ciao", "few-shot-ciao", "alignment"),
+    "neighbours",
     *(name for name in STUDIES if name.startswith(("uplift", "controls", "zero-shot"))),
 }
 

@@ -19,6 +19,7 @@ from typer.main import get_command
 from isthmus.cli.align import align
 from isthmus.cli.ask import export, profile, recommend, similar
 from isthmus.cli.demo import demo
+from isthmus.cli.grow import adapt_domain, add_domain
 from isthmus.cli.learn import compare, evaluate, fit
 from isthmus.cli.search import search
 from isthmus.cli.tables import check, init
@@ -37,6 +38,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 for command in (
     *(demo, init, check, align, fit, compare),
     *(evaluate, recommend, similar, profile, export),
+    *(add_domain, adapt_domain),
     *(teach, rate, click, classify, search),
 ):
     app.command()(command)
@@ -128,7 +130,7 @@ def _show_traceback(error: BaseException) -> None:
     traceback.print_exception(type(error), error, frames)
 
 
-_MODULES = ("align", "ask", "demo", "learn", "search", "tables", "tasks")
+_MODULES = ("align", "ask", "demo", "grow", "learn", "search", "tables", "tasks")
 _COMMANDS = {f"isthmus.cli.{name}" for name in _MODULES}
 
 

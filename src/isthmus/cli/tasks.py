@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import output
-from isthmus.cli.folders import RUNS, load_cross_encoder, load_model, model_of, writable
+from isthmus.cli.folders import RUNS, load_cross_encoder, load_model, model_folder, writable
 from isthmus.cli.options import (
     AsJson,
     Histories,
@@ -93,7 +93,7 @@ def teach(
 
     Can be stopped at any moment: the same command goes on from the last checkpoint.
     """
-    place = model_of(model)
+    place = model_folder(model)
     recommender = load_model(place)
     config = recommender.config.override(*(overrides or ()))
     run = writable(runs / config.name / "tasks")
