@@ -427,7 +427,8 @@ class Recommender(Telling):
         return Grown(self.dataset, self.split, self.raw, self.system)
 
     def _made_of(self, grown: Grown) -> Recommender:
-        return Recommender(grown.dataset, self.config, grown.split, grown.raw, grown.system)
+        taught = list(self.taught.values())
+        return Recommender(grown.dataset, self.config, grown.split, grown.raw, grown.system, taught)
 
     def _answers(
         self,
