@@ -23,8 +23,10 @@ from isthmus.cli.events import events
 from isthmus.cli.grow import adapt_domain, add_domain
 from isthmus.cli.learn import compare, evaluate, fit
 from isthmus.cli.living import models, update
+from isthmus.cli.search import search
 from isthmus.cli.simulate import simulate
 from isthmus.cli.tables import check, init
+from isthmus.cli.tasks import classify, click, rate, teach
 from isthmus.errors import IsthmusError
 
 _DEBUG, _DEBUG_VARIABLE = "--debug", "ISTHMUS_DEBUG"
@@ -41,6 +43,7 @@ for command in (
     *(evaluate, recommend, similar, profile, export),
     *(add_domain, adapt_domain),
     *(update, simulate),
+    *(teach, rate, click, classify, search),
 ):
     app.command()(command)
 app.add_typer(models, name="models", help="The versions of a model: list, promote, roll back.")

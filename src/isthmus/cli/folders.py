@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from isthmus.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from isthmus.language.cross_encoder import CrossEncoder
     from isthmus.recommender import Recommender
 
 CONFIG = Path("isthmus.toml")
@@ -44,6 +45,18 @@ def model_folder(given: Path | None) -> Path:
 
         given = MODELS / Config.load(CONFIG).name
     return given
+
+
+def load_cross_encoder(folder: Path) -> CrossEncoder:
+    """The tuned language model in a folder.
+
+    Raises:
+        CheckpointError: no such folder, a damaged one, or tuned from another model.
+        LanguageModelError: the model that it was tuned from is not to be had.
+    """
+    from isthmus.language.cross_encoder import CrossEncoder
+
+    return CrossEncoder.load(folder)
 
 
 def model_place(given: Path | None, name: str) -> Path:

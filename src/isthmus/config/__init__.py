@@ -16,6 +16,11 @@ from isthmus.config.learning import (
 from isthmus.config.online import (
     OnlineConfig,
 )
+from isthmus.config.search import (
+    Range,
+    SearchConfig,
+    TrackingConfig,
+)
 from isthmus.config.tables import (
     CleaningConfig,
     DomainConfig,
@@ -23,6 +28,15 @@ from isthmus.config.tables import (
     ItemColumns,
     PeopleConfig,
     SplitConfig,
+)
+from isthmus.config.tasks import (
+    CLICK_HEADS,
+    RATE_HEADS,
+    TUNED,
+    ClickConfig,
+    CrossEncoderConfig,
+    RateConfig,
+    TasksConfig,
 )
 from isthmus.config.texts import (
     FEATURE_MAPS,
@@ -43,15 +57,20 @@ from isthmus.config.whole import (
 )
 
 __all__ = [
+    "CLICK_HEADS",
     "FEATURE_MAPS",
     "HEADS",
     "PARTS",
+    "RATE_HEADS",
     "REPRESENTATION_LOSSES",
     "STRATEGIES",
+    "TUNED",
     "AlignmentConfig",
     "BlendConfig",
     "CleaningConfig",
+    "ClickConfig",
     "Config",
+    "CrossEncoderConfig",
     "DistilConfig",
     "DomainConfig",
     "EvaluationConfig",
@@ -65,7 +84,12 @@ __all__ = [
     "PeopleConfig",
     "PretrainConfig",
     "PseudoLabelConfig",
+    "Range",
+    "RateConfig",
+    "SearchConfig",
     "SplitConfig",
+    "TasksConfig",
+    "TrackingConfig",
     "TrainingConfig",
     "TransferConfig",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -44,14 +45,19 @@ from isthmus.recommender.serving import Served, bases
 from isthmus.recommender.similar import similar_items
 from isthmus.recommender.storage import LogPosition
 from isthmus.recommender.suggesting import suggestion
+from isthmus.recommender.telling import Telling
 from isthmus.recommender.themes import Themes
 from isthmus.recommender.updating import Snapshot, Update
 from isthmus.scoring import Scorer
+from isthmus.tasks.teach import Taught
 from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System, fit_system
 
+if TYPE_CHECKING:
+    from isthmus.language.cross_encoder import CrossEncoder
 
-class Recommender:
+
+class Recommender(Telling):
     """A fitted system, ready to answer for every domain of its dataset.
 
     Histories of known users hold all their events, those after the training cut as well.
@@ -64,6 +70,7 @@ class Recommender:
         system: both sides and the gates.
         log: how much of which event log is in `dataset` and the model; None: of none.
         progress: what this version started from, and why it does or does not serve.
+        taught: heads of further tasks, by task; see `teach`.
     """
 
     def __init__(
@@ -75,10 +82,12 @@ class Recommender:
         system: System,
         log: LogPosition | None = None,
         progress: Progress | None = None,
+        taught: Sequence[Taught] = (),
     ) -> None:
         self.dataset, self.config, self.split = dataset, config, split
         self.raw, self.system, self.log = list(raw), system, log
         self.progress = progress or Progress()
+        self.taught = {heads.task: heads for heads in taught}
         self._relations: dict[int, Relations] = {}
         self._themes = {d: Themes(domain) for d, domain in enumerate(dataset.domains)}
         self._rank_of_equals: dict[int, NDArray[np.int64]] = {}
@@ -143,6 +152,7 @@ class Recommender:
         allow: Sequence[str] | None = None,
         deny: Sequence[str] | None = None,
         query_time: float | None = None,
+        rerank: CrossEncoder | None = None,
     ) -> pl.DataFrame:
         """The best items of a domain for each person, with what carried them.
 
@@ -156,12 +166,14 @@ class Recommender:
             allow: only these items.
             deny: none of these items.
             query_time: Unix seconds of the question; None: after everything known.
+            rerank: a language model that puts the best `tasks.cross_encoder.rerank` in order anew.
 
         Returns:
             Columns `request`, `rank` (from 1), `item_id`, `title`, `category`, `score` (relative
             to the average item of that request), `parts` (a struct; they add up to the score),
             `basis` (what the ranking rests on) and `why` (what carried this item). Fewer than `k`
-            rows where fewer items can be offered, which `basis` says.
+            rows where fewer items can be offered, which `basis` says. After `rerank` also
+            `first_rank`, as it was before, and `reread`, what the items now stand in order of.
 
         Raises:
             RequestError: an unknown domain or item, or nothing can be offered; says why.
@@ -180,8 +192,9 @@ class Recommender:
         )
         # In stretches, because reasons compare every item with every event behind it.
         batch = self.config.evaluation.batch
+        depth = k if rerank is None else max(k, rerank.config.rerank)
         frames = [
-            self._answers(asked.part(start, start + batch), target, k, offered, seen)
+            self._answers(asked.part(start, start + batch), target, depth, offered, seen)
             for start in range(0, max(len(asked), 1), batch)
         ]
         answers = pl.concat(frames)
@@ -192,6 +205,10 @@ class Recommender:
                 where="filters",
                 hint="Offer seen items too, or loosen the filters",
             )
+        if rerank is not None:
+            from isthmus.recommender.rereading import reread
+
+            return reread(answers, self.dataset, target, asked, rerank, k)
         return answers
 
     def similar(
@@ -449,8 +466,7 @@ class Recommender:
         Raises:
             CheckpointError: the folder cannot be written or holds other things.
         """
-        return storage.save(
-            Path(folder),
+        parts = storage.Parts(
             self.dataset,
             self.config,
             self.split,
@@ -458,8 +474,9 @@ class Recommender:
             self.system,
             self.log,
             self.progress,
-            live=live,
+            list(self.taught.values()),
         )
+        return storage.save(Path(folder), parts, live=live)
 
     @classmethod
     def load(cls, folder: Path | str, *, version: str | None = None) -> Recommender:
@@ -479,7 +496,12 @@ class Recommender:
         return Grown(self.dataset, self.split, self.raw, self.system)
 
     def _made_of(self, grown: Grown) -> Recommender:
-        return Recommender(grown.dataset, self.config, grown.split, grown.raw, grown.system)
+        return Recommender(
+            *(grown.dataset, self.config, grown.split, grown.raw, grown.system),
+            self.log,
+            self.progress,
+            list(self.taught.values()),
+        )
 
     def _answers(
         self,

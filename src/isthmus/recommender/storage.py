@@ -6,6 +6,7 @@
     states/own-features/D      in its own axes, where the alignment has others
     states/SIDE/PART           every part of the transferred side and of each target-only side
     states/SIDE/validation-D   what validation said of its blend
+    states/tasks/TASK          heads of a further task
 
 SIDE is `transferred`, `alone-D`, and for a domain that joined later `arrived-D` and `adapted-D`.
 What sides share (whitened texts) is written once.
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ from isthmus.data.splits import Queries, Split
 from isthmus.data.storage import load_dataset, save_dataset
 from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Scorer
+from isthmus.tasks.reader import TASKS
+from isthmus.tasks.teach import Taught
 from isthmus.training.checkpoint import Checkpoint, State, read_folder, write_folder
 from isthmus.training.loop import Log, pick_device
 from isthmus.transfer.sides import Joined, Side
@@ -72,23 +75,26 @@ class LogPosition:
     offset: int
 
 
-def save(
-    folder: Path,
-    dataset: Dataset,
-    config: Config,
-    split: Split,
-    raw: Sequence[ItemFeatures],
-    system: System,
-    log: LogPosition | None,
-    progress: Progress,
-    *,
-    live: bool = True,
-) -> Path:
+class Parts(NamedTuple):
+    """What a recommender is made of, in the order of its arguments."""
+
+    dataset: Dataset
+    config: Config
+    split: Split
+    raw: Sequence[ItemFeatures]
+    system: System
+    log: LogPosition | None
+    progress: Progress
+    taught: Sequence[Taught]
+
+
+def save(folder: Path, parts: Parts, *, live: bool = True) -> Path:
     """Write everything that serving and evaluating need; gives the new version's own folder.
 
     Raises:
         CheckpointError: the folder cannot be written or holds other things.
     """
+    dataset, config, split, raw, system, log, progress, taught = parts
     # With one domain both sides are the same object, and are kept as one.
     sides = {"transferred": system.transferred}
     sides |= {
@@ -109,6 +115,7 @@ def save(
         common = shared.setdefault(_texts_of(name), {})
         states |= {f"{name}/{part}": state for part, state in _side_states(side, common).items()}
     states |= {name: State(arrays) for name, arrays in shared.items()}
+    states |= {f"tasks/{heads.task}": heads.state() for heads in taught}
     meta = {
         "config": config.model_dump(mode="json"),
         "split": {"name": split.name, "cut_times": list(split.cut_times)},
@@ -133,9 +140,7 @@ def save(
     )
 
 
-def load(
-    folder: Path, version: str | None = None
-) -> tuple[Dataset, Config, Split, list[ItemFeatures], System, LogPosition | None, Progress]:
+def load(folder: Path, version: str | None = None) -> Parts:
     """What `save` wrote, last or as the named version.
 
     Raises:
@@ -169,7 +174,13 @@ def load(
         },
     )
     progress = Progress.from_json(meta.get("progress"))
-    return dataset, config, _split(saved), raw, system, _log_position(saved), progress
+    taught = [
+        Taught.from_state(task, saved.state(name))
+        for task in TASKS
+        if (name := f"tasks/{task}") in saved.names
+    ]
+    log = _log_position(saved)
+    return Parts(dataset, config, _split(saved), raw, system, log, progress, taught)
 
 
 def log_position(folder: Path) -> LogPosition | None:
