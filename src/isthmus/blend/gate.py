@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.blend.mixture import histories
 from isthmus.blend.shrinkage import Mask, Uplifts, Values
-from isthmus.blend.weights import FittedWeights, histories
+from isthmus.blend.weights import FittedWeights
 from isthmus.config import BlendConfig
 from isthmus.scoring import Float, Requests, Scorer, Scores
 
