@@ -329,3 +329,8 @@ def test_a_catalogue_without_behaviour_when_fitted_can_learn_too() -> None:
     for domain in (BOOKS, FILMS):
         before, after = (r.system.gated.score(asked, domain).total for r in (one, two))
         assert np.array_equal(before, after)
+
+
+def test_what_joined_does_not_go_on_learning_unseen_and_says_so():
+    with pytest.raises(RequestError, match=r"gear joined this model.*isthmus adapt-domain"):
+        joined().update()
