@@ -39,11 +39,10 @@ _OUTSIDE = {
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 for command in (
-    *(demo, init, check, align, fit, compare),
+    *(demo, init, check, align, fit, compare, search),
     *(evaluate, recommend, similar, profile, export),
-    *(add_domain, adapt_domain),
-    *(update, simulate),
-    *(teach, rate, click, classify, search),
+    *(teach, rate, click, classify),
+    *(add_domain, adapt_domain, update, simulate),
 ):
     app.command()(command)
 app.add_typer(models, name="models", help="The versions of a model: list, promote, roll back.")
