@@ -229,7 +229,7 @@ def test_a_body_that_nests_without_end(shop: Running) -> None:
         ("POST", "/v1/models/promote", {"version": "v999999"}, 409),
         ("POST", "/v1/models/rollback", None, 409),
         ("POST", "/v1/exports", {"domain": "toys"}, 422),
-        ("GET", "/v1/exports/0123456789ab", None, 422),
+        ("GET", "/v1/exports/0123456789ab", None, 404),
         ("GET", "/v1/exports/..%2Fevents.db", None, 404),
         ("GET", "/v1/items/one?domain=gear&item_id=nothing", None, 404),
         ("GET", "/v1/users/one?user_id=nobody-at-all", None, 404),

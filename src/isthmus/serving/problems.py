@@ -15,11 +15,10 @@ from isthmus.errors import (
     RequestError,
 )
 from isthmus.serving.batching import Overloaded
-from isthmus.serving.exports import Busy
+from isthmus.serving.exports import Busy, NotFound
 from isthmus.serving.keys import NotAllowed
 from isthmus.serving.limits import TooMany
 from isthmus.serving.messages import ErrorAnswer, Problem
-from isthmus.serving.service import NotFound
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from isthmus.online.erasure import delete_person
 from isthmus.online.events import Event, Impression, Outcome, Record
 from isthmus.recommender.profile import Profile
 from isthmus.serving.batching import Batcher
-from isthmus.serving.exports import Exports
+from isthmus.serving.exports import Exports, NotFound
 from isthmus.serving.keeper import Keeper
 from isthmus.serving.live import Live
 from isthmus.serving.messages import (
@@ -224,10 +224,6 @@ class Service:
         live = self.keeper.refresh()
         past = self.keeper.past(live, user_id, history, limit=self.config.history)
         return live.version, live.profile(past, user_id)
-
-
-class NotFound(RequestError):
-    """There is no such thing."""
 
 
 def _record(event: EventIn, now: float) -> Record:
