@@ -53,20 +53,20 @@ def works_again(log: EventLog, acknowledged: list[str]) -> None:
 
 
 def test_a_full_sqlite_disk(file: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened(file).close()
-    connect = sqlite.SqliteDatabase._connect
+    connect, pages = sqlite.SqliteDatabase._connect, 30
 
     def small(self: sqlite.SqliteDatabase, **how: bool) -> sqlite3.Connection:
         connection = connect(self, **how)
-        connection.execute("PRAGMA max_page_count = 24")
+        connection.execute(f"PRAGMA max_page_count = {pages}")
         return connection
 
-    with monkeypatch.context() as patched:
-        patched.setattr(sqlite.SqliteDatabase, "_connect", small)
-        log = opened(file)
-        acknowledged, error = until_it_fails(log)
-        assert "the disk is full" in str(error)
-        assert error.retry_after > 0
+    monkeypatch.setattr(sqlite.SqliteDatabase, "_connect", small)
+    log = opened(file)
+    acknowledged, error = until_it_fails(log)
+    assert "the disk is full" in str(error)
+    assert error.retry_after > 0
+    assert len(acknowledged) > 10
+    pages = 1_000_000
     works_again(log, acknowledged)
 
 

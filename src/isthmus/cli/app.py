@@ -20,7 +20,9 @@ from isthmus.cli.align import align
 from isthmus.cli.ask import export, profile, recommend, similar
 from isthmus.cli.demo import demo
 from isthmus.cli.learn import compare, evaluate, fit
+from isthmus.cli.living import models, update
 from isthmus.cli.serve import keys, serve
+from isthmus.cli.simulate import simulate
 from isthmus.cli.tables import check, init
 from isthmus.errors import IsthmusError
 
@@ -36,9 +38,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 for command in (
     *(demo, init, check, align, fit, compare),
     *(evaluate, recommend, similar, profile, export),
-    serve,
+    *(update, simulate, serve),
 ):
     app.command()(command)
+app.add_typer(models, name="models", help="The versions of a model: list, promote, roll back.")
 app.add_typer(keys, name="keys")
 
 
@@ -128,7 +131,10 @@ def _show_traceback(error: BaseException) -> None:
     traceback.print_exception(type(error), error, frames)
 
 
-_COMMANDS = {f"isthmus.cli.{name}" for name in ("align", "ask", "demo", "learn", "serve", "tables")}
+_COMMANDS = {
+    f"isthmus.cli.{name}"
+    for name in ("align", "ask", "demo", "learn", "living", "serve", "simulate", "tables")
+}
 
 
 def _drop_output() -> None:

@@ -12,10 +12,10 @@ class LearningConfig(Section):
 
     passes: int = Field(3, ge=1, description="Times that an update goes over what it learns from.")
     rate: float = Field(
-        0.3, gt=0, description="Peak rate of an update as a multiple of training.learning_rate."
+        0.5, gt=0, description="Peak rate of an update as a multiple of training.learning_rate."
     )
     replay: float = Field(
-        1.0, ge=0, description="Old events learnt again beside every new one; 0: none."
+        2.0, ge=0, description="Old events learnt again beside every new one; 0: none."
     )
     replay_most: int = Field(20_000, ge=0, description="Most old events that an update replays.")
     distil: float = Field(
@@ -36,7 +36,7 @@ class LearningConfig(Section):
     )
     held_back_most: int = Field(4000, ge=2, description="Most events that judge an update.")
     margin: float = Field(
-        0.02, ge=0, lt=1, description="Relative loss of NDCG@10 that counts as no worse."
+        0.02, ge=0, lt=1, description="Relative loss of NDCG@100 that counts as no worse."
     )
     confidence: float = Field(
         0.7, ge=0.5, lt=1, description="How sure it must be that the successor is no worse."

@@ -231,6 +231,7 @@ def _weighed(
     )
     if not len(now.gain):
         return before
+    before = _of_people_left(before, course.dataset)
     memory = settings.weight_memory if len(before.gain) else 0
     weights = drawn_towards(now.weights, before.weights, len(now.gain), memory)
     newcomers = now.newcomer_weights or before.newcomer_weights
@@ -246,6 +247,19 @@ def _weighed(
         for name in _KEPT
     }
     return replace(now, weights=weights, newcomer_weights=newcomers, **kept)
+
+
+def _of_people_left(fitted: FittedWeights, dataset: Dataset) -> FittedWeights:
+    """Without questions of people who have no events any more: they were erased."""
+    alive = np.diff(dataset.events.offsets) > 0
+    asked, again = alive[fitted.user], alive[fitted.newcomer_user]
+    kept = {
+        name: values[mask] if len(values) else values
+        for names, mask in ((_KEPT[:4], asked), (_KEPT[4:], again))
+        for name in names
+        for values in [getattr(fitted, name)]
+    }
+    return replace(fitted, **kept)
 
 
 def drawn_towards(

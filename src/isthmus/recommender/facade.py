@@ -42,7 +42,7 @@ from isthmus.recommender.similar import similar_items
 from isthmus.recommender.storage import LogPosition
 from isthmus.recommender.suggesting import suggestion
 from isthmus.recommender.themes import Themes
-from isthmus.recommender.updating import Update
+from isthmus.recommender.updating import Snapshot, Update
 from isthmus.scoring import Scorer
 from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System, fit_system
@@ -344,18 +344,20 @@ class Recommender:
         New items are known by their texts. Nothing is learnt; that is left to `update`.
 
         Args:
-            growth: from this recommender's dataset, see `isthmus.data.growth.add_events`.
+            growth: from this recommender's dataset; see `isthmus.data.appending`.
             encoder: reads the texts of new items; None loads the configured language model.
 
         Raises:
             DataError: the larger snapshot does not extend this one.
         """
-        return updating.grown(self, growth, encoder.encode if encoder else None)
+        snapshot = Snapshot.of(self, growth)
+        return updating.grown(self, snapshot, encoder.encode if encoder else None)
 
     def update(
         self,
         growth: Growth | None = None,
         *,
+        guided: NDArray[np.int64] | None = None,
         full: bool = False,
         encoder: Encoder | None = None,
         folder: Path | None = None,
@@ -366,8 +368,11 @@ class Recommender:
         `Update.verdict` says whether it may take over.
 
         Args:
-            growth: from this recommender's dataset, see `isthmus.data.growth.add_events`; None:
+            growth: from this recommender's dataset, see `isthmus.data.appending`; None:
                 learn what was held back so far.
+            guided: int64 [n] positions, in the larger snapshot, of events that answer a
+                recommendation: they are learnt, and do not judge, for they favour whoever
+                recommended.
             full: a full fine-tune over all events, not the new ones alone.
             encoder: reads the texts of new items; None loads the configured language model.
             folder: checkpoints; a killed update that is called again goes on from there.
@@ -376,9 +381,9 @@ class Recommender:
             DataError: the larger snapshot does not extend this one.
             TrainingError: too little is new to learn from and to judge by.
         """
-        growth = growth or updating.nothing_new(self)
         encode = encoder.encode if encoder else None
-        return updating.updated(self, growth, encode, full=full, folder=folder)
+        snapshot = Snapshot.of(self, growth, guided)
+        return updating.updated(self, snapshot, encode, full=full, folder=folder)
 
     def save(self, folder: Path | str, *, live: bool = True) -> Path:
         """Write a version into a model folder; see `isthmus.training.checkpoint`.
