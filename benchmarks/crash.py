@@ -25,13 +25,12 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from isthmus.failpoints import LOG, VARIABLE
 from isthmus.online.events import Event, Impression, Outcome, Record
-from isthmus.online.log import EventLog, open_log
+from isthmus.online.log import between, open_log
 from postgres_cluster import Cluster
 
 NOW = 1_700_000_000.0
@@ -162,25 +161,16 @@ def live(place: str, life: Life, *, failpoint: str | None, seconds: float) -> bo
     return ended_by_itself
 
 
-def held(log: EventLog) -> Iterator[tuple[int, Record]]:
-    """Everything in the log, in order."""
-    after = 0
-    while some := log.read(after):
-        for logged in some:
-            yield logged.offset, logged.record
-        after = some[-1].offset
-
-
 def inspect(place: str, life: Life) -> None:
     """Open the log as a restarted process would, and find fault."""
     log = open_log(place)
-    found = list(held(log))
-    offsets = [offset for offset, _ in found]
+    found = list(between(log))
+    offsets = [logged.offset for logged in found]
     if offsets != sorted(set(offsets)) or (offsets and offsets[-1] > log.head()):
         life.faults.append("offsets do not rise, or go beyond the head")
-    times = Counter(record.event_id for _, record in found)
+    times = Counter(logged.record.event_id for logged in found)
     life.faults += [f"{event_id} is there {n} times" for event_id, n in times.items() if n > 1]
-    by_id = {record.event_id: record for _, record in found}
+    by_id = {logged.record.event_id: logged.record for logged in found}
     for request in sorted(life.asked):
         there = [by_id.get(record.event_id) for record in records(*request)]
         if request in life.acknowledged and there != records(*request):
@@ -223,12 +213,13 @@ def replays(place: str, life: Life) -> bool:
 
     log = open_log(place)
     asked = {record.event_id for request in life.asked for record in records(*request)}
-    if {r.event_id for _, r in held(log) if r.event_id[0].isdigit()} != asked:
+    kept = [logged.record for logged in between(log)]
+    if {record.event_id for record in kept if record.event_id[0].isdigit()} != asked:
         life.faults.append("what is in the log at the end is not what was asked")
     whole = replay(log, before, None).dataset
     with tempfile.TemporaryDirectory() as scratch:
         calm = open_log(Path(scratch, "calm.db"))
-        calm.append([record for _, record in held(log)])
+        calm.append(kept)
         dataset, position = before, None
         for share in (0.1, 0.4, 0.7, 1.0):
             piece = replay(calm, dataset, position, upto=round(calm.head() * share))

@@ -135,7 +135,7 @@ def test_two_writers_give_offsets_without_gaps_in_the_order_of_commits(
 
 def test_what_is_submitted_and_cancelled_in_time_is_not_written(log: EventLog) -> None:
     assert isinstance(log, SqlLog)
-    with log._turn:
+    with log._database.writing():
         first = log.submit([event("a")])
         while not first.running():
             time.sleep(0.001)
@@ -148,7 +148,7 @@ def test_what_is_submitted_and_cancelled_in_time_is_not_written(log: EventLog) -
 def test_too_much_waiting_is_refused_and_nothing_of_what_waits_is_lost(log: EventLog) -> None:
     assert isinstance(log, SqlLog)
     log._writer._most_waiting = 3
-    with log._turn:
+    with log._database.writing():
         first = log.submit([event("a")])
         while not first.running():
             time.sleep(0.001)
@@ -213,6 +213,15 @@ def test_what_an_erased_person_did_before_is_refused_and_what_they_do_later_is_t
     assert opened(place).append(late) == [Outcome.ERASED, Outcome.ERASED, R, R]
     assert [record.event_id for record in records_of(log)] == ["e2", "f"]
     assert [logged.offset for logged in log.read()] == [3, 4]
+
+
+def test_a_repeat_from_a_fast_clock_does_not_bring_an_erased_person_back(log: EventLog) -> None:
+    ahead = time.time() + 100
+    log.append([event("e1", time=ahead)])
+    log.erase("ann")
+    log.erase("ann")
+    late = [event("e1", time=ahead), event("e2", time=ahead + 1)]
+    assert log.append(late) == [Outcome.ERASED, A]
 
 
 def test_compaction_takes_what_is_old_and_was_consumed(log: EventLog) -> None:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from isthmus.blend.shrinkage import Mask, Uplifts, Values
 from isthmus.blend.weights import FittedWeights, histories
 from isthmus.config import BlendConfig
-from isthmus.evaluation.significance import resampled_means
 from isthmus.scoring import Float, Requests, Scorer, Scores
 
 Change = tuple[float, float, float]
@@ -130,20 +129,21 @@ def decide(
     if not len(alone.gain):
         reason = "There is no validation question to judge transfer by."
         return GateDecision(0.0 if config.gate else 1.0, reason=reason)
-    columns = np.column_stack([transferred.gain, alone.gain])
-    means, draws = resampled_means(columns, alone.user)
-    confidence = _confidence(draws[:, 0, 0] - draws[:, 0, 1])
+    both = np.column_stack([transferred.gain, alone.gain])
+    deeper = _side_by_side(transferred.deep_gain, alone.deep_gain)
+    everybody = np.ones(len(both), bool)
+    uplifts = Uplifts.measure(both, deeper, alone.user, everybody, np.empty((len(both), 0), bool))
+    confidence = _confidence(uplifts.told.draws[:, 0])
     weight = _weight(confidence, config)
-    relative = draws[:, 0, 0] / np.maximum(draws[:, 0, 1], 1e-9) - 1
-    low, high = np.quantile(relative, [0.025, 0.975])
-    change = (float(means[0, 0] / max(means[0, 1], 1e-9) - 1), float(low), float(high))
+    change = _change(uplifts.top.value[0], uplifts.top.draws[:, 0])
     if not config.gate:
         reason = "The gate is switched off; the transferred model is used as it is."
         return GateDecision(1.0, confidence, change, reason)
     slices = _judged(transferred, alone, config, weight)
+    told = ", ranks down to 100 considered," if len(deeper) else ""
     reason = (
         f"On {len(alone.gain):,} validation questions transfer changes NDCG@10 by "
-        f"{_words(change)}; it is better with {confidence:.0%} confidence, so the gate is "
+        f"{_words(change)}; it is better{told} with {confidence:.0%} confidence, so the gate is "
         f"{_state(weight)}{_exceptions(slices, weight, target)}."
     )
     if len({part.weight for part in slices}) > 1:
@@ -178,9 +178,13 @@ def _judged(
     enough = [g for g, m in enumerate(masks) if len(np.unique(user[m])) >= config.slice_users]
     if not enough:
         return tuple(groups)
-    gains = [np.concatenate([side.gain, side.newcomer_gain]) for side in (transferred, alone)]
+    sides = (transferred, alone)
     uplifts = Uplifts.measure(
-        np.column_stack(gains), user, as_asked, np.column_stack([masks[g] for g in enough])
+        _side_by_side(*(np.concatenate([s.gain, s.newcomer_gain]) for s in sides)),
+        _side_by_side(*(np.concatenate([s.deep_gain, s.newcomer_deep_gain]) for s in sides)),
+        user,
+        as_asked,
+        np.column_stack([masks[g] for g in enough]),
     )
     new = np.array([groups[g].most == 0 for g in enough])
     # People with a history in the target are alike enough to tell of each other; people without
@@ -193,7 +197,7 @@ def _judged(
                 groups[enough[column]],
                 weight=_weight(confidence, config),
                 confidence=confidence,
-                measured=_change(uplifts.value[1 + column], uplifts.draws[:, 1 + column]),
+                measured=_change(uplifts.top.value[1 + column], uplifts.top.draws[:, 1 + column]),
                 shrunk=_change(value, draws),
             )
     return tuple(groups)
@@ -221,6 +225,13 @@ def lengths(
     }
     inner = sorted(ends - set(length[-1:].tolist()))
     return list(zip([1, *(end + 1 for end in inner)], [*inner, None], strict=True))
+
+
+def _side_by_side(transferred: Values, alone: Values) -> Values:
+    """Gains of both sides, [n, 2]; none where either side did not keep them."""
+    if len(transferred) != len(alone):
+        return np.empty((0, 2))
+    return np.column_stack([transferred, alone])
 
 
 def _confidence(better: Values) -> float:

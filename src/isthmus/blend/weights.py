@@ -31,6 +31,12 @@ CANDIDATES_PER_PART = 100
 RANDOM_CANDIDATES = 200
 """What stands for a catalogue while weights are fitted: the best of every part and some others."""
 
+EXACT_RANKS = 20
+"""Ranks that the best of every part decide, whatever the random candidates are."""
+
+DEEP = 100
+"""Ranks that the gate looks at beside the first ten."""
+
 
 def standardise(scores: Float) -> Float:
     """Scores [batch, n_items] of every part on one scale: z + asinh(z), z with mean 0, deviation 1.
@@ -235,9 +241,14 @@ def _most_likely(
 def gains(
     examples: Examples, weights: NDArray[np.float64], cutoff: int = 10
 ) -> NDArray[np.float64]:
-    """NDCG@cutoff of each example under `weights`, [n]; ties count against the answer."""
+    """NDCG@cutoff of each example under `weights`, [n]; ties count against the answer.
+
+    Beyond the first few ranks a random candidate above the answer counts for all it stands for.
+    """
     total = examples.scores @ weights.astype(np.float32)
-    above = ((total[:, 1:] >= total[:, :1]) & (examples.stands_for[:, 1:] > 0)).sum(1)
+    stands_for = examples.stands_for[:, 1:]
+    each = (stands_for > 0) if cutoff <= EXACT_RANKS else stands_for
+    above = ((total[:, 1:] >= total[:, :1]) * each).sum(1)
     return np.where(above < cutoff, 1 / np.log2(above + 2.0), 0.0)
 
 
@@ -264,6 +275,8 @@ class FittedWeights:
         newcomer_gain: float64 [m] like `gain`, for questions asked again with the person's target
             history hidden.
         newcomer_user: int64 [m].
+        deep_gain: float64 [n] like `gain`, NDCG@100; empty where not kept.
+        newcomer_deep_gain: float64 [m] likewise.
         newcomer_weights: weight of every part for people new to the target; None where too few
             questions could be asked to tell.
     """
@@ -275,6 +288,8 @@ class FittedWeights:
     elsewhere: NDArray[np.int64] = field(default_factory=_none)
     newcomer_gain: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     newcomer_user: NDArray[np.int64] = field(default_factory=_none)
+    deep_gain: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    newcomer_deep_gain: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     newcomer_weights: dict[str, float] | None = None
 
 
@@ -324,7 +339,7 @@ def fit_blend(
     else:
         weights = np.array([given[name] for name in parts])
         without = [weights] * config.folds
-    gain, user = _cross_fitted(examples, fold, without), examples.user
+    gain, user = _cross_fitted(examples, fold, without), examples.user  # [n, 2], both depths
     own, elsewhere = _carried(dataset, queries, domain, batch, max_history)
     new, new_fold = examples.where(own == 0), fold[own == 0]
     del examples  # the largest thing here, and the next asking needs as much
@@ -340,14 +355,17 @@ def fit_blend(
         ]
         # Who is new as they are will be served by these weights, so they are judged by them.
         gain[own == 0] = _cross_fitted(new, new_fold, without)
+    hidden = _cross_fitted(newcomers, fold, without)
     return FittedWeights(
         weights=dict(zip(parts, weights.tolist(), strict=True)),
-        gain=gain,
+        gain=gain[:, 0],
         user=user,
         own=own,
         elsewhere=elsewhere,
-        newcomer_gain=_cross_fitted(newcomers, fold, without),
+        newcomer_gain=hidden[:, 0],
         newcomer_user=newcomers.user,
+        deep_gain=gain[:, 1],
+        newcomer_deep_gain=hidden[:, 1],
         newcomer_weights=(
             None if special is None else dict(zip(parts, special.tolist(), strict=True))
         ),
@@ -374,11 +392,12 @@ def _folds(dataset: Dataset, user: NDArray[np.int64], folds: int) -> NDArray[np.
 def _cross_fitted(
     examples: Examples, fold: NDArray[np.int64], without: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Gain of each example under the weights that were fitted without its fold."""
-    gain = np.zeros(len(fold))
+    """NDCG@10 and @100 of each example under weights fitted without its fold, [n, 2]."""
+    gain = np.zeros((len(fold), 2))
     for held_out, weights in enumerate(without):
         mask = fold == held_out
-        gain[mask] = gains(examples.where(mask), weights)
+        asked = examples.where(mask)
+        gain[mask] = np.column_stack([gains(asked, weights, cutoff) for cutoff in (10, DEEP)])
     return gain
 
 

@@ -19,6 +19,7 @@ from typer.main import get_command
 from isthmus.cli.align import align
 from isthmus.cli.ask import export, profile, recommend, similar
 from isthmus.cli.demo import demo
+from isthmus.cli.events import events
 from isthmus.cli.learn import compare, evaluate, fit
 from isthmus.cli.living import models, update
 from isthmus.cli.serve import keys, serve
@@ -41,6 +42,7 @@ for command in (
     *(update, simulate, serve),
 ):
     app.command()(command)
+app.add_typer(events, name="events")
 app.add_typer(models, name="models", help="The versions of a model: list, promote, roll back.")
 app.add_typer(keys, name="keys")
 
@@ -133,7 +135,7 @@ def _show_traceback(error: BaseException) -> None:
 
 _COMMANDS = {
     f"isthmus.cli.{name}"
-    for name in ("align", "ask", "demo", "learn", "living", "serve", "simulate", "tables")
+    for name in ("align", "ask", "demo", "events", "learn", "living", "serve", "simulate", "tables")
 }
 
 

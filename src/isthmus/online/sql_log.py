@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -16,7 +15,7 @@ from isthmus.online.database import Database, Row, Statements
 from isthmus.online.events import Event, Impression, Logged, Outcome, Record
 from isthmus.online.group_commit import GroupCommit
 from isthmus.online.intake import Limits, refusal
-from isthmus.online.log import CompactionReport, Erasure, ErasureReceipt
+from isthmus.online.log import CompactionReport, Contents, Erasure, ErasureReceipt
 from isthmus.online.migrations import migrate
 
 _FIELDS = (
@@ -56,8 +55,6 @@ class SqlLog:
             ((name, secret),) = ask.rows("SELECT id, secret FROM isthmus_log")
         self._id, self._key = str(name), bytes.fromhex(secret)
         self._writer = GroupCommit(self._commit)
-        # Between threads of one process a lock is fairer than the database's own.
-        self._turn = threading.Lock()
         self._marks: tuple[int, dict[str, float]] = (0, {})
 
     @property
@@ -90,6 +87,15 @@ class SqlLog:
         """See `EventLog`."""
         return self._state("head")
 
+    def contents(self) -> Contents:
+        """See `EventLog`."""
+        with self._database.reading() as ask:
+            counted = ask.rows("SELECT shown, COUNT(*) FROM isthmus_records GROUP BY shown")
+            ((oldest, newest),) = ask.rows("SELECT MIN(time), MAX(time) FROM isthmus_records")
+            ((erasures,),) = ask.rows("SELECT COUNT(*) FROM isthmus_erasures")
+        counts: dict[int, int] = dict(counted)
+        return Contents(counts.get(0, 0), counts.get(1, 0), oldest, newest, erasures)
+
     def compacted(self) -> int:
         """See `EventLog`."""
         return self._state("compacted")
@@ -101,13 +107,18 @@ class SqlLog:
     def erase(self, user_id: str) -> ErasureReceipt:
         """See `EventLog`."""
         person, now = self.pseudonym(user_id), time.time()
-        with self._turn, self._database.writing() as write:
+        with self._database.writing() as write:
             ((head,),) = write.rows("SELECT head FROM isthmus_log")
+            # A clock ahead of ours must not let a repeat of what is deleted pass for new.
+            ((newest,),) = write.rows(
+                "SELECT MAX(time) FROM isthmus_records WHERE user_id = ?", (user_id,)
+            )
             events, impressions = _delete(write, "user_id = ?", user_id)
             write.run(
-                "INSERT INTO isthmus_erasures (number, time, person, events, impressions) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (head + 1, now, person, events, impressions),
+                "INSERT INTO isthmus_erasures "
+                "(number, time, refused_until, person, events, impressions) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (head + 1, now, max(now, newest or now), person, events, impressions),
             )
             write.run("UPDATE isthmus_log SET head = ?, last_erasure = ?", (head + 1, head + 1))
             reached("log-erased")
@@ -119,7 +130,12 @@ class SqlLog:
     def erased(self, after: int = 0) -> list[Erasure]:
         """See `EventLog`."""
         with self._database.reading() as ask:
-            return _erasures(ask, after)
+            rows = ask.rows(
+                "SELECT number, time, person FROM isthmus_erasures WHERE number > ? "
+                "ORDER BY number",
+                (after,),
+            )
+        return [Erasure(*row) for row in rows]
 
     def compact(self, *, before: float, consumed: int | None = None) -> CompactionReport:
         """See `EventLog`."""
@@ -129,7 +145,7 @@ class SqlLog:
                 where=f"before = {before}",
                 hint="Give Unix seconds",
             )
-        with self._turn, self._database.writing() as write:
+        with self._database.writing() as write:
             if consumed is None:
                 ((consumed,),) = write.rows("SELECT head FROM isthmus_log")
             ((last,),) = write.rows(
@@ -167,7 +183,7 @@ class SqlLog:
 
     def _commit(self, items: list[Record | Outcome]) -> list[Outcome]:
         """Write what can be written in one transaction; what was refused already passes through."""
-        with self._turn, self._database.writing() as write:
+        with self._database.writing() as write:
             reached("log-begun")
             ((head, floor, last_erasure),) = write.rows(
                 "SELECT head, floor, last_erasure FROM isthmus_log"
@@ -208,10 +224,17 @@ class SqlLog:
         return Outcome.ACCEPTED
 
     def _erased_by_then(self, ask: Statements, last: int) -> dict[str, float]:
-        """When each erased person was last erased, by pseudonym; `last` is the latest mark."""
+        """Up to which event time erased people are refused, by pseudonym; `last`: latest mark."""
         seen, times = self._marks
         if last > seen:
-            times = times | {mark.person: mark.time for mark in _erasures(ask, seen)}
+            fresh = ask.rows(
+                "SELECT person, refused_until FROM isthmus_erasures WHERE number > ? "
+                "ORDER BY number",
+                (seen,),
+            )
+            times = times.copy()
+            for person, until in fresh:
+                times[person] = max(until, times.get(person, until))
             self._marks = last, times
         return times
 
@@ -223,14 +246,6 @@ def _delete(write: Statements, condition: str, *values: object) -> tuple[int, in
         for shown in (0, 1)
     )
     return events, impressions
-
-
-def _erasures(ask: Statements, after: int) -> list[Erasure]:
-    rows = ask.rows(
-        "SELECT number, time, person FROM isthmus_erasures WHERE number > ? ORDER BY number",
-        (after,),
-    )
-    return [Erasure(*row) for row in rows]
 
 
 def _contents(ask: Statements, ids: Iterable[str]) -> dict[str, Row]:

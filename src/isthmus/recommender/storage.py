@@ -48,6 +48,8 @@ _VALIDATION = {
     "elsewhere": np.int64,
     "newcomer_gain": np.float64,
     "newcomer_user": np.int64,
+    "deep_gain": np.float64,
+    "newcomer_deep_gain": np.float64,
 }
 _PARTS: dict[str, Callable[[State], Scorer]] = {
     "co-occurrence": CoOccurrence.from_state,
@@ -157,10 +159,22 @@ def load(
         features=features,
         own_features=own,
     )
-    # Folders written before there was a log say nothing of one.
-    log = LogPosition(**meta["log"]) if meta.get("log") else None
     progress = Progress.from_json(meta.get("progress"))
-    return dataset, config, _split(saved), raw, system, log, progress
+    return dataset, config, _split(saved), raw, system, _log_position(saved), progress
+
+
+def log_position(folder: Path) -> LogPosition | None:
+    """The place in an event log of the model in a folder, without loading the rest.
+
+    Raises:
+        CheckpointError: no such folder, or not a sound model.
+    """
+    return _log_position(read_folder(folder, kind=KIND))
+
+
+def _log_position(saved: Checkpoint) -> LogPosition | None:
+    # Folders written before there was a log say nothing of one.
+    return LogPosition(**saved.meta["log"]) if saved.meta.get("log") else None
 
 
 def _split_state(split: Split) -> State:
@@ -247,7 +261,7 @@ def _side(
     fitted = {}
     for d in described["fitted"]:
         state = saved.state(f"{name}/validation-{d}")
-        # Folders written before people were gated by group hold the first two only.
+        # Folders written by older versions hold the first ones only.
         arrays: dict[str, Any] = {
             name: state.arrays[name].astype(kind)
             for name, kind in _VALIDATION.items()

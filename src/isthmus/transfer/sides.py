@@ -19,10 +19,10 @@ from isthmus.baselines.content import ContentKNN, ContentKNNConfig
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 from isthmus.baselines.popular import RecentPopular
 from isthmus.blend import Blend, FittedWeights, fit_blend
-from isthmus.config import Config
+from isthmus.config import BlendConfig, Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
-from isthmus.data.splits import Split
+from isthmus.data.splits import Queries, Split
 from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Requests, Scorer, Scores
 from isthmus.training.loop import Log
@@ -137,14 +137,21 @@ def fit_side(
     if left_out is not None:
         blind = {name: _Reading(part, last.reads) for name, part in parts.items()}
     fitted = {
-        domain: fit_blend(blind, dataset, split.tuning, domain, config.blend, **how)
+        domain: fit_blend(
+            blind,
+            dataset,
+            judges(split, dataset, domain, config.blend),
+            domain,
+            config.blend,
+            **how,
+        )
         for domain in last.learns
     }
     if left_out is not None:
         fitted[left_out] = fit_blend(
             parts,
             dataset,
-            split.tuning,
+            judges(split, dataset, left_out, config.blend),
             left_out,
             config.blend,
             **how,
@@ -153,6 +160,16 @@ def fit_side(
     blend = blend_of(parts, fitted, strategy.name)
     seconds = trained.seconds | {f"blend {strategy.name}": time.perf_counter() - start}
     return Side(strategy.name, neural, parts, blend, fitted, trained.logs, seconds)
+
+
+def judges(split: Split, dataset: Dataset, domain: int, config: BlendConfig) -> Queries:
+    """The validation questions that weigh a blend and set the gate in `domain`.
+
+    The half that stopped the training joins in where the other alone is too small to tell: it chose
+    among epochs for both sides alike, and with a few hundred questions noise is the larger error.
+    """
+    about = dataset.events.domain[split.tuning.position] == domain
+    return split.tuning if about.sum() >= config.enough_questions else split.validation
 
 
 class _Reading:
