@@ -45,6 +45,11 @@ def test_an_event_is_counted_once_and_another_by_its_id_is_a_conflict(shop: Runn
     other = shop.report("routes-2", "routes-2", "gear", GEAR[1], time=1e9)
     assert (first, again, other) == (200, 200, 409)
     assert len(shop.service.keeper.log.history("routes-2")) == 1
+    # Sent again because no answer came: it has no time of its own to be told by.
+    assert shop.report("routes-2b", "routes-2", "gear", GEAR[0]) == 200
+    assert shop.report("routes-2b", "routes-2", "gear", GEAR[0]) == 200
+    assert shop.report("routes-2b", "routes-2", "gear", GEAR[1]) == 409
+    assert len(shop.service.keeper.log.history("routes-2")) == 2
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,12 @@ class Arrivals:
         self._recommender, self._given = recommender, encoder
         self._whitenings: dict[int, Whitening] = {}
 
+    def prepare(self) -> None:
+        """Find all maps now, so that the first arrival need not wait for them."""
+        for domain, raw in enumerate(self._recommender.raw):
+            if raw.present.any():
+                self.read(domain, ["item"])
+
     def read(self, domain: int, texts: Sequence[str | None]) -> Vectors:
         """Vectors of the texts of new items of a domain; None: without a text.
 

@@ -214,6 +214,7 @@ class Keeper:
         return live
 
     def _run(self) -> None:
+        self._prepare()
         while not self._closed:
             with self._changed:
                 if not self._nudged:
@@ -248,7 +249,15 @@ class Keeper:
             self.live, self._pointer, self.problem = live, pointer, None
             self._read = read
         self._nudge()
+        self._prepare()
         _log.info("version %s answers now", live.version)
+
+    def _prepare(self) -> None:
+        try:
+            self.live.prepare()
+        except IsthmusError as error:
+            # Answers need no language model; new items will have to wait for one.
+            self._complain(error)
 
     def _take_in(self) -> None:
         """Read the texts of items that have arrived or changed."""

@@ -113,6 +113,14 @@ class Live:
         """Domain name → raw item id → local index."""
         return {shelf.name: shelf.index for shelf in self.shelves}
 
+    def prepare(self) -> None:
+        """Make ready to read new texts.
+
+        Raises:
+            LanguageModelError: the language model cannot be found or run.
+        """
+        self._arrivals.prepare()
+
     def marked(self, changes: Sequence[Item]) -> Live:
         """With what changed of known items that needs no reading: marks, titles, attributes."""
         shelves = list(self.shelves)

@@ -76,8 +76,8 @@ def _status(error: Exception) -> tuple[int, Headers]:
 
 def _problem(error: Exception) -> Problem:
     match error:
-        case LogUnavailable():
-            # The log's place is no business of a caller's.
+        case LogUnavailable() | CheckpointError():
+            # Where log and models lie is no business of a caller's.
             return Problem(error.what, None, error.hint)
         case IsthmusError():
             return Problem(error.what, error.where, error.hint)

@@ -119,10 +119,18 @@ class Service:
         results = []
         for event, refusal in zip(events, outcomes, strict=True):
             outcome = next(written) if refusal is None else refusal
+            if outcome is Outcome.CONFLICT and event.time is None:
+                outcome = await asyncio.to_thread(self._repeated, event)
             message = outcome.message if isinstance(outcome, Outcome) else _REFUSALS[outcome]
             results.append(EventResult(event.event_id, str(outcome), message))
             EVENTS.labels(str(outcome)).inc()
         return results
+
+    def _repeated(self, event: EventIn) -> Outcome:
+        """A report without a time got that of its arrival, so a repeat of it has another."""
+        logged = self.keeper.log.history(event.user_id, limit=self.config.history)
+        same = any(_record(event, before.time) == before for before in logged)
+        return Outcome.REPEATED if same else Outcome.CONFLICT
 
     async def _refusal(
         self, event: EventIn, live: Live, places: Any, hidden: frozenset[str]
