@@ -159,8 +159,9 @@ class Keeper:
 
     def forget(self, user_id: str) -> int:
         """Drop what is remembered of a person here; gives how many questions of theirs."""
-        kept = [asked for asked in self._recorded if asked.user_id != user_id]
-        gone = len(self._recorded) - len(kept)
+        recorded = list(self._recorded)
+        kept = [asked for asked in recorded if asked.user_id != user_id]
+        gone = len(recorded) - len(kept)
         self._recorded = deque(kept, maxlen=RECORDED)
         return gone
 

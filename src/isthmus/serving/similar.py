@@ -13,7 +13,7 @@ from isthmus.recommender.relations import NOTHING
 from isthmus.recommender.similar import relation, share
 from isthmus.scoring import Float
 from isthmus.serving.live import Live
-from isthmus.serving.quick import QuickSide
+from isthmus.serving.quick_side import QuickSide
 
 
 @dataclass(frozen=True)
