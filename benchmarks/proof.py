@@ -208,6 +208,10 @@ def _shown(command: list[str]) -> str:
     return " ".join(word.replace(f"{ROOT}/", "").replace(f"{DATA}/", "") for word in words)
 
 
+FEW_SHOT = (
+    *("benchmarks/strategies.py", "--events", "10,50,200"),
+    *("--strategies", "joint,meta,target-only", "--set", "training.threads=1"),
+)
 FOOD_KITCHEN, THREE = "food-kitchen.toml", "beauty-toys-games.toml"
 PAIR = ("--target", "beauty", "--target", "toys")
 
@@ -221,6 +225,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "published-shuffled": published_shuffled,
     "games": games,
     "ciao": ciao,
+    "neighbours": script("benchmarks/neighbours.py"),
     "uplift-food-kitchen": curve(
         *(FOOD_KITCHEN, "--curve", "0.1,0.25,1"), name="uplift-food-kitchen", seeds="0,1,2"
     ),
@@ -241,6 +246,12 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "zero-shot-kitchen": zero_shot(FOOD_KITCHEN, "kitchen", "split.kind=global"),
     "zero-shot-beauty": zero_shot(THREE, "beauty"),
     "zero-shot-toys": zero_shot(THREE, "toys"),
+    "few-shot-world": script(*FEW_SHOT),
+    "few-shot-ciao": script(
+        *FEW_SHOT,
+        *("--config", "benchmarks/configs/ciao-categories.toml", "--target", "category-10"),
+    ),
+    "alignment": script("benchmarks/alignment.py"),
     "step-time": script("benchmarks/step_time.py"),
     "encode": script("benchmarks/encode.py"),
     "load-events": script("benchmarks/load_events.py"),
@@ -257,7 +268,8 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 NEEDS_DATA = {
     *("food-kitchen", "food-kitchen-global", "food-kitchen-shuffled", "beauty", "toys"),
-    *("published", "published-shuffled", "games", "ciao"),
+    *("published", "published-shuffled", "games", "ciao", "few-shot-ciao", "alignment"),
+    "neighbours",
     *(name for name in STUDIES if name.startswith(("uplift", "controls", "zero-shot"))),
 }
 

@@ -10,6 +10,7 @@ import pytest
 from log_samples import NOW, Opener, event, impression
 
 from isthmus.errors import LogError, LogUnavailable, RequestError
+from isthmus.online import sql_log
 from isthmus.online.events import Event, Impression, Outcome
 from isthmus.online.log import EventLog
 from isthmus.online.sql_log import SqlLog
@@ -234,6 +235,18 @@ def test_compaction_takes_what_is_old_and_was_consumed(log: EventLog) -> None:
     assert log.head() == 4
     assert log.compact(before=NOW + 5).events == 1
     assert log.compacted() == 4
+
+
+def test_compaction_goes_through_a_long_log_in_parts(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_log, "_MOST_COMPACTED", 4)
+    times = [NOW + 10 * (i % 3 == 0) for i in range(25)]
+    log.append([event(f"e{i}", time=moment) for i, moment in enumerate(times)])
+    assert log.compact(before=NOW + 5, consumed=23).events == 15
+    assert log.compacted() == 23
+    kept = [i for i, moment in enumerate(times) if moment > NOW or i == 24 or i >= 23]
+    assert [record.event_id for record in records_of(log)] == [f"e{i}" for i in kept]
 
 
 def test_what_was_compacted_away_is_not_taken_again(log: EventLog) -> None:

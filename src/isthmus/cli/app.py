@@ -42,8 +42,8 @@ for command in (
     *(update, simulate, serve),
 ):
     app.command()(command)
-app.add_typer(events, name="events")
 app.add_typer(models, name="models", help="The versions of a model: list, promote, roll back.")
+app.add_typer(events, name="events")
 app.add_typer(keys, name="keys")
 
 

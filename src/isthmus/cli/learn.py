@@ -104,7 +104,11 @@ def compare(
     seeds: Annotated[str, typer.Option("--seeds", help="Training seeds, 0,1,2.")] = "0",
     baselines: Annotated[
         str | None,
-        typer.Option("--baselines", metavar="NAME,…", help="Competitors; default: all."),
+        typer.Option(
+            "--baselines",
+            metavar="NAME,…",
+            help="Competitors; default: all but emcdr, cmf, bitgcf and unisrec.",
+        ),
     ] = None,
     curve: Annotated[
         str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -190,7 +191,7 @@ def _for_ever(learner: Learner, pause: Callable[[], None], as_json: bool) -> Non
         except (LogUnavailable, TrainingError) as error:
             if str(error) != said:
                 said = str(error)
-                output.teller()(said)
+                print(f"isthmus: {said}", file=sys.stderr, flush=True)
         else:
             said = ""
             if step.version:

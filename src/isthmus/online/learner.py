@@ -14,8 +14,8 @@ from pathlib import Path
 from isthmus.errors import LogError
 from isthmus.online.events import Event
 from isthmus.online.guided import guided_positions
-from isthmus.online.log import EventLog
-from isthmus.online.replay import Replayed, between, replay
+from isthmus.online.log import EventLog, between
+from isthmus.online.replay import Replayed, replay
 from isthmus.recommender import Recommender
 from isthmus.recommender.facade import Encoder
 from isthmus.recommender.storage import KIND
@@ -23,6 +23,7 @@ from isthmus.recommender.updating import Snapshot, grown, updated
 from isthmus.training.checkpoint import described
 from isthmus.training.versions import drop_others, read_pointer
 
+_NOTHING = "No new events: nothing to learn."
 _HALF_DONE = "update"
 """Folder inside the model's for checkpoints of an update under way."""
 
@@ -77,6 +78,8 @@ class Learner:
             TrainingError: too little is new to learn from and to judge by, and `wait` is off.
         """
         live = read_pointer(self.folder).folder.name
+        if not full and self._at_the_end(live):
+            return Step(_NOTHING)
         recommender = Recommender.load(self.folder, version=live)
         found = self._replayed(recommender)
         if found.forgotten:
@@ -85,13 +88,19 @@ class Learner:
         n_new = len(found.fresh) + recommender.progress.waiting
         if not full:
             if not n_new:
-                return Step("No new events: nothing to learn.", left_out=found.left_out)
+                return Step(_NOTHING, left_out=found.left_out)
             if tried := self._tried(live, found.position.offset):
                 return Step(f"No new events since {tried}, which was kept back.", new_events=n_new)
             least = recommender.config.learning.least_events
             if wait and n_new < least:
                 return Step(f"{n_new:,} new events: waiting for {least:,}.", new_events=n_new)
         return self._learnt(recommender, found, live, full=full)
+
+    def _at_the_end(self, live: str) -> bool:
+        """Whether the live version has followed this log to its end; nothing large is read."""
+        meta = next(meta for name, _, meta in described(self.folder) if name == live)
+        waiting = (meta.get("progress") or {}).get("waiting", 0)
+        return not waiting and meta.get("log") == {"id": self.log.id, "offset": self.log.head()}
 
     def _replayed(self, recommender: Recommender) -> Replayed:
         found = replay(

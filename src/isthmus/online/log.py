@@ -146,7 +146,7 @@ class EventLog(Protocol):
         """Marks with offsets above `after`, rising: who must vanish from derived state."""
 
     def compact(self, *, before: float, consumed: int | None = None) -> CompactionReport:
-        """Delete records from before a time.
+        """Delete records from before a time; what was begun and cut short, the next call finishes.
 
         Args:
             before: event time, Unix seconds; older records are refused from now on.

@@ -34,6 +34,7 @@ _HISTORY = (
     "ORDER BY time DESC, number DESC LIMIT ?"
 )
 _MOST_ASKED = 512
+_MOST_COMPACTED = 20_000
 
 
 class SqlLog:
@@ -146,24 +147,45 @@ class SqlLog:
                 hint="Give Unix seconds",
             )
         with self._database.writing() as write:
-            if consumed is None:
-                ((consumed,),) = write.rows("SELECT head FROM isthmus_log")
-            ((last,),) = write.rows(
-                "SELECT MAX(number) FROM isthmus_records WHERE time < ? AND number <= ?",
-                (before, consumed),
-            )
-            events, impressions = _delete(write, "time < ? AND number <= ?", before, consumed)
-            ((kept,),) = write.rows(
-                "SELECT COUNT(*) FROM isthmus_records WHERE time < ?", (before,)
-            )
-            ((floor, compacted),) = write.rows("SELECT floor, compacted FROM isthmus_log")
+            ((head, floor),) = write.rows("SELECT head, floor FROM isthmus_log")
             write.run(
-                "UPDATE isthmus_log SET floor = ?, compacted = ?",
-                (before if floor is None else max(before, floor), max(compacted, last or 0)),
+                "UPDATE isthmus_log SET floor = ?",
+                (before if floor is None else max(before, floor),),
             )
+        upto = head if consumed is None else consumed
+        start: int | None = 0
+        events = impressions = 0
+        while start is not None:
+            start, *gone = self._compact_some(before, start, upto)
+            events, impressions = events + gone[0], impressions + gone[1]
+        with self._database.reading() as ask:
+            ((kept,),) = ask.rows("SELECT COUNT(*) FROM isthmus_records WHERE time < ?", (before,))
+        return CompactionReport(before, events, impressions, kept, purged=self._purge())
+
+    def _compact_some(self, before: float, after: int, upto: int) -> tuple[int | None, int, int]:
+        """Compact the next records; few at a time, so that appends need not wait for all of it.
+
+        Returns:
+            Where to go on (None: at the end), events and impressions deleted.
+        """
+        with self._database.writing() as write:
+            ((end,),) = write.rows(
+                "SELECT MAX(number) FROM (SELECT number FROM isthmus_records "
+                "WHERE number > ? AND number <= ? ORDER BY number LIMIT ?) AS next",
+                (after, upto, _MOST_COMPACTED),
+            )
+            if end is None:
+                return None, 0, 0
+            chosen = "number > ? AND number <= ? AND time < ?"
+            ((last,),) = write.rows(
+                f"SELECT MAX(number) FROM isthmus_records WHERE {chosen}", (after, end, before)
+            )
+            events, impressions = _delete(write, chosen, after, end, before)
+            if last is not None:
+                write.run("UPDATE isthmus_log SET compacted = ? WHERE compacted < ?", (last, last))
             reached("log-compacted")
         reached("log-committed")
-        return CompactionReport(before, events, impressions, kept, purged=self._purge())
+        return end, events, impressions
 
     def close(self) -> None:
         """See `EventLog`."""

@@ -300,10 +300,10 @@ def _one_day(
     alone: Sequence[Event],
     start: float,
 ) -> Day:
-    """Ask about the visits and tell what happened, in order of time.
+    """Ask about the visits of a stretch and tell what happened.
 
-    Visits of different people between two events of anybody who asks make one batch: nobody is
-    answered before what they did is known.
+    The first visit of everybody makes a batch, then the second, and so on; before each batch the
+    answerer is told what those who ask have found alone by then.
     """
     rounds: list[list[Visit]] = []
     nth: dict[str, int] = {}
@@ -319,7 +319,6 @@ def _one_day(
         by_user.setdefault(event.user_id, []).append(event)
     users, expected, clicks = [], [], []
     for asked in rounds:
-        # What those who ask have found alone before they ask, others can wait for.
         due = [
             event
             for visit in asked
