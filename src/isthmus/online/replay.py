@@ -72,7 +72,8 @@ def replay(
         LogUnavailable: the log cannot be read just now.
     """
     start = place_in(log, position)
-    end = log.head() if upto is None else max(upto, start)
+    head = log.head()
+    end = head if upto is None else max(start, min(upto, head))
     config = config or Config()
     forgotten = tuple(erased_people(log, dataset.user_ids, after=start))
     if forgotten:
