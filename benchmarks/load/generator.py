@@ -134,7 +134,12 @@ class Generator:
             task = asyncio.create_task(self.one(kind, moment))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-        await asyncio.wait_for(asyncio.gather(*tasks), 60)
+        if tasks:
+            _, left_over = await asyncio.wait(tasks, timeout=60)
+            for task in left_over:
+                task.cancel()
+            if left_over:
+                self.errors["never answered"] = len(left_over)
 
     async def closed_loop(self) -> None:
         """So many callers, each asking again as soon as it is answered: what a server can do."""
