@@ -1,6 +1,6 @@
 """Does learning every night pay when tastes drift, and is nothing lost when they do not? JSON.
 
-    python benchmarks/drift.py [--drift .5 0] [--seeds 0] [--users 2000] [--out FILE]
+    python benchmarks/drift.py [--drift .5 0] [--seeds 0 1 2] [--users 600] [--out FILE]
 
 Generated worlds of books and gear. A model is fitted to the first 40 % of the time; then traffic
 flows, half of the visits past recommendations, with a night every 30 days. Three answerers live in
@@ -172,8 +172,8 @@ def summed_up(drift: float, arms: dict[str, list[dict[str, Any]]]) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--drift", type=float, nargs="+", default=[0.5, 0.0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--users", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--users", type=int, default=600)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

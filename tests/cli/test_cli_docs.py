@@ -15,7 +15,7 @@ TYPED = re.findall(r"^\$ isthmus (.+)$", PAGE.replace("\\\n", ""), re.MULTILINE)
 
 
 def test_every_command_has_a_section_with_an_example() -> None:
-    headings = re.findall(r"^## (\w+)$", PAGE, re.MULTILINE)
+    headings = re.findall(r"^## ([\w-]+)$", PAGE, re.MULTILINE)
     assert headings == list(get_command(app).commands)  # type: ignore[attr-defined]
     assert {words.split()[0] for words in TYPED} == set(headings)
 

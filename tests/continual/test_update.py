@@ -99,12 +99,12 @@ def test_the_elastic_loss_is_fisher_times_squared_distance() -> None:
     assert all(torch.equal(before[name], w) for name, w in model.named_parameters())
     assert any(value.sum() > 0 for value in fisher.values())
     loss = Elastic(model, fisher, strength=3.0)
-    assert float(loss(None)) == 0.0  # type: ignore[arg-type]
+    assert loss(None).item() == 0.0  # type: ignore[arg-type]
     name = max(fisher, key=lambda n: float(fisher[n].sum()))
     with torch.no_grad():
         model.get_parameter(name).add_(0.1)
     expected = 0.5 * 3.0 * float(fisher[name].sum()) * 0.01
-    assert float(loss(None)) == pytest.approx(expected, rel=1e-4)  # type: ignore[arg-type]
+    assert loss(None).item() == pytest.approx(expected, rel=1e-4)  # type: ignore[arg-type]
 
 
 def test_saving_and_loading_between_updates_changes_nothing(tmp_path) -> None:
@@ -151,9 +151,14 @@ def test_a_sabotaged_challenger_is_kept_back(monkeypatch) -> None:
         return log
 
     monkeypatch.setattr(refit, "_learn", sabotage)
-    monkeypatch.setattr(refit, "drawn_towards", lambda now, before, n, memory: dict(before))
-    neural_only = with_settings(base(), 'blend.parts=["neural","text"]')
-    found = neural_only.update(growth(0.6, 0.9))
+    # And the other parts cannot make up for it.
+    neural_alone = {"neural": 1.0}
+    monkeypatch.setattr(
+        refit,
+        "drawn_towards",
+        lambda now, before, n, memory: {name: neural_alone.get(name, 0.0) for name in now},
+    )
+    found = base().update(growth(0.6, 0.9))
     assert not found.verdict.no_worse
     assert found.verdict.challenger < found.verdict.champion
     assert "is asked for" in found.verdict.reason

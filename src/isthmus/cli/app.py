@@ -20,6 +20,7 @@ from isthmus.cli.align import align
 from isthmus.cli.ask import export, profile, recommend, similar
 from isthmus.cli.demo import demo
 from isthmus.cli.events import events
+from isthmus.cli.grow import adapt_domain, add_domain
 from isthmus.cli.learn import compare, evaluate, fit
 from isthmus.cli.living import models, update
 from isthmus.cli.serve import keys, serve
@@ -39,6 +40,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 for command in (
     *(demo, init, check, align, fit, compare),
     *(evaluate, recommend, similar, profile, export),
+    *(add_domain, adapt_domain),
     *(update, simulate, serve),
 ):
     app.command()(command)
@@ -127,16 +129,18 @@ def _show_traceback(error: BaseException) -> None:
     """The frames from the command's own on."""
     import traceback
 
-    frames = error.__traceback__
-    while frames and frames.tb_next and frames.tb_frame.f_globals.get("__name__") not in _COMMANDS:
+    frames, ours = error.__traceback__, _command_modules(app)
+    while frames and frames.tb_next and frames.tb_frame.f_globals.get("__name__") not in ours:
         frames = frames.tb_next
     traceback.print_exception(type(error), error, frames)
 
 
-_COMMANDS = {
-    f"isthmus.cli.{name}"
-    for name in ("align", "ask", "demo", "events", "learn", "living", "serve", "simulate", "tables")
-}
+def _command_modules(group: typer.Typer) -> set[str]:
+    """Where the commands of a group, and of the groups in it, are written."""
+    own = {info.callback.__module__ for info in group.registered_commands if info.callback}
+    return own.union(
+        *(_command_modules(g.typer_instance) for g in group.registered_groups if g.typer_instance)
+    )
 
 
 def _drop_output() -> None:

@@ -138,8 +138,7 @@ def _successor(champion: System, course: Course) -> tuple[System, Lessons]:
             course.config.blend,
             target=course.dataset.names[d],
         )
-    system = System(transferred, alone, gates, champion.features, champion.own_features)
-    return system, lessons
+    return replace(champion, transferred=transferred, alone=alone, gates=gates), lessons
 
 
 def up_to_date(system: System, dataset: Dataset) -> System:

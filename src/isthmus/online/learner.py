@@ -17,7 +17,7 @@ from isthmus.online.guided import guided_positions
 from isthmus.online.log import EventLog, between
 from isthmus.online.replay import Replayed, replay
 from isthmus.recommender import Recommender
-from isthmus.recommender.facade import Encoder
+from isthmus.recommender.encoding import Encoder
 from isthmus.recommender.storage import KIND
 from isthmus.recommender.updating import Snapshot, grown, updated
 from isthmus.training.checkpoint import described

@@ -21,7 +21,7 @@ from isthmus.online.arms import (
     incrementally,
 )
 from isthmus.online.traffic import Day, Traffic, TrafficConfig, run_traffic
-from isthmus.recommender.facade import Encoder
+from isthmus.recommender.encoding import Encoder
 
 ARMS: Mapping[str, Learn] = {
     "frozen": counting_only,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -17,10 +16,12 @@ from numpy.typing import NDArray
 
 from isthmus.alignment.checks import check_alignment
 from isthmus.blend import GateDecision
-from isthmus.config import Config
+from isthmus.config import CleaningConfig, Config
 from isthmus.continual.progress import Progress
+from isthmus.data.cleaning import CleaningReport
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
+from isthmus.data.frames import DomainFrames, PeopleFrames
 from isthmus.data.growth import Growth
 from isthmus.data.splits import Split, make_split
 from isthmus.errors import RequestError
@@ -30,8 +31,10 @@ from isthmus.evaluation.result import Evaluation
 from isthmus.recommender import storage, updating
 from isthmus.recommender.answers import table
 from isthmus.recommender.asking import Asked, History, Origin, ask, ask_rows
+from isthmus.recommender.encoding import Encoder, encoder_of
 from isthmus.recommender.export import write_lists
 from isthmus.recommender.filters import offered_items
+from isthmus.recommender.growing import Grown, Tables, with_domain, with_events
 from isthmus.recommender.measuring import measured
 from isthmus.recommender.profile import Profile, domain_profiles
 from isthmus.recommender.ranking import best_items
@@ -46,14 +49,6 @@ from isthmus.recommender.updating import Snapshot, Update
 from isthmus.scoring import Scorer
 from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System, fit_system
-
-
-class Encoder(Protocol):
-    """Texts → vectors; see `isthmus.language.TextEncoder`."""
-
-    def encode(self, texts: Sequence[str | None]) -> ItemFeatures:
-        """Vectors of texts, in their order; None is masked."""
-        ...
 
 
 class Recommender:
@@ -126,10 +121,7 @@ class Recommender:
             min_history=config.split.min_history,
         )
         check_alignment(dataset, config)
-        if encoder is None:
-            from isthmus.language import TextEncoder
-
-            encoder = TextEncoder.load(config.language, device=config.training.device)
+        encoder = encoder_of(config, encoder)
         raw = [encoder.encode(domain.items["text"].to_list()) for domain in dataset.domains]
         system = fit_system(dataset, split, raw, config, targets=indices, folder=folder)
         return cls(dataset, config, split, raw, system)
@@ -224,9 +216,10 @@ class Recommender:
         target = source if to is None else self.dataset.domain_index(to)
         _positive(k)
         item = self.dataset.domains[source].index_of(item_id)
-        # Only the transferred side has seen both domains.
-        own = source == target and self.system.shut_for_all(target)
-        side = self.system.alone[target] if own else self.system.transferred
+        # Only what stands behind the gate has seen both domains.
+        side, before = self.system.widest(source, target), self.system.sides(target)[1]
+        if source == target and before is not None and self.system.shut_for_all(target):
+            side = before
         return similar_items(
             self.dataset, self.related(side), source, item, target, k, self._equals(target)
         )
@@ -338,6 +331,68 @@ class Recommender:
 
         return write_lists(Path(path), frames(), len(starts))
 
+    def add_domain(
+        self,
+        name: str,
+        frames: DomainFrames,
+        *,
+        people: PeopleFrames | None = None,
+        cleaning: CleaningConfig | None = None,
+        report: CleaningReport | None = None,
+        encoder: Encoder | None = None,
+    ) -> Recommender:
+        """A recommender with one domain more, which it recommends from at once.
+
+        By its texts alone, for people known elsewhere; where events come with the catalogue, what
+        `adapt_domain` does follows. Scores of the domains that were there stay what they were.
+
+        Args:
+            name: of the new domain.
+            frames: its catalogue, and perhaps events.
+            people: who is who across domains; None: as the model was fitted, without a mapping.
+            cleaning: what to do with rows that cannot be used; None: as the model was fitted.
+            report: filled with what was dropped or noted.
+            encoder: reads the texts; None loads the language model that the model was fitted with.
+
+        Raises:
+            RequestError: the name is taken, or cannot be one.
+            DataError: rows cannot be used, or no item has a text and there is no event.
+            LanguageModelError: the language model cannot be found or run.
+        """
+        tables = Tables.of(self.config, frames, people, cleaning, report)
+        return self._made_of(with_domain(self._parts(), self.config, name, tables, encoder))
+
+    def adapt_domain(
+        self,
+        name: str,
+        frames: DomainFrames,
+        *,
+        limit: int | None = None,
+        people: PeopleFrames | None = None,
+        cleaning: CleaningConfig | None = None,
+        report: CleaningReport | None = None,
+    ) -> Recommender:
+        """A recommender that has learnt from the first events of a domain that joined.
+
+        What they teach is let in as far as it ranks them better than the domain as it joined; how
+        far, and on what that rests, stands in `gates`. Events on items that the catalogue does not
+        hold are left out.
+
+        Args:
+            name: of the domain.
+            frames: its events; a catalogue in it is not read.
+            limit: how many of them, the first by time; None: all.
+            people: as of `add_domain`.
+            cleaning: as of `add_domain`.
+            report: as of `add_domain`.
+
+        Raises:
+            RequestError: no such domain, or one that the model was fitted to.
+            DataError: rows cannot be used, or no new event is left.
+        """
+        tables = Tables.of(self.config, frames, people, cleaning, report)
+        return self._made_of(with_events(self._parts(), self.config, name, tables, limit))
+
     def grown(self, growth: Growth, *, encoder: Encoder | None = None) -> Recommender:
         """The same weights over a larger snapshot: new events are history, new items are offered.
 
@@ -423,6 +478,12 @@ class Recommender:
                 library.
         """
         return cls(*storage.load(Path(folder), version))
+
+    def _parts(self) -> Grown:
+        return Grown(self.dataset, self.split, self.raw, self.system)
+
+    def _made_of(self, grown: Grown) -> Recommender:
+        return Recommender(grown.dataset, self.config, grown.split, grown.raw, grown.system)
 
     def _answers(
         self,

@@ -18,7 +18,7 @@ from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.growth import Growth
 from isthmus.data.splits import Split
-from isthmus.errors import DataError
+from isthmus.errors import DataError, RequestError
 from isthmus.recommender.storage import LogPosition
 
 if TYPE_CHECKING:
@@ -80,6 +80,14 @@ class Snapshot:
 
 def grown(recommender: Recommender, snapshot: Snapshot, encode: Encode | None) -> Recommender:
     """The same weights over a larger snapshot; see `Recommender.grown`."""
+    if joined := recommender.system.joined:
+        names = ", ".join(recommender.dataset.names[d] for d in sorted(joined))
+        raise RequestError(
+            f"{names} joined this model after it was fitted, and what joined cannot go on learning",
+            where="update",
+            hint=f"Fit all domains together with 'isthmus fit', or teach {names} with "
+            "'isthmus adapt-domain'",
+        )
     raw = grown_features(recommender.raw, snapshot.dataset, encode or _configured(recommender))
     fitted_items = recommender.progress.fitted_items or tuple(len(r) for r in recommender.raw)
     system = grown_system(

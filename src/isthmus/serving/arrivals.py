@@ -15,7 +15,7 @@ from isthmus.alignment.features import Whitening
 from isthmus.baselines.content import ContentKNN
 from isthmus.data.features import ItemFeatures
 from isthmus.recommender import Recommender
-from isthmus.recommender.facade import Encoder
+from isthmus.recommender.encoding import Encoder
 
 
 @dataclass(frozen=True)

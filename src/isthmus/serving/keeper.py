@@ -21,7 +21,7 @@ from isthmus.continual.progress import Progress
 from isthmus.errors import IsthmusError, LogError, LogUnavailable
 from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.log import EventLog
-from isthmus.recommender.facade import Encoder
+from isthmus.recommender.encoding import Encoder
 from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Recommend
 from isthmus.serving.past import Past, past_of

@@ -17,7 +17,7 @@ from isthmus.errors import RequestError
 from isthmus.online.catalogue import Item
 from isthmus.recommender import Recommender
 from isthmus.recommender.asking import Asked
-from isthmus.recommender.facade import Encoder
+from isthmus.recommender.encoding import Encoder
 from isthmus.recommender.profile import Profile
 from isthmus.recommender.ranking import Top
 from isthmus.recommender.reasons import reasons

@@ -262,12 +262,12 @@ def _as_wanted(model: CoreModel, stage: Train) -> Iterator[None]:
         raise ConfigError("it freezes everything", where=f"transfer.strategy, stage {stage.name!r}")
     use_ids = model.items.use_ids
     model.items.use_ids = use_ids and stage.ids
-    model.items.learn_ids = learn_ids
+    model.items.ids_learnt_of = None if learn_ids else ()
     for weight in still:
         weight.requires_grad_(False)
     try:
         yield
     finally:
-        model.items.use_ids, model.items.learn_ids = use_ids, True
+        model.items.use_ids, model.items.ids_learnt_of = use_ids, None
         for weight in still:
             weight.requires_grad_(True)

@@ -53,6 +53,24 @@ class Side:
     logs: dict[str, Log] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def n_domains(self) -> int:
+        """Domains that it knows: those that were there when it was made, the first by index."""
+        return len(self.neural.model.bounds) - 1
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What answers for a domain that joined a fitted model.
+
+    Attributes:
+        arrived: as it joined, without any event of its own learnt.
+        adapted: learnt from its events; None where there are none, or too few to judge it by.
+    """
+
+    arrived: Side
+    adapted: Side | None = None
+
 
 def fit_parts(
     dataset: Dataset,
