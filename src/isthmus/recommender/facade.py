@@ -216,13 +216,8 @@ class Recommender:
         target = source if to is None else self.dataset.domain_index(to)
         _positive(k)
         item = self.dataset.domains[source].index_of(item_id)
-        # Only what stands behind the gate has seen both domains.
-        side, before = self.system.widest(source, target), self.system.sides(target)[1]
-        if source == target and before is not None and self.system.shut_for_all(target):
-            side = before
-        return similar_items(
-            self.dataset, self.related(side), source, item, target, k, self._equals(target)
-        )
+        relations = self.related(self.system.comparing(source, target))
+        return similar_items(self.dataset, relations, source, item, target, k, self._equals(target))
 
     def profile(self, user: str | None = None, *, history: History | None = None) -> Profile:
         """What a person cares about in each domain, and what that suggests in the others.

@@ -1,8 +1,8 @@
-"""The same answers as `Recommender.recommend`, quickly: both sides laid out, and the gate."""
+"""The same answers as `Recommender.recommend`, quickly: all sides laid out, and the gate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from isthmus.recommender.asking import Asked
 from isthmus.recommender.ranking import Top, best_columns
 from isthmus.scoring import Float
 from isthmus.serving.quick_side import Indices, QuickSide, Share
+from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System
 
 
@@ -24,33 +25,37 @@ class Quick:
 
     Attributes:
         system: what it was taken from.
-        transferred: that side.
-        alone: target-only sides by domain index.
+        sides: each of its sides, once.
     """
 
     system: System
-    transferred: QuickSide
-    alone: Mapping[int, QuickSide]
+    sides: tuple[QuickSide, ...]
 
     @classmethod
     def of(cls, system: System) -> Quick:
-        """Lay out both sides."""
+        """Lay out every side."""
+        made: list[QuickSide] = []
+        answering = [side for d in range(len(system.features)) for side in system.sides(d)]
         with torch.inference_mode():
-            made = [QuickSide.of(system.transferred, [])]
-            alone = {}
-            for d, side in system.alone.items():
-                same = side is system.transferred
-                alone[d] = made[0] if same else QuickSide.of(side, made)
-                made.append(alone[d])
-        return cls(system, made[0], alone)
+            for side in (system.transferred, *answering):
+                if side is not None and all(side is not other.side for other in made):
+                    made.append(QuickSide.of(side, made))
+        return cls(system, tuple(made))
+
+    def laid_out(self, side: Side) -> QuickSide:
+        """The tables of one of the system's sides."""
+        return next(quick for quick in self.sides if quick.side is side)
 
     def n_items(self, domain: int) -> int:
         """Size of a domain's catalogue, new items included."""
-        return len(self.transferred.vectors[domain])
+        return len(self._behind(domain).vectors[domain])
+
+    def _behind(self, domain: int) -> QuickSide:
+        return self.laid_out(self.system.sides(domain)[0])
 
     def described(self, domain: int, item: Indices) -> Float:
         """Vectors by which items [n] of a domain are compared: of their texts, or neural ones."""
-        side, rows = self.transferred, torch.from_numpy(item)
+        side, rows = self._behind(domain), torch.from_numpy(item)
         if not side.texts:
             return side.vectors[domain][rows].numpy()
         texts = side.texts[domain]
@@ -70,18 +75,21 @@ class Quick:
         Args:
             domain: index.
             item: int64 [m] local indices.
-            aligned: as the transferred side reads texts.
+            aligned: as the transferred side and those of joined domains read texts.
             own: as the target-only sides do.
             whitened: as text similarity does.
         """
-        transferred = self.transferred.extended(domain, item, aligned, whitened)
-        alone = {
-            d: transferred
-            if side is self.transferred
-            else side.extended(domain, item, own, whitened)
-            for d, side in self.alone.items()
-        }
-        return replace(self, transferred=transferred, alone=alone)
+        apart = [s for s in self.system.alone.values() if s is not self.system.transferred]
+        sides = tuple(
+            quick.extended(
+                domain, item, own if any(quick.side is s for s in apart) else aligned, whitened
+            )
+            # To a side that was made before the domain joined, there is no such domain.
+            if domain < quick.side.n_domains
+            else quick
+            for quick in self.sides
+        )
+        return replace(self, sides=sides)
 
     @torch.inference_mode()
     def top(
@@ -104,16 +112,19 @@ class Quick:
             rank_of_equals: int64 [n_items], which of two items with one score goes first.
             seen: whether items of a person's own history are offered too; one for all, or each.
         """
-        weight = self.system.gated.weights(asked.visible, domain)
+        gated = self.system.gated
+        visible = gated.known(asked.visible, domain)
+        weight = gated.weights(visible, domain)
+        behind, before = self.system.sides(domain)
         total = torch.zeros(len(asked), self.n_items(domain))
         pieces = []
-        for side, let_in in ((self.transferred, weight), (self.alone.get(domain), 1 - weight)):
+        for side, let_in in ((behind, weight), (before, 1 - weight)):
             rows = np.flatnonzero(let_in > 0)
             if side is None or not len(rows):
                 continue
             everybody = len(rows) == len(asked)
-            some = asked.visible if everybody else asked.visible.select(rows)
-            for name, share in side.shares(some, domain).items():
+            some = visible if everybody else visible.select(rows)
+            for name, share in self.laid_out(side).shares(some, domain).items():
                 share.weight.mul_(torch.from_numpy(let_in[rows]))
                 pieces.append((name, rows, share))
                 if everybody:

@@ -60,6 +60,10 @@ class Texts:
         """The row of items without a text."""
         return len(self.table) - 1
 
+    def equals(self, other: Texts) -> bool:
+        """Whether the other holds the very same."""
+        return torch.equal(self.row, other.row) and torch.equal(self.table, other.table)
+
     def extended(self, item: Indices, vectors: Float, present: NDArray[np.bool_]) -> Texts:
         """With the texts of the items at `item` [m]: of new ones at the end, or of known ones."""
         n = max(len(self.row), int(item.max(initial=-1)) + 1)
@@ -122,17 +126,15 @@ class QuickSide:
             return cls(side, vectors, ())
         state = part.state().arrays
         table, row = (state[name] for name in ("table", "row"))
-        for other in others:
-            like = other.side.parts.get("text")
-            if isinstance(like, ContentKNN) and np.array_equal(like.state().arrays["table"], table):
-                return cls(side, vectors, other.texts)
-        texts = []
+        texts: list[Texts] = []
         for start, stop in pairwise(state["item_offsets"].astype(np.int64)):
             mine = row[start:stop].astype(np.int64)
             first = int(mine[mine >= 0].min(initial=len(table)))
             last = int(mine.max(initial=first - 1)) + 1
             local = np.where(mine >= 0, mine - first, -1)
-            texts.append(Texts.of(table[first:last].astype(np.float32), local))
+            own = Texts.of(table[first:last].astype(np.float32), local)
+            there = (other.texts[len(texts)] for other in others if len(other.texts) > len(texts))
+            texts.append(next((like for like in there if like.equals(own)), own))
         return cls(side, vectors, tuple(texts))
 
     def extended(
