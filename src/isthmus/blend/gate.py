@@ -300,10 +300,10 @@ class Gated:
     def weights(self, requests: Requests, domain: int) -> Float:
         """The gate's weight for each request, float32 [batch]."""
         if domain in self.alone and domain in self.gates:
-            return self.gates[domain].weights(self._known(requests, domain), domain)
+            return self.gates[domain].weights(self.known(requests, domain), domain)
         return np.ones(len(requests), np.float32)
 
-    def _known(self, requests: Requests, domain: int) -> Requests:
+    def known(self, requests: Requests, domain: int) -> Requests:
         """The requests without what happened in domains that joined later."""
         later = requests.domain >= self.knows.get(domain, np.iinfo(np.int16).max)
         return requests.keep(~later) if later.any() else requests
@@ -312,7 +312,7 @@ class Gated:
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> Scores:
         """Score items of `domain`; a side is asked for the requests that it has a weight for."""
-        requests = self._known(requests, domain)
+        requests = self.known(requests, domain)
         transferred = self.joined.get(domain, self.transferred)
         weight = self.weights(requests, domain)
         if (weight == 1).all():

@@ -24,6 +24,7 @@ from isthmus.cli.grow import adapt_domain, add_domain
 from isthmus.cli.learn import compare, evaluate, fit
 from isthmus.cli.living import models, update
 from isthmus.cli.search import search
+from isthmus.cli.serve import keys, serve
 from isthmus.cli.simulate import simulate
 from isthmus.cli.tables import check, init
 from isthmus.cli.tasks import classify, click, rate, teach
@@ -42,11 +43,12 @@ for command in (
     *(demo, init, check, align, fit, compare, search),
     *(evaluate, recommend, similar, profile, export),
     *(teach, rate, click, classify),
-    *(add_domain, adapt_domain, update, simulate),
+    *(add_domain, adapt_domain, serve, update, simulate),
 ):
     app.command()(command)
 app.add_typer(models, name="models", help="The versions of a model: list, promote, roll back.")
 app.add_typer(events, name="events")
+app.add_typer(keys, name="keys")
 
 
 @app.callback(invoke_without_command=True)

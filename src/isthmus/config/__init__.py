@@ -21,6 +21,9 @@ from isthmus.config.search import (
     SearchConfig,
     TrackingConfig,
 )
+from isthmus.config.serving import (
+    ServingConfig,
+)
 from isthmus.config.tables import (
     CleaningConfig,
     DomainConfig,
@@ -87,6 +90,7 @@ __all__ = [
     "Range",
     "RateConfig",
     "SearchConfig",
+    "ServingConfig",
     "SplitConfig",
     "TasksConfig",
     "TrackingConfig",

@@ -19,6 +19,7 @@ from isthmus.config.learning import ModelConfig, TrainingConfig
 from isthmus.config.online import OnlineConfig
 from isthmus.config.search import SearchConfig, TrackingConfig
 from isthmus.config.section import Section
+from isthmus.config.serving import ServingConfig
 from isthmus.config.tables import CleaningConfig, DomainConfig, PeopleConfig, SplitConfig
 from isthmus.config.tasks import TasksConfig
 from isthmus.config.texts import AlignmentConfig, LanguageConfig
@@ -50,6 +51,7 @@ class Config(Section):
     transfer: TransferConfig = TransferConfig()
     blend: BlendConfig = BlendConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = ServingConfig()
     learning: LearningConfig = LearningConfig()
     online: OnlineConfig = OnlineConfig()
     tasks: TasksConfig = TasksConfig()

@@ -104,11 +104,9 @@ class ItemTower(nn.Module):
         """
         vectors: Tensor | None = None
         if self.use_text:
-            text, stand_in = self.text.index_select(0, rows), self.missing(self.domain[rows])
-            told = self.volume * text[:, : self.text_dim] if self.text_dim else self.project(text)
-            vectors = torch.where(self.present[rows, None], told, stand_in)
-            if self.text_dim:
-                vectors = F.pad(vectors, (0, len(self.null) - self.text_dim))
+            vectors = self.by_text(
+                self.text.index_select(0, rows), self.present[rows], self.domain[rows]
+            )
         if self.use_ids:
             ids = self.table.index_select(0, rows) if ids is None else ids
             if self.ids_learnt_of is not None:
@@ -123,6 +121,25 @@ class ItemTower(nn.Module):
                 weighted = weighted * self.null
             vectors = weighted if vectors is None else vectors + weighted
         assert vectors is not None, "an item tower needs ids or text"
+        return vectors
+
+    def by_text(self, text: Tensor, present: Tensor, domain: Tensor) -> Tensor:
+        """What texts alone say of items, also of those that no table here holds yet.
+
+        Args:
+            text: float32 [n, width] vectors, aligned as those that the tower was made with.
+            present: bool [n] whether each has a text.
+            domain: int64 [n].
+
+        Returns:
+            float32 [n, dim]; zero where the tower reads no texts.
+        """
+        if not self.use_text:
+            return text.new_zeros(len(text), self.table.shape[1])
+        told = self.volume * text[:, : self.text_dim] if self.text_dim else self.project(text)
+        vectors = torch.where(present[:, None], told, self.missing(domain))
+        if self.text_dim:
+            vectors = F.pad(vectors, (0, len(self.null) - self.text_dim))
         return vectors
 
     @torch.no_grad()

@@ -31,7 +31,7 @@ from isthmus.evaluation.ranks import canonical_order
 from isthmus.evaluation.result import Evaluation
 from isthmus.recommender import storage, updating
 from isthmus.recommender.answers import table
-from isthmus.recommender.asking import Asked, History, ask, ask_rows
+from isthmus.recommender.asking import Asked, History, Origin, ask, ask_rows
 from isthmus.recommender.encoding import Encoder, encoder_of
 from isthmus.recommender.export import write_lists
 from isthmus.recommender.filters import offered_items
@@ -233,13 +233,8 @@ class Recommender(Telling):
         target = source if to is None else self.dataset.domain_index(to)
         _positive(k)
         item = self.dataset.domains[source].index_of(item_id)
-        # Only what stands behind the gate has seen both domains.
-        side, before = self.system.widest(source, target), self.system.sides(target)[1]
-        if source == target and before is not None and self.system.shut_for_all(target):
-            side = before
-        return similar_items(
-            self.dataset, self._related(side), source, item, target, k, self._equals(target)
-        )
+        relations = self.related(self.system.comparing(source, target))
+        return similar_items(self.dataset, relations, source, item, target, k, self._equals(target))
 
     def profile(self, user: str | None = None, *, history: History | None = None) -> Profile:
         """What a person cares about in each domain, and what that suggests in the others.
@@ -259,6 +254,10 @@ class Recommender(Telling):
             histories=None if history is None else [history],
             max_history=self.config.evaluation.max_history,
         )
+        return self.profile_of(asked, user)
+
+    def profile_of(self, asked: Asked, user: str | None = None) -> Profile:
+        """The same for a person whose history has been looked up, a batch of one."""
         suggestions = [
             suggestion(
                 self.dataset.names,
@@ -272,7 +271,7 @@ class Recommender(Telling):
         ]
         return Profile(
             user=user,
-            known=user in self.dataset.user_index,
+            known=int(asked.origin[0]) == Origin.KNOWN,
             n_events=len(asked.whole.item),
             domains=domain_profiles(asked.whole, self._themes),
             suggestions=tuple(found for found in suggestions if found is not None),
@@ -530,14 +529,14 @@ class Recommender(Telling):
             said = bases(self.dataset.names, people, target, k, served, best)
             phrases = why[: len(people)]
             if explained:
-                relations = self._related(served.side)
+                relations = self.related(served.side)
                 phrases = reasons(self.dataset, served, relations, people.visible, target, best)
             for row, sentence, of_items in zip(served.rows, said, phrases, strict=True):
                 basis[row], why[row] = sentence, of_items
         return table(self.dataset.domains[target], asked.labels, top, basis, why)
 
-    def _related(self, side: Side) -> Relations:
-        """Relations as a side learnt them, computed once."""
+    def related(self, side: Side) -> Relations:
+        """How items stand to each other as a side learnt it, computed once."""
         if id(side) not in self._relations:
             self._relations[id(side)] = Relations(side)
         return self._relations[id(side)]

@@ -53,7 +53,7 @@ def join(
     """
     features = system.features
     if domain == len(features):
-        features = [*features, _aligned(system, dataset, raw, config)]
+        features = [*features, founding_alignment(system, dataset, raw, config).join(raw[-1])]
     same = system.own_features is system.features
     own = features if same else system.own_features
     grown = replace(system, features=features, own_features=own)
@@ -93,10 +93,10 @@ def trained_domains(
     return sorted(trained & set(side.neural.reads)), sorted(trained & set(side.fitted))
 
 
-def _aligned(
+def founding_alignment(
     system: System, dataset: Dataset, raw: Sequence[ItemFeatures], config: Config
-) -> ItemFeatures:
-    """Text vectors of the last domain where those are that the transferred side was trained on."""
+) -> FeatureAlignment:
+    """What brings a domain's text vectors to those that the transferred side was trained on."""
     n_founding = system.transferred.n_domains
     founding: Dataset | None = replace(dataset, domains=dataset.domains[:n_founding])
     known = list(raw[:n_founding])
@@ -107,7 +107,7 @@ def _aligned(
         known, founding = [raw[lone[0]]], None
         alignment = config.alignment.model_copy(update=plain)
         config = config.model_copy(update={"alignment": alignment})
-    return FeatureAlignment.fit(known, config, founding).join(raw[-1])
+    return FeatureAlignment.fit(known, config, founding)
 
 
 def _arrived(

@@ -53,6 +53,14 @@ class System:
         later = [d for d in domains if d in self.joined]
         return self.sides(max(later))[0] if later else self.transferred
 
+    def comparing(self, source: int, target: int) -> Side:
+        """Whose eyes tell which items of `target` are like one of `source`."""
+        before = self.sides(target)[1]
+        if source == target and before is not None and self.shut_for_all(target):
+            return before
+        # Only what stands behind the gate has seen both domains.
+        return self.widest(source, target)
+
     @property
     def gated(self) -> Gated:
         """The scorer to serve."""
