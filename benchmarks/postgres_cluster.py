@@ -81,10 +81,12 @@ class Cluster:
         (self.folder / ".s.PGSQL.5432.lock").unlink()
 
     def fresh(self) -> str:
-        """URL of a new, empty database."""
+        """URL of a new, empty schema."""
         name = f"log{next(self._numbers)}"
-        self._run("createdb", "-h", str(self.folder), "-U", "isthmus", name)
-        return f"postgresql://isthmus@/{name}?host={self.folder}"
+        where = ("-h", str(self.folder), "-U", "isthmus", "-d", "postgres")
+        self._run("psql", *where, "-c", f"CREATE SCHEMA {name}")
+        url = f"postgresql://isthmus@/postgres?host={self.folder}"
+        return f"{url}&options=-csearch_path%3D{name}"
 
     def close(self) -> None:
         """Stop, and remove everything."""

@@ -30,9 +30,14 @@ SHOWN = ("ndcg@10", "hit_rate@5", "hit_rate@10", "hit_rate@100", "mrr")
 
 
 def comparison(
-    config: str, *, name: str, seeds: str = "0", settings: tuple[str, ...] = (), baselines: str = ""
+    config: str,
+    *options: str,
+    name: str,
+    seeds: str = "0",
+    settings: tuple[str, ...] = (),
+    baselines: str = "",
 ) -> dict[str, Any]:
-    """Run `isthmus compare` in a process of its own and sum up its records."""
+    """Run `isthmus compare` with `options` in a process of its own and sum up its records."""
     command = [
         *(sys.executable, "-m", "isthmus", "compare"),
         *("--config", str(BENCHMARKS / "configs" / config)),
@@ -40,6 +45,7 @@ def comparison(
         *("--set", f"name={name}"),
         *(part for setting in settings for part in ("--set", setting)),
         *(("--baselines", baselines) if baselines else ()),
+        *options,
     ]
     subprocess.run(command, check=True, cwd=ROOT)
     return {"command": _shown(command), **summary(WORK / "runs" / name)}
@@ -72,6 +78,7 @@ def summary(run: Path) -> dict[str, Any]:
         "verdicts": [verdict["sentence"] for verdict in about["verdicts"]],
         "gates": about["gates"],
         "cost": about["cost"],
+        **({"curve": metrics["curve"]} if "curve" in metrics else {}),
     }
 
 
@@ -150,6 +157,34 @@ def toys() -> dict[str, Any]:
     return comparison("toys.toml", name="toys")
 
 
+TRAINING_FREE = "recent-popular,co-occurrence,text"
+CONTROLS = ("shuffled-text", "shuffled-source", "random-overlap")
+
+
+def curve(config: str, *options: str, name: str, seeds: str) -> Callable[[], dict[str, Any]]:
+    """Uplift over target-only with less of each target's data."""
+
+    def run() -> dict[str, Any]:
+        return comparison(config, *options, name=name, seeds=seeds, baselines=TRAINING_FREE)
+
+    return run
+
+
+def zero_shot(config: str, target: str, *settings: str) -> Callable[[], dict[str, Any]]:
+    """One target without any event in training, beside text alone and trained competitors."""
+
+    def run() -> dict[str, Any]:
+        return comparison(
+            config,
+            *("--target", target, "--strategy", "zero-shot"),
+            name=f"zero-shot-{target}",
+            settings=settings,
+            baselines="text,recent-popular,co-occurrence,sasrec",
+        )
+
+    return run
+
+
 def script(*arguments: str) -> Callable[[], dict[str, Any]]:
     """A benchmark that prints its figures as JSON on the last line of its output."""
 
@@ -173,6 +208,13 @@ def _shown(command: list[str]) -> str:
     return " ".join(word.replace(f"{ROOT}/", "").replace(f"{DATA}/", "") for word in words)
 
 
+FEW_SHOT = (
+    *("benchmarks/strategies.py", "--events", "10,50,200"),
+    *("--strategies", "joint,meta,target-only", "--set", "training.threads=1"),
+)
+FOOD_KITCHEN, THREE = "food-kitchen.toml", "beauty-toys-games.toml"
+PAIR = ("--target", "beauty", "--target", "toys")
+
 STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "food-kitchen": food_kitchen,
     "food-kitchen-global": food_kitchen_global,
@@ -183,12 +225,41 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "published-shuffled": published_shuffled,
     "games": games,
     "ciao": ciao,
+    "neighbours": script("benchmarks/neighbours.py"),
+    "uplift-food-kitchen": curve(
+        *(FOOD_KITCHEN, "--curve", "0.1,0.25,1"), name="uplift-food-kitchen", seeds="0,1,2"
+    ),
+    "uplift-food-kitchen-time": curve(
+        *(FOOD_KITCHEN, "--curve", "0.1,1", "--curve-by", "time"),
+        name="uplift-food-kitchen",
+        seeds="0,1,2",
+    ),
+    "uplift-beauty-toys": curve(
+        *(THREE, *PAIR, "--curve", "0.1,1"), name="uplift-beauty-toys", seeds="0"
+    ),
+    "controls-food-kitchen": curve(
+        *(FOOD_KITCHEN, "--curve", "0.1,1", *(w for c in CONTROLS for w in ("--control", c))),
+        name="uplift-food-kitchen",
+        seeds="0",
+    ),
+    "zero-shot-food": zero_shot(FOOD_KITCHEN, "food", "split.kind=global"),
+    "zero-shot-kitchen": zero_shot(FOOD_KITCHEN, "kitchen", "split.kind=global"),
+    "zero-shot-beauty": zero_shot(THREE, "beauty"),
+    "zero-shot-toys": zero_shot(THREE, "toys"),
+    "few-shot-world": script(*FEW_SHOT),
+    "few-shot-ciao": script(
+        *FEW_SHOT,
+        *("--config", "benchmarks/configs/ciao-categories.toml", "--target", "category-10"),
+    ),
+    "alignment": script("benchmarks/alignment.py"),
     "step-time": script("benchmarks/step_time.py"),
     "encode": script("benchmarks/encode.py"),
     "load-events": script("benchmarks/load_events.py"),
     "evaluate-speed": script("benchmarks/evaluate_speed.py"),
     "gate-strengths": script("benchmarks/gate_strengths.py"),
     "kill-resume": script("benchmarks/kill_resume.py"),
+    "crash": script("benchmarks/crash.py"),
+    "event-log": script("benchmarks/event_log.py"),
     "peers": script("benchmarks/peers/run.py"),
     "peers-evaluation": script(
         *("benchmarks/peers/run.py", "--no-training", "--systems", "isthmus", "recbole"),
@@ -197,7 +268,9 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 NEEDS_DATA = {
     *("food-kitchen", "food-kitchen-global", "food-kitchen-shuffled", "beauty", "toys"),
-    *("published", "published-shuffled", "games", "ciao"),
+    *("published", "published-shuffled", "games", "ciao", "few-shot-ciao", "alignment"),
+    "neighbours",
+    *(name for name in STUDIES if name.startswith(("uplift", "controls", "zero-shot"))),
 }
 
 

@@ -18,17 +18,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.baselines.als import ALS, ALSConfig
+from isthmus.baselines.bitgcf import BiTGCF, BiTGCFConfig
+from isthmus.baselines.cmf import CMF, CMFConfig
 from isthmus.baselines.content import ContentKNN, ContentKNNConfig
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 from isthmus.baselines.ease import EASE, EASEConfig
+from isthmus.baselines.emcdr import EMCDR, EMCDRConfig
 from isthmus.baselines.popular import Popular, RecentPopular
+from isthmus.baselines.unisrec import UniSRec, UniSRecConfig
+from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
+from isthmus.data.splits import leave_one_out
+from isthmus.errors import ConfigError
 from isthmus.scoring import Requests, Scorer
 from isthmus.training.checkpoint import State
 
 Features = list[ItemFeatures]
 SMALL = {"dim": 4, "sweeps": 8, "alpha": 5.0, "l2": 0.5}
+SHORT = Config.model_validate(
+    {
+        "model": {"dim": 4, "layers": 1, "heads": 1, "max_length": 8},
+        "training": {"epochs": 2, "full_softmax": True, "device": "cpu", "evaluate_every": 1},
+    }
+)
+# The noise of a gate between several is drawn item by item.
+ONE_EXPERT = UniSRecConfig(experts=1)
+GRAPH = BiTGCFConfig(dim=4, epochs=2, learning_rate=0.01)
 
 FITS: dict[str, Callable[[Dataset, Features], Scorer]] = {
     "popular": lambda d, f: Popular.fit(d, d.events),
@@ -45,9 +61,15 @@ FITS: dict[str, Callable[[Dataset, Features], Scorer]] = {
     "als-merged": lambda d, f: ALS.fit(d, d.events, ALSConfig(merged=True, **SMALL)),
     "text": lambda d, f: ContentKNN.fit(d, d.events, f, ContentKNNConfig(merged=False)),
     "text-merged": lambda d, f: ContentKNN.fit(d, d.events, f, ContentKNNConfig(merged=True)),
+    "emcdr": lambda d, f: EMCDR.fit(d, d.events, EMCDRConfig(**SMALL)),
+    "cmf": lambda d, f: CMF.fit(d, d.events, 0, CMFConfig(**SMALL)),
+    "bitgcf": lambda d, f: BiTGCF.fit(d, leave_one_out(d), SHORT, GRAPH),
+    "unisrec": lambda d, f: UniSRec.fit(d, leave_one_out(d), f, 0, SHORT, ONE_EXPERT),
 }
-# Inverting or factorising rounds in another order when items stand in another order.
-ROUNDS = ("ease", "als")
+# Inverting, factorising or training rounds in another order when items stand in another order.
+ROUNDS = ("ease", "als", "emcdr", "cmf", "bitgcf", "unisrec")
+TEXTS = ("text", "text-merged", "unisrec")
+LINKED = ("emcdr", "cmf", "bitgcf")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +110,8 @@ def test_a_saved_state_scores_the_same_to_the_last_bit(
     scorer = FITS[name](dataset, features)
     state = scorer.state()  # type: ignore[attr-defined]
     copied = State({k: np.array(v) for k, v in state.arrays.items()}, dict(state.meta))
-    again = type(scorer).from_state(copied)  # type: ignore[attr-defined]
+    apart = [features] if name == "unisrec" else []
+    again = type(scorer).from_state(copied, *apart)  # type: ignore[attr-defined]
     assert again.name == scorer.name
     requests = everybody(dataset)
     for domain in range(2):
@@ -136,7 +159,7 @@ def test_a_history_of_unknown_items_counts_as_none(
 
 @pytest.mark.parametrize("name", FITS)
 def test_items_that_nobody_took_are_tied(name: str, world: tuple[Dataset, Features]) -> None:
-    if name.startswith("text"):
+    if name in TEXTS:
         return
     dataset, features = world
     scores = FITS[name](dataset, features).score(everybody(dataset), 0).total
@@ -151,23 +174,31 @@ def test_a_batch_without_requests_is_answered(name: str, world: tuple[Dataset, F
 
 
 @pytest.mark.parametrize("name", FITS)
-def test_a_domain_without_events_is_answered(name: str) -> None:
+def test_a_domain_without_events_is_answered_or_refused(name: str) -> None:
     dataset = random_world(1)
     events = dataset.events.only(0)
     dataset = Dataset(dataset.domains, dataset.user_ids, events)
     features = random_features(dataset, 1)
+    if name in LINKED:
+        with pytest.raises(ConfigError, match=f"{name}: it carries over by people"):
+            FITS[name](dataset, features)
+        return
     scores = FITS[name](dataset, features).score(everybody(dataset), 1).total
     assert scores.shape == (30, 9)
     assert np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize(
-    "name", ["co-occurrence", "co-occurrence-target", "ease", "ease-merged", "als", "als-merged"]
+    "name",
+    [
+        *("co-occurrence", "co-occurrence-target", "ease", "ease-merged"),
+        *("als", "als-merged", "emcdr", "cmf"),
+    ],
 )
 def test_two_planted_tastes_are_told_apart(name: str) -> None:
     dataset, requests, parity = planted_world()
     scorer = FITS[name](dataset, [])
-    across = ["co-occurrence", "ease-merged", "als-merged"]
+    across = ["co-occurrence", "ease-merged", "als-merged", "emcdr", "cmf"]
     for domain in (0, 1) if name in across else (0,):
         best = scorer.score(requests, domain).total.argmax(1)
         np.testing.assert_array_equal(best % 2, parity)

@@ -53,6 +53,17 @@ def test_a_question_sees_only_days_that_were_over(day: float, counts: list[float
     np.testing.assert_allclose(scores, np.log1p([counts]), rtol=1e-6)
 
 
+def test_without_a_clock_what_is_done_elsewhere_makes_nothing_older() -> None:
+    dataset = dataset_of([[(0, 0), (1, 0), (0, 1), (1, 1), (1, 2)]], (2, 3))
+    scorer = RecentPopular.fit(dataset, dataset.events, HALF)
+    expected = np.log1p([[0.5, 1.0]])
+    np.testing.assert_allclose(scorer.score(asking([]), 0).total, expected, rtol=1e-6)
+    alone = RecentPopular.fit(dataset, dataset.events.only(1), HALF)
+    np.testing.assert_array_equal(
+        alone.score(asking([]), 1).total, scorer.score(asking([]), 1).total
+    )
+
+
 def test_without_a_clock_an_event_fades_by_its_place_in_the_history() -> None:
     dataset = dataset_of([[(0, 0), (0, 1)], [(0, 2)]], (4,))
     scorer = RecentPopular.fit(dataset, dataset.events, HALF)

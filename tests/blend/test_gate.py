@@ -70,14 +70,12 @@ def test_the_gate_opens_with_confidence():
 
 
 def test_people_with_many_questions_are_one_witness_each():
-    gain = np.zeros(400)
+    gain = np.full(400, 0.05)
     better = gain.copy()
     better[:300] = 1.0
     user = np.concatenate([np.zeros(300, np.int64), np.arange(1, 101)])
-    better[300:] = np.random.default_rng(0).normal(0, 0.01, 100)
-    one = decide(
-        FittedWeights({}, better, user), FittedWeights({}, np.abs(gain), user), BlendConfig()
-    )
+    better[300:] += np.random.default_rng(0).normal(0, 0.01, 100)
+    one = decide(FittedWeights({}, better, user), FittedWeights({}, gain, user), BlendConfig())
     assert one.confidence < 0.95
 
 

@@ -3,13 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from isthmus.blend.shrinkage import Uplifts
+from isthmus.blend.shrinkage import DEPTH_SPREAD, Ratios, Uplifts
+
+NONE = np.empty((0, 2))
 
 
 def _uplifts(value: list[float], sd: list[float], share: list[float], seed: int = 0) -> Uplifts:
     """Normal resamples about `value`, of which all questions are the first."""
     draws = np.array(value) + np.random.default_rng(seed).normal(size=(4000, len(sd))) * sd
-    return Uplifts(draws, np.array(value), np.full(len(sd), 1e3), np.array(share))
+    ratios = Ratios(draws, np.array(value))
+    return Uplifts(ratios, ratios, np.full(len(sd), 1e3), np.array(share))
 
 
 def test_no_more_spread_than_noise_gives_one_figure_to_all():
@@ -17,7 +20,7 @@ def test_no_more_spread_than_noise_gives_one_figure_to_all():
     value, draws = uplifts.shrunk(np.arange(3))
     assert value == pytest.approx(0.1)
     for each in draws:
-        np.testing.assert_allclose(each, uplifts.draws[:, 0])
+        np.testing.assert_allclose(each, uplifts.told.draws[:, 0])
 
 
 def test_the_formula_worked_by_hand():
@@ -62,14 +65,16 @@ def test_a_group_without_successes_follows_all():
     silent = np.arange(n) < 300
     gains = np.where(silent[:, None], 0.0, (rng.random((n, 2)) < [0.3, 0.2]) * 0.6)
     everybody = np.ones(n, bool)
-    uplifts = Uplifts.measure(gains, np.arange(n), everybody, np.column_stack([silent, ~silent]))
-    assert uplifts.value[1] == 0
-    assert uplifts.value[0] == pytest.approx(
+    uplifts = Uplifts.measure(
+        gains, NONE, np.arange(n), everybody, np.column_stack([silent, ~silent])
+    )
+    assert uplifts.top.value[1] == 0
+    assert uplifts.top.value[0] == pytest.approx(
         np.log(gains[:, 0].sum() / gains[:, 1].sum()), abs=0.01
     )
     for family in (np.array([0]), np.array([0, 1])):
         value, draws = uplifts.shrunk(family)
-        assert value[0] == pytest.approx(uplifts.value[0], rel=0.25)
+        assert value[0] == pytest.approx(uplifts.top.value[0], rel=0.25)
         assert (draws[0] > 0).mean() > 0.95
 
 
@@ -79,16 +84,53 @@ def test_questions_beyond_everybodys_count_for_their_group_alone():
     gains[600:, 0] = 0.6
     everybody = np.arange(900) < 600
     user = np.arange(900) % 600
-    uplifts = Uplifts.measure(gains, user, everybody, ~everybody[:, None])
-    assert abs(uplifts.value[0]) < 0.3
-    assert uplifts.value[1] > 1
+    uplifts = Uplifts.measure(gains, NONE, user, everybody, ~everybody[:, None])
+    assert abs(uplifts.top.value[0]) < 0.3
+    assert uplifts.top.value[1] > 1
     assert uplifts.share.tolist() == [0.0]
 
 
 def test_no_difference_at_all_is_no_division_by_nought():
     gains = np.full((60, 2), 0.5)
     groups = np.arange(60)[:, None] % 2 == [0, 1]
-    uplifts = Uplifts.measure(gains, np.arange(60), np.ones(60, bool), groups)
+    uplifts = Uplifts.measure(gains, NONE, np.arange(60), np.ones(60, bool), groups)
     value, draws = uplifts.shrunk(np.arange(2))
     assert not value.any()
     assert not draws.any()
+
+
+def _ratios(value: float, sd: float, seed: int) -> Ratios:
+    draws = value + sd * np.random.default_rng(seed).normal(size=(4000, 1))
+    return Ratios(draws, np.array([value]))
+
+
+def test_deeper_ranks_tell_as_much_as_they_are_surer():
+    told = _ratios(0.5, 0.3, 0).drawn_towards(_ratios(0.1, 0.05, 1))
+    other = 0.05**2 + DEPTH_SPREAD**2
+    share = other / (0.3**2 + other)
+    assert told.value[0] == pytest.approx(share * 0.5 + (1 - share) * 0.1, rel=0.05)
+    assert told.draws.std() == pytest.approx(np.sqrt(share * 0.3**2), rel=0.05)
+
+
+def test_with_many_questions_the_first_ranks_decide():
+    told = _ratios(-0.05, 0.01, 0).drawn_towards(_ratios(0.2, 0.005, 1))
+    assert told.value[0] < -0.04
+    assert (told.draws > 0).mean() < 0.05
+
+
+def test_deeper_ranks_that_say_the_same_word_for_word_add_nothing():
+    top = _ratios(0.1, 0.2, 0)
+    assert (top.drawn_towards(top).draws.std()) >= 0.19
+
+
+def test_both_depths_are_measured_on_the_same_people():
+    rng = np.random.default_rng(0)
+    deeper = (rng.random((400, 2)) < [0.5, 0.4]) * 0.3
+    gains = np.where(rng.random(400)[:, None] < 0.1, deeper, 0.0)
+    everybody, user = np.ones(400, bool), np.arange(400)
+    groups = np.ones((400, 1), bool)
+    alone = Uplifts.measure(gains, NONE, user, everybody, groups)
+    both = Uplifts.measure(gains, deeper, user, everybody, groups)
+    assert np.array_equal(both.top.draws, alone.top.draws)
+    assert both.told.draws[:, 0].std() < 0.8 * alone.told.draws[:, 0].std()
+    np.testing.assert_allclose(both.told.draws[:, 0], both.told.draws[:, 1])

@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -14,7 +15,7 @@ TYPED = re.findall(r"^\$ isthmus (.+)$", PAGE.replace("\\\n", ""), re.MULTILINE)
 
 
 def test_every_command_has_a_section_with_an_example() -> None:
-    headings = re.findall(r"^## (\w+)$", PAGE, re.MULTILINE)
+    headings = re.findall(r"^## ([\w-]+)$", PAGE, re.MULTILINE)
     assert headings == list(get_command(app).commands)  # type: ignore[attr-defined]
     assert {words.split()[0] for words in TYPED} == set(headings)
 
@@ -23,15 +24,25 @@ def test_every_command_has_a_section_with_an_example() -> None:
 def test_examples_are_understood(words: str) -> None:
     name, *rest = shlex.split(words)
     command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    if hasattr(command, "commands"):
+        name, *rest = rest
+        command = command.commands[name]
     # Raises where an option or argument is not known.
     command.make_context(name, rest)
+
+
+def every_command() -> list[Any]:
+    """The commands, and those of their groups."""
+    found = list(get_command(app).commands.values())  # type: ignore[attr-defined]
+    groups = [getattr(command, "commands", {}) for command in found]
+    return [*found, *(command for group in groups for command in group.values())]
 
 
 def test_options_that_the_page_names_exist() -> None:
     known = {
         option
-        for command in get_command(app).commands.values()  # type: ignore[attr-defined]
+        for command in every_command()
         for parameter in command.params
         for option in parameter.opts
     } | {option for parameter in get_command(app).params for option in parameter.opts}
-    assert set(re.findall(r"(?<![\w-])--[a-z]+", PAGE)) <= known | {"--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*", PAGE)) <= known | {"--help"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from log_samples import NOW, Opener, event, impression
+from pydantic import ValidationError
 
 from isthmus.config import OnlineConfig
 from isthmus.online.events import Event, Outcome
@@ -97,6 +99,17 @@ def test_clock_skew_age_length_and_kinds_are_configured() -> None:
     assert found(domain="bks", kind="see") is Outcome.UNKNOWN_KIND
     # Impressions have no kind.
     assert refusal(impression("x", domain="bks", recommendation_id="r"), limits, NOW) is None
+
+
+def test_the_longest_ids_that_can_be_configured_fit_the_indices(place: str, opened: Opener) -> None:
+    draw = random.Random(0)
+    name = ["".join(chr(draw.randrange(0x10000, 0x30000)) for _ in range(512)) for _ in range(4)]
+    record = event(name[0], name[1], domain=name[2], item_id=name[3], kind=name[0])
+    log = opened(place, max_id_chars=512)
+    assert log.append([record]) == [Outcome.ACCEPTED]
+    assert log.history(name[1]) == [record]
+    with pytest.raises(ValidationError):
+        OnlineConfig(max_id_chars=513)
 
 
 def test_ten_thousand_in_one_batch_with_one_bad(log: EventLog) -> None:

@@ -10,6 +10,7 @@ import pytest
 from log_samples import NOW, Opener, event, impression
 
 from isthmus.errors import LogError, LogUnavailable, RequestError
+from isthmus.online import sql_log
 from isthmus.online.events import Event, Impression, Outcome
 from isthmus.online.log import EventLog
 from isthmus.online.sql_log import SqlLog
@@ -135,7 +136,7 @@ def test_two_writers_give_offsets_without_gaps_in_the_order_of_commits(
 
 def test_what_is_submitted_and_cancelled_in_time_is_not_written(log: EventLog) -> None:
     assert isinstance(log, SqlLog)
-    with log._turn:
+    with log._database.writing():
         first = log.submit([event("a")])
         while not first.running():
             time.sleep(0.001)
@@ -148,7 +149,7 @@ def test_what_is_submitted_and_cancelled_in_time_is_not_written(log: EventLog) -
 def test_too_much_waiting_is_refused_and_nothing_of_what_waits_is_lost(log: EventLog) -> None:
     assert isinstance(log, SqlLog)
     log._writer._most_waiting = 3
-    with log._turn:
+    with log._database.writing():
         first = log.submit([event("a")])
         while not first.running():
             time.sleep(0.001)
@@ -215,6 +216,15 @@ def test_what_an_erased_person_did_before_is_refused_and_what_they_do_later_is_t
     assert [logged.offset for logged in log.read()] == [3, 4]
 
 
+def test_a_repeat_from_a_fast_clock_does_not_bring_an_erased_person_back(log: EventLog) -> None:
+    ahead = time.time() + 100
+    log.append([event("e1", time=ahead)])
+    log.erase("ann")
+    log.erase("ann")
+    late = [event("e1", time=ahead), event("e2", time=ahead + 1)]
+    assert log.append(late) == [Outcome.ERASED, A]
+
+
 def test_compaction_takes_what_is_old_and_was_consumed(log: EventLog) -> None:
     log.append([event("old"), impression("shown"), event("new", time=NOW + 10), event("unread")])
     assert log.compacted() == 0
@@ -225,6 +235,18 @@ def test_compaction_takes_what_is_old_and_was_consumed(log: EventLog) -> None:
     assert log.head() == 4
     assert log.compact(before=NOW + 5).events == 1
     assert log.compacted() == 4
+
+
+def test_compaction_goes_through_a_long_log_in_parts(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_log, "_MOST_COMPACTED", 4)
+    times = [NOW + 10 * (i % 3 == 0) for i in range(25)]
+    log.append([event(f"e{i}", time=moment) for i, moment in enumerate(times)])
+    assert log.compact(before=NOW + 5, consumed=23).events == 15
+    assert log.compacted() == 23
+    kept = [i for i, moment in enumerate(times) if moment > NOW or i >= 23]
+    assert [record.event_id for record in records_of(log)] == [f"e{i}" for i in kept]
 
 
 def test_what_was_compacted_away_is_not_taken_again(log: EventLog) -> None:

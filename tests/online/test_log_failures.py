@@ -53,20 +53,20 @@ def works_again(log: EventLog, acknowledged: list[str]) -> None:
 
 
 def test_a_full_sqlite_disk(file: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened(file).close()
-    connect = sqlite.SqliteDatabase._connect
+    connect, pages = sqlite.SqliteDatabase._connect, 30
 
-    def small(self: sqlite.SqliteDatabase, **how: bool) -> sqlite3.Connection:
-        connection = connect(self, **how)
-        connection.execute("PRAGMA max_page_count = 24")
+    def small(self: sqlite.SqliteDatabase) -> sqlite3.Connection:
+        connection = connect(self)
+        connection.execute(f"PRAGMA max_page_count = {pages}")
         return connection
 
-    with monkeypatch.context() as patched:
-        patched.setattr(sqlite.SqliteDatabase, "_connect", small)
-        log = opened(file)
-        acknowledged, error = until_it_fails(log)
-        assert "the disk is full" in str(error)
-        assert error.retry_after > 0
+    monkeypatch.setattr(sqlite.SqliteDatabase, "_connect", small)
+    log = opened(file)
+    acknowledged, error = until_it_fails(log)
+    assert "the disk is full" in str(error)
+    assert error.retry_after > 0
+    assert len(acknowledged) > 10
+    pages = 1_000_000
     works_again(log, acknowledged)
 
 
@@ -138,8 +138,11 @@ def test_what_is_no_sqlite_log_is_left_alone(file: Path, opened: Opener) -> None
     foreign.execute("CREATE TABLE cats (name TEXT)")
     foreign.commit()
     foreign.close()
+    before = file.read_bytes()
     with pytest.raises(LogError, match="something else"):
         opened(file)
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
     with pytest.raises(LogError, match="a folder"):
         opened(file.parent)
     with pytest.raises(LogError, match="missing"):
@@ -181,7 +184,7 @@ def lose_connections(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name = 'isthmus' AND datname = current_database()"
+            "WHERE application_name = 'isthmus'"
         )
 
 
@@ -245,10 +248,7 @@ def test_a_server_without_space(condition: str, url: str, opened: Opener) -> Non
 def test_a_server_set_to_acknowledge_early_is_overruled(url: str) -> None:
     from isthmus.online.postgres import PostgresDatabase
 
-    with psycopg.connect(url, autocommit=True) as connection:
-        name = connection.info.dbname
-        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
-    database = PostgresDatabase(url)
+    database = PostgresDatabase(f"{url}%20-csynchronous_commit%3Doff")
     with database.writing() as write:
         assert write.rows("SHOW synchronous_commit") == [("on",)]
     database.close()

@@ -62,6 +62,7 @@ def test_replay_in_pieces_is_replay_at_once(log: EventLog) -> None:
     n_events = sum(isinstance(logged.record, Event) for logged in log.read())
     assert len(whole.dataset.events) == len(shop().events) + n_events
     assert whole.position == LogPosition(log.id, 200)
+    assert replay(log, shop(), None, upto=999).position == whole.position
     for cuts in ([1, 2, 3], [77], [50, 100, 150], [0, 199]):
         dataset, position = shop(), None
         for upto in [*cuts, None]:

@@ -76,6 +76,19 @@ def fitted(seed: int = 0) -> Recommender:
     return Recommender.fit(replace(dataset, domains=(books, gear)), config, encoder=WordEncoder())
 
 
+@cache
+def grown() -> Recommender:
+    """The fitted one after films have joined it and it has learnt from their first events."""
+    domains = tuple(
+        DomainSpec(name=name, n_items=n) for name, n in (("books", 80), ("gear", 60), ("films", 50))
+    )
+    world = generate_world(WorldConfig(n_users=200, n_themes=5, domains=domains, seed=0))
+    usual = fitted()
+    config = usual.config.override("blend.slice_users=20")
+    model = Recommender(usual.dataset, config, usual.split, usual.raw, usual.system)
+    return model.add_domain("films", world.frames["films"], encoder=WordEncoder())
+
+
 def gated(gate: float | GateDecision) -> Recommender:
     """The fitted one with every gate at `gate`, and every part weighing the same."""
     usual = fitted()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from serving_world import WordEncoder, fitted, gated, users
+from serving_world import WordEncoder, fitted, gated, grown, users
 
 from isthmus.blend import GateDecision, SliceGate
 from isthmus.errors import RequestError
@@ -16,6 +19,7 @@ from isthmus.serving.messages import ItemRef, Listing, Recommend
 from isthmus.serving.past import past_of
 from isthmus.serving.similar import similar
 
+FILMS = 2
 BY_GROUP = GateDecision(
     0.5,
     slices=tuple(
@@ -45,7 +49,27 @@ def ask(live: Live, asked: Recommend, *, logged: list[Event] | None = None) -> l
 @pytest.mark.parametrize("gate", [0.0, 0.4, 1.0, BY_GROUP], ids=["shut", "ajar", "open", "groups"])
 @pytest.mark.parametrize("domain", ["books", "gear"])
 def test_answers_are_those_of_the_facade(gate: float | GateDecision, domain: str) -> None:
-    model = gated(gate)
+    check_answers(gated(gate), domain)
+
+
+@pytest.mark.parametrize("gate", [0.0, 0.4, 1.0], ids=["shut", "ajar", "open"])
+@pytest.mark.parametrize("domain", ["books", "gear", "films"])
+def test_answers_of_a_grown_model_are_those_of_the_facade(gate: float, domain: str) -> None:
+    model = with_gates(grown(), gate)
+    # What people did in films is history to films alone.
+    assert (model.dataset.events.domain == FILMS).sum() > 500
+    assert [model.system.sides(d)[0].n_domains for d in range(3)] == [2, 2, 3]
+    check_answers(model, domain)
+
+
+def with_gates(model: Recommender, gate: float) -> Recommender:
+    gates = dict.fromkeys(model.system.gates, GateDecision(gate))
+    system = replace(model.system, gates=gates)
+    return Recommender(model.dataset, model.config, model.split, model.raw, system)
+
+
+def check_answers(model: Recommender, domain: str) -> None:
+    """Live answers, together and one by one, are those of the façade."""
     live = live_of(model)
     people = [*users()[:40], "stranger"]
     expected = model.recommend(domain, users=people, k=7)
@@ -244,8 +268,8 @@ def test_a_model_that_was_grown_reads_new_items_alike() -> None:
     model = fitted()
     live = live_of(model)
     item = Item("gear", "NEW", text="compass compass chart")
-    vectors = live.read([item]).quick.transferred.vectors[1][-1]
-    texts = live.read([item]).quick.transferred.texts[1]
+    side = live.read([item]).quick.laid_out(model.system.transferred)
+    vectors, texts = side.vectors[1][-1], side.texts[1]
     direct = model.system.transferred.neural.model.items.by_text(
         *_aligned(model, item.text or ""),
     )
@@ -253,11 +277,49 @@ def test_a_model_that_was_grown_reads_new_items_alike() -> None:
     assert float((texts.table[texts.row[-1]] ** 2).sum()) == pytest.approx(1.0, abs=1e-5)
 
 
+@pytest.mark.parametrize(("d", "name"), [(0, "books"), (1, "gear"), (FILMS, "films")])
+def test_new_items_of_a_grown_model_are_mapped_as_those_that_it_has(d: int, name: str) -> None:
+    model = with_gates(grown(), 1.0)
+    live = live_of(model)
+    n_items = model.dataset.domains[d].n_items
+    texts = model.dataset.domains[d].items["text"].to_list()
+    known = [place for place, text in enumerate(texts) if text][:5]
+    told = live._arrivals.read(d, [texts[place] for place in known])
+    for expected, found in (
+        (model.system.features, told.aligned),
+        (model.system.own_features, told.own),
+    ):
+        if d < len(expected):
+            assert np.allclose(found.vectors, expected[d].vectors[known], atol=1e-4)
+    new = live.read([Item(name, "NEW", text=texts[known[0]])])
+    assert new.quick.n_items(d) == n_items + 1
+    for side in new.quick.sides:
+        sizes = [len(vectors) for vectors in side.vectors]
+        usual = np.diff(model.dataset.item_offsets)[: len(sizes)]
+        assert sizes == [n + (other == d) for other, n in enumerate(usual)]
+    # It is offered in its domain, and is history to every domain that knows its own.
+    (listing,) = ask(new, Recommend(user_id=users()[3], domains=[name], k=100, seen=True))
+    assert "NEW" in [item.item_id for item in listing.items]
+    event = Event("e", "somebody", name, "NEW", 1e9)
+    for answer in ask(new, Recommend(user_id="somebody"), logged=[event]):
+        later = d == FILMS and answer.domain != "films"
+        assert answer.fallback == later
+        assert ("joined later and is not read here" in answer.basis) == later
+
+
 @pytest.mark.parametrize("gate", [0.0, 1.0])
 def test_similar_items_are_those_of_the_facade(gate: float) -> None:
-    model = gated(gate)
+    check_similar(gated(gate), ((1, 1), (1, 0), (0, 1)))
+
+
+@pytest.mark.parametrize("gate", [0.0, 1.0])
+def test_similar_items_of_a_grown_model_are_those_of_the_facade(gate: float) -> None:
+    check_similar(with_gates(grown(), gate), ((2, 2), (2, 0), (1, 2), (1, 1)))
+
+
+def check_similar(model: Recommender, pairs: Sequence[tuple[int, int]]) -> None:
     live = live_of(model)
-    for domain, to in ((1, 1), (1, 0), (0, 1)):
+    for domain, to in pairs:
         for place in range(5):
             item_id, names = live.shelves[domain].ids[place], live.names
             expected = model.similar(names[domain], item_id, to=names[to], k=5)

@@ -45,6 +45,11 @@ def test_an_event_is_counted_once_and_another_by_its_id_is_a_conflict(shop: Runn
     other = shop.report("routes-2", "routes-2", "gear", GEAR[1], time=1e9)
     assert (first, again, other) == (200, 200, 409)
     assert len(shop.service.keeper.log.history("routes-2")) == 1
+    # Sent again because no answer came: it has no time of its own to be told by.
+    assert shop.report("routes-2b", "routes-2", "gear", GEAR[0]) == 200
+    assert shop.report("routes-2b", "routes-2", "gear", GEAR[0]) == 200
+    assert shop.report("routes-2b", "routes-2", "gear", GEAR[1]) == 409
+    assert len(shop.service.keeper.log.history("routes-2")) == 2
 
 
 @pytest.mark.parametrize(
@@ -229,7 +234,7 @@ def test_a_body_that_nests_without_end(shop: Running) -> None:
         ("POST", "/v1/models/promote", {"version": "v999999"}, 409),
         ("POST", "/v1/models/rollback", None, 409),
         ("POST", "/v1/exports", {"domain": "toys"}, 422),
-        ("GET", "/v1/exports/0123456789ab", None, 422),
+        ("GET", "/v1/exports/0123456789ab", None, 404),
         ("GET", "/v1/exports/..%2Fevents.db", None, 404),
         ("GET", "/v1/items/one?domain=gear&item_id=nothing", None, 404),
         ("GET", "/v1/users/one?user_id=nobody-at-all", None, 404),

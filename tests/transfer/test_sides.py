@@ -7,10 +7,11 @@ import pytest
 from transfer_world import BOOKS, GEAR, settings, texts, world
 
 from isthmus.alignment.domains import align_features
+from isthmus.config import BlendConfig
 from isthmus.data.splits import global_cut
 from isthmus.errors import ConfigError
 from isthmus.scoring import Requests
-from isthmus.transfer.sides import fit_side
+from isthmus.transfer.sides import fit_side, judges
 from isthmus.transfer.strategies import Joint, Roles, TargetOnly
 
 QUICK = ("training.epochs=2",)
@@ -62,7 +63,18 @@ def test_both_sides_have_the_same_parts_and_a_log_of_their_training(small, tmp_p
     assert set(side.seconds) == {"train joint", "blend joint"}
     assert (tmp_path / "checkpoints" / "joint").is_dir()
     judged = side.fitted[GEAR]
-    assert len(judged.gain) == (dataset.events.domain[split.tuning.position] == GEAR).sum()
+    assert len(judged.gain) == (dataset.events.domain[split.validation.position] == GEAR).sum()
+
+
+def test_the_half_that_stopped_training_judges_only_where_the_other_is_too_small(small):
+    dataset, split, _ = small
+    n = int((dataset.events.domain[split.tuning.position] == GEAR).sum())
+    enough, too_few = BlendConfig(enough_questions=n), BlendConfig(enough_questions=n + 1)
+    assert judges(split, dataset, GEAR, enough) is split.tuning
+    assert set(judges(split, dataset, GEAR, too_few).position) == {
+        *split.tuning.position,
+        *split.stopping.position,
+    }
 
 
 def test_a_second_fit_goes_on_from_the_first(small, tmp_path):

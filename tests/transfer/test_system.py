@@ -110,8 +110,11 @@ def test_a_domain_without_behaviour_is_served_by_what_the_others_taught(small):
 
 def test_a_domain_without_questions_has_the_gate_shut_and_borrowed_weights(small):
     split = global_cut(small)
-    about_books = small.events.domain[split.tuning.position] == BOOKS
-    system = _quick(small, replace(split, tuning=split.tuning.where(about_books)))
+    tuning, stopping = (
+        half.where(small.events.domain[half.position] == BOOKS)
+        for half in (split.tuning, split.stopping)
+    )
+    system = _quick(small, replace(split, tuning=tuning, stopping=stopping))
     assert system.gates[GEAR].weight == 0
     assert "no validation question" in system.gates[GEAR].reason
     weights = system.transferred.blend.weights

@@ -7,7 +7,7 @@ brought to it; whitening alone is done to the anchor as well.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -65,9 +65,6 @@ class _Step:
     def fit(self, rows: Vectors, pairs: Pairs | None) -> FeatureMap:
         fitted: FeatureMap = self.kind.fit(rows, self.anchor, pairs, **self.asked)
         return fitted
-
-    def apply(self, rows: Vectors, pairs: Pairs | None) -> Vectors:
-        return self.fit(rows, pairs).transform(rows)
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,11 @@ class FeatureAlignment:
         return _scattered(rows, raw, width)
 
     def join(self, raw: ItemFeatures, pairs: Pairs | None = None) -> ItemFeatures:
-        """Bring another domain to the anchor; those here before stay as they are.
+        """Another domain, brought to the anchor; see `with_domain`."""
+        return self.with_domain(raw, pairs).features[-1]
+
+    def with_domain(self, raw: ItemFeatures, pairs: Pairs | None = None) -> Self:
+        """The same with another domain at the end; those here before stay as they are.
 
         Args:
             raw: its vectors as the language model gives them.
@@ -172,15 +173,22 @@ class FeatureAlignment:
             DataError: it has no text, or nothing pairs, and a map needs it.
         """
         rows = raw.vectors[raw.present]
+        maps: list[FeatureMap] = []
         if not len(rows):
-            return _scattered(rows, raw, self.features[self.anchor].dim)
+            nothing = _scattered(rows, raw, self.features[self.anchor].dim)
+            return self._with(nothing, maps)
         if pairs is None and any(step.needs_pairs for step in self._steps):
             pairs = matched_texts(rows, self._raw, cosine=self._settings.pair_cosine)
         elif pairs is not None:
             pairs = pairs_of_texts(pairs, raw, self.features[self.anchor])
         for step in self._steps:
-            rows = step.apply(rows, pairs if step.needs_pairs else None)
-        return _scattered(rows, raw, rows.shape[1])
+            fitted = step.fit(rows, pairs if step.needs_pairs else None)
+            rows = fitted.transform(rows)
+            maps.append(fitted)
+        return self._with(_scattered(rows, raw, rows.shape[1]), maps)
+
+    def _with(self, features: ItemFeatures, maps: list[FeatureMap]) -> Self:
+        return replace(self, features=[*self.features, features], _maps=[*self._maps, maps])
 
 
 def align_features(

@@ -28,12 +28,11 @@ STEPS = 4
 TOLERANCE = 1e-6
 
 
-class ALSConfig(BaseModel):
-    """Size and strength of the factorisation."""
+class FactorConfig(BaseModel):
+    """Size and strength of a factorisation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    merged: bool = Field(False, description="One factorisation of all domains; off: one for each.")
     dim: int = Field(128, ge=1, description="Factors of an item and of a person.")
     l2: float = Field(100.0, gt=0, description="Penalty on every factor.")
     alpha: float = Field(50.0, gt=0, description="Confidence in what was taken: 1 + alpha.")
@@ -42,6 +41,12 @@ class ALSConfig(BaseModel):
         0.6, gt=0, le=1, description="Factor on alpha per event of age in a request."
     )
     seed: int = Field(0, description="Of the starting factors.")
+
+
+class ALSConfig(FactorConfig):
+    """The factorisation, and of what."""
+
+    merged: bool = Field(False, description="One factorisation of all domains; off: one for each.")
 
 
 class ALS:
@@ -59,15 +64,10 @@ class ALS:
         config = config or ALSConfig()
         offsets = dataset.item_offsets
         bounds = [0, len(offsets) - 1] if config.merged else list(range(len(offsets)))
-        place = np.empty(dataset.n_users, np.int64)
-        place[dataset.user_ids.arg_sort().to_numpy()] = np.arange(dataset.n_users)
-        ones = np.ones(len(events))
-        columns = dataset.flat(events.domain, events.item)
-        shape = (dataset.n_users, dataset.n_items)
-        taken = sp.coo_array((ones, (events.user, columns)), shape=shape).tocsr()
-        taken.data[:] = config.alpha
+        start = starting_people(dataset, config.dim, config.seed)
+        taken = taken_matrix(dataset, events) * config.alpha
         factors = [
-            _factorise(taken[:, offsets[first] : offsets[end]], place, config)
+            _factorise(taken[:, offsets[first] : offsets[end]], start, config)
             for first, end in pairwise(bounds)
         ]
         return cls(np.concatenate(factors).astype(np.float32), offsets, config)
@@ -76,23 +76,33 @@ class ALS:
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> Scores:
         """See `Scorer`; items without a training event score 0."""
+        people = self.people(requests, domain).astype(np.float32)
+        return Scores(pick(people @ self.items(domain).T, items))
+
+    def items(self, domain: int) -> Float:
+        """Factors of a domain's items, float32 [n_items, dim]."""
+        return self._factors[self._item_offsets[domain] : self._item_offsets[domain + 1]]
+
+    def people(self, requests: Requests, domain: int) -> Double:
+        """Factors of who asks in the factorisation that holds `domain`, float64 [batch, dim].
+
+        Zero for those with nothing in their history that it knows.
+        """
         known = self._factors
         flat = flat_items(requests, self._item_offsets)
-        start, stop = self._item_offsets[domain], self._item_offsets[domain + 1]
         if not self.config.merged:
-            known = known[start:stop]
+            start, stop = self._item_offsets[domain], self._item_offsets[domain + 1]
+            known = self.items(domain)
             flat = np.where((flat >= start) & (flat < stop), flat - start, -1)
         history = history_matrix(
             requests, flat, len(known), decay=self.config.recency, distinct=True
         )
-        people = solve_side(
+        return solve_side(
             history.astype(np.float64) * self.config.alpha,
             known.astype(np.float64),
             np.zeros((len(requests), self.config.dim)),
             self.config.l2,
         )
-        total = people.astype(np.float32) @ self._factors[start:stop].T
-        return Scores(pick(total, items))
 
     def state(self) -> State:
         """Item factors and the configuration."""
@@ -111,14 +121,32 @@ class ALS:
         )
 
 
-def _factorise(taken: sp.csr_array, place: NDArray[np.int64], config: ALSConfig) -> Double:
+def taken_matrix(dataset: Dataset, events: Events) -> sp.csr_array:
+    """Who took what: ones, float64 [n_users, n_items] over all domains in flat numbering."""
+    columns = dataset.flat(events.domain, events.item)
+    shape = (dataset.n_users, dataset.n_items)
+    taken = sp.coo_array((np.ones(len(events)), (events.user, columns)), shape=shape).tocsr()
+    taken.data[:] = 1.0
+    return taken
+
+
+def starting_people(dataset: Dataset, dim: int, seed: int) -> Double:
+    """Small random factors of the people, float64 [n_users, dim].
+
+    Drawn in the order of raw ids, so that they depend on no row number. Items need none: they are
+    solved first.
+    """
+    start: Double = np.random.default_rng(seed).normal(0.0, 0.1, (dataset.n_users, dim))
+    place = np.empty(dataset.n_users, np.int64)
+    place[dataset.user_ids.arg_sort().to_numpy()] = np.arange(dataset.n_users)
+    return np.asarray(start[place])
+
+
+def _factorise(taken: sp.csr_array, users: Double, config: FactorConfig) -> Double:
     """Item factors [n_items, dim] for confidences above 1, `taken` [n_users, n_items].
 
-    `place` [n_users] ranks the users by raw id, so that the starting factors of a person depend on
-    no row number, and those of an item on nothing at all: items are solved first.
+    `users` [n_users, dim] are the factors to start from.
     """
-    start = np.random.default_rng(config.seed).normal(0.0, 0.1, (taken.shape[0], config.dim))
-    users = start[place]
     items = np.zeros((taken.shape[1], config.dim))
     by_item = taken.T.tocsr()
     for _ in range(config.sweeps):
@@ -128,36 +156,44 @@ def _factorise(taken: sp.csr_array, place: NDArray[np.int64], config: ALSConfig)
 
 
 def solve_side(
-    extra: sp.csr_array, fixed: Double, start: Double, l2: float, *, steps: int | None = None
+    extra: sp.csr_array,
+    fixed: Double,
+    start: Double,
+    l2: float,
+    *,
+    steps: int | None = None,
+    base: Double | None = None,
 ) -> Double:
     """Minimise over one side with the other fixed, by conjugate gradients in all rows at once.
 
-    Row r solves (FᵀF + Fᵀ C_r F + l2 I) x = Fᵀ (C_r + I) p_r with F = `fixed`, C_r the diagonal
-    of row r of `extra`, and p_r one where that row has an entry.
+    Row r solves (Fᵀ B F + Fᵀ C_r F + l2 I) x = Fᵀ (C_r + B) p_r with F = `fixed`, B the diagonal of
+    `base`, C_r that of row r of `extra`, and p_r one where that row has an entry.
 
     Args:
-        extra: confidence above 1, [n, m]; no duplicate entries.
+        extra: confidence above `base`, [n, m]; no duplicate entries.
         fixed: factors of the other side, [m, dim].
         start: where to begin, [n, dim]; a near start saves steps.
         l2: penalty.
         steps: how many to take; None: until solved.
+        base: confidence in what was not taken, [m]; None: 1.
 
     Returns:
         float64 [n, dim]; zero in rows without an entry.
     """
-    gram = fixed.T @ fixed + l2 * np.eye(fixed.shape[1])
+    base = np.ones(len(fixed)) if base is None else base
+    gram = (fixed * base[:, None]).T @ fixed + l2 * np.eye(fixed.shape[1])
     steps = steps or 2 * fixed.shape[1]
     blocks = np.searchsorted(extra.indptr, np.arange(0, extra.nnz, ENTRIES_AT_ONCE), "right") - 1
     bounds = np.unique([0, *blocks, extra.shape[0]])
     solved: Double = np.where((np.diff(extra.indptr) > 0)[:, None], start, 0.0)
     for first, end in pairwise(bounds):
         rows = slice(first, end)
-        solved[rows] = _conjugate_gradients(extra[rows], fixed, gram, solved[rows], steps)
+        solved[rows] = _conjugate_gradients(extra[rows], fixed, base, gram, solved[rows], steps)
     return solved
 
 
 def _conjugate_gradients(
-    extra: sp.csr_array, fixed: Double, gram: Double, x: Double, steps: int
+    extra: sp.csr_array, fixed: Double, base: Double, gram: Double, x: Double, steps: int
 ) -> Double:
     """`solve_side` for a block of rows; holds dim numbers for each of its entries."""
     row = np.repeat(np.arange(extra.shape[0]), np.diff(extra.indptr))
@@ -171,7 +207,7 @@ def _conjugate_gradients(
         product: Double = x @ gram + weighted(extra.data * np.einsum("ij,ij->i", entries, x[row]))
         return product
 
-    target = weighted(extra.data + 1.0)
+    target = weighted(extra.data + base[extra.indices])
     enough = TOLERANCE**2 * (target**2).sum(1)
     residual = target - apply(x)
     direction, size = residual, (residual**2).sum(1)

@@ -10,7 +10,20 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from isthmus.data.dataset import Events
 from isthmus.scoring import Requests
+
+
+def everybody(events: Events) -> Requests:
+    """One request for each person, after all that they did in `events`."""
+    return Requests(
+        offsets=events.offsets,
+        domain=events.domain,
+        item=events.item,
+        time=events.time,
+        query_time=np.full(events.n_users, np.nan),
+        user=np.arange(events.n_users),
+    )
 
 
 def flat_items(requests: Requests, item_offsets: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -23,6 +36,15 @@ def flat_items(requests: Requests, item_offsets: NDArray[np.int64]) -> NDArray[n
     domain = np.where(known, requests.domain, 0).astype(np.int64)
     flat = item_offsets[domain] + requests.item
     return np.where(known & (flat < item_offsets[domain + 1]), flat, -1)
+
+
+def known_events(requests: Requests, item_offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Events of each history that a fitted snapshot knows, int64 [batch, n_domains]."""
+    n_domains = len(item_offsets) - 1
+    known = flat_items(requests, item_offsets) >= 0
+    cell = requests.rows[known] * n_domains + requests.domain[known]
+    counts = np.bincount(cell, minlength=len(requests) * n_domains)
+    return counts.reshape(len(requests), n_domains)
 
 
 def history_matrix(

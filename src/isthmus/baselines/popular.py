@@ -69,13 +69,25 @@ class RecentPopularConfig(BaseModel):
     )
 
 
+def _faded(events: Events, half_life: float) -> NDArray[np.float64]:
+    """Weight of each event by how much of its user's history in its domain came later, [n]."""
+    lane = events.user * (int(events.domain.max(initial=0)) + 1) + events.domain
+    order = np.argsort(lane, kind="stable")
+    _, first, length = np.unique(lane[order], return_index=True, return_counts=True)
+    later = np.empty(len(events))
+    later[order] = np.repeat(first + length, length) - 1 - np.arange(len(events))
+    of_all = np.empty(len(events))
+    of_all[order] = np.repeat(length, length)
+    return np.asarray(np.exp2(-later / of_all / half_life))
+
+
 class RecentPopular:
     """Training events on the days before the question, fading by their age.
 
     Only days that were over when the question was asked count, so leave-one-out questions see no
     event of their own day or later. A question after the last training event, or without a time,
     sees popularity at the end of training. Events without a time fade by their relative place in
-    their user's history and are the same for every question, since users share no clock there.
+    their user's history in that domain, the same for every question, since users share no clock.
     """
 
     name = "recent-popular"
@@ -114,11 +126,8 @@ class RecentPopular:
         shape = (last - first + 1, dataset.n_items)
         ones = np.ones(len(day))
         daily = sp.coo_array((ones, (day - first, flat[timed])), shape=shape).tocsr()
-        place = np.arange(len(events)) - events.offsets[events.user] + 1
-        share_left = 1.0 - place / np.diff(events.offsets)[events.user]
-        faded = np.exp2(-share_left / config.half_life_share)
         untimed = np.zeros(dataset.n_items)
-        np.add.at(untimed, flat[~timed], faded[~timed])
+        np.add.at(untimed, flat[~timed], _faded(events, config.half_life_share)[~timed])
         return cls(daily, first, untimed, dataset.item_offsets, config)
 
     def score(

@@ -1,4 +1,4 @@
-"""Several scorers become one: their standardised scores, added up with weights from validation.
+"""Weights of a blend's parts, from validation, and what validation says of the blend.
 
 What validation says of the blend is cross-fitted: every question is judged under weights that were
 fitted on other people. People with a history elsewhere are asked once more as if they were new to
@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from isthmus.blend.mixture import histories, standardise
 from isthmus.config import BlendConfig
 from isthmus.data.dataset import Dataset
 from isthmus.data.splits import Queries, user_hash
 from isthmus.evaluation.slices import cold_users
-from isthmus.scoring import Float, Requests, Scorer, Scores, pick
+from isthmus.scoring import Requests, Scorer
 
 LEAST_WEIGHT = 0.01
 """Of any part, so that a question on which only one part has an opinion is ranked by it."""
@@ -31,67 +32,11 @@ CANDIDATES_PER_PART = 100
 RANDOM_CANDIDATES = 200
 """What stands for a catalogue while weights are fitted: the best of every part and some others."""
 
+EXACT_RANKS = 20
+"""Ranks that the best of every part decide, whatever the random candidates are."""
 
-def standardise(scores: Float) -> Float:
-    """Scores [batch, n_items] of every part on one scale: z + asinh(z), z with mean 0, deviation 1.
-
-    A row without any spread has no opinion and becomes 0. The sum keeps the far end of a part that
-    is sure of few items, such as a near copy by text, and lifts what is a little above the rest in
-    one with a heavy tail, such as co-occurrence. On Food–Kitchen validation, cross-fitted, it is
-    level with z alone (ahead on two of four targets) and ahead of asinh alone on three of four.
-    """
-    centred = scores - scores.mean(1, keepdims=True)
-    spread = centred.std(1, keepdims=True)
-    z = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9)
-    scaled: Float = z + np.arcsinh(z)
-    return scaled
-
-
-class Blend:
-    """A weighted sum of standardised parts.
-
-    Args:
-        parts: scorers by the name under which their share is reported.
-        weights: per domain index, the weight of every part.
-        newcomers: the same for requests that carry nothing of the domain; a domain without an
-            entry uses `weights` for them too.
-        name: how the blend is called in reports.
-    """
-
-    def __init__(
-        self,
-        parts: Mapping[str, Scorer],
-        weights: Mapping[int, Mapping[str, float]],
-        *,
-        newcomers: Mapping[int, Mapping[str, float]] | None = None,
-        name: str = "blend",
-    ) -> None:
-        self.parts, self.weights, self.name = dict(parts), dict(weights), name
-        self.newcomers = dict(newcomers or {})
-
-    def row_weights(self, requests: Requests, domain: int) -> dict[str, Float]:
-        """Weight of every part for each request, float32 [batch]."""
-        usual = self.weights[domain]
-        special = self.newcomers.get(domain, usual)
-        new = histories(requests, domain)[0] == 0
-        return {
-            name: np.where(new, special[name], usual[name]).astype(np.float32)
-            for name in self.parts
-        }
-
-    def score(
-        self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
-    ) -> Scores:
-        """Score items of `domain`; `Scores.parts` add up to the total."""
-        weights = self.row_weights(requests, domain)
-        # Standardising needs the whole catalogue, so candidates are picked afterwards.
-        shares = {
-            name: pick(
-                standardise(part.score(requests, domain).total) * weights[name][:, None], items
-            )
-            for name, part in self.parts.items()
-        }
-        return Scores(np.sum(list(shares.values()), axis=0), shares)
+DEEP = 100
+"""Ranks that the gate looks at beside the first ten."""
 
 
 @dataclass(frozen=True)
@@ -235,16 +180,15 @@ def _most_likely(
 def gains(
     examples: Examples, weights: NDArray[np.float64], cutoff: int = 10
 ) -> NDArray[np.float64]:
-    """NDCG@cutoff of each example under `weights`, [n]; ties count against the answer."""
+    """NDCG@cutoff of each example under `weights`, [n]; ties count against the answer.
+
+    Beyond the first few ranks a random candidate above the answer counts for all it stands for.
+    """
     total = examples.scores @ weights.astype(np.float32)
-    above = ((total[:, 1:] >= total[:, :1]) & (examples.stands_for[:, 1:] > 0)).sum(1)
+    stands_for = examples.stands_for[:, 1:]
+    each = (stands_for > 0) if cutoff <= EXACT_RANKS else stands_for
+    above = ((total[:, 1:] >= total[:, :1]) * each).sum(1)
     return np.where(above < cutoff, 1 / np.log2(above + 2.0), 0.0)
-
-
-def histories(requests: Requests, domain: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Events in `domain` and elsewhere that each request carries, both int64 [batch]."""
-    own = np.bincount(requests.rows[requests.domain == domain], minlength=len(requests))
-    return own, requests.lengths - own
 
 
 def _none() -> NDArray[np.int64]:
@@ -264,6 +208,8 @@ class FittedWeights:
         newcomer_gain: float64 [m] like `gain`, for questions asked again with the person's target
             history hidden.
         newcomer_user: int64 [m].
+        deep_gain: float64 [n] like `gain`, NDCG@100; empty where not kept.
+        newcomer_deep_gain: float64 [m] likewise.
         newcomer_weights: weight of every part for people new to the target; None where too few
             questions could be asked to tell.
     """
@@ -275,6 +221,8 @@ class FittedWeights:
     elsewhere: NDArray[np.int64] = field(default_factory=_none)
     newcomer_gain: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     newcomer_user: NDArray[np.int64] = field(default_factory=_none)
+    deep_gain: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    newcomer_deep_gain: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     newcomer_weights: dict[str, float] | None = None
 
 
@@ -324,7 +272,7 @@ def fit_blend(
     else:
         weights = np.array([given[name] for name in parts])
         without = [weights] * config.folds
-    gain, user = _cross_fitted(examples, fold, without), examples.user
+    gain, user = _cross_fitted(examples, fold, without), examples.user  # [n, 2], both depths
     own, elsewhere = _carried(dataset, queries, domain, batch, max_history)
     new, new_fold = examples.where(own == 0), fold[own == 0]
     del examples  # the largest thing here, and the next asking needs as much
@@ -340,14 +288,17 @@ def fit_blend(
         ]
         # Who is new as they are will be served by these weights, so they are judged by them.
         gain[own == 0] = _cross_fitted(new, new_fold, without)
+    hidden = _cross_fitted(newcomers, fold, without)
     return FittedWeights(
         weights=dict(zip(parts, weights.tolist(), strict=True)),
-        gain=gain,
+        gain=gain[:, 0],
         user=user,
         own=own,
         elsewhere=elsewhere,
-        newcomer_gain=_cross_fitted(newcomers, fold, without),
+        newcomer_gain=hidden[:, 0],
         newcomer_user=newcomers.user,
+        deep_gain=gain[:, 1],
+        newcomer_deep_gain=hidden[:, 1],
         newcomer_weights=(
             None if special is None else dict(zip(parts, special.tolist(), strict=True))
         ),
@@ -374,11 +325,12 @@ def _folds(dataset: Dataset, user: NDArray[np.int64], folds: int) -> NDArray[np.
 def _cross_fitted(
     examples: Examples, fold: NDArray[np.int64], without: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Gain of each example under the weights that were fitted without its fold."""
-    gain = np.zeros(len(fold))
+    """NDCG@10 and @100 of each example under weights fitted without its fold, [n, 2]."""
+    gain = np.zeros((len(fold), 2))
     for held_out, weights in enumerate(without):
         mask = fold == held_out
-        gain[mask] = gains(examples.where(mask), weights)
+        asked = examples.where(mask)
+        gain[mask] = np.column_stack([gains(asked, weights, cutoff) for cutoff in (10, DEEP)])
     return gain
 
 

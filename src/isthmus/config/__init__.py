@@ -16,6 +16,11 @@ from isthmus.config.learning import (
 from isthmus.config.online import (
     OnlineConfig,
 )
+from isthmus.config.search import (
+    Range,
+    SearchConfig,
+    TrackingConfig,
+)
 from isthmus.config.serving import (
     ServingConfig,
 )
@@ -26,6 +31,15 @@ from isthmus.config.tables import (
     ItemColumns,
     PeopleConfig,
     SplitConfig,
+)
+from isthmus.config.tasks import (
+    CLICK_HEADS,
+    RATE_HEADS,
+    TUNED,
+    ClickConfig,
+    CrossEncoderConfig,
+    RateConfig,
+    TasksConfig,
 )
 from isthmus.config.texts import (
     FEATURE_MAPS,
@@ -46,15 +60,20 @@ from isthmus.config.whole import (
 )
 
 __all__ = [
+    "CLICK_HEADS",
     "FEATURE_MAPS",
     "HEADS",
     "PARTS",
+    "RATE_HEADS",
     "REPRESENTATION_LOSSES",
     "STRATEGIES",
+    "TUNED",
     "AlignmentConfig",
     "BlendConfig",
     "CleaningConfig",
+    "ClickConfig",
     "Config",
+    "CrossEncoderConfig",
     "DistilConfig",
     "DomainConfig",
     "EvaluationConfig",
@@ -68,8 +87,13 @@ __all__ = [
     "PeopleConfig",
     "PretrainConfig",
     "PseudoLabelConfig",
+    "Range",
+    "RateConfig",
+    "SearchConfig",
     "ServingConfig",
     "SplitConfig",
+    "TasksConfig",
+    "TrackingConfig",
     "TrainingConfig",
     "TransferConfig",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from isthmus.config.section import Section
 
@@ -12,10 +12,10 @@ class LearningConfig(Section):
 
     passes: int = Field(3, ge=1, description="Times that an update goes over what it learns from.")
     rate: float = Field(
-        0.3, gt=0, description="Peak rate of an update as a multiple of training.learning_rate."
+        0.5, gt=0, description="Peak rate of an update as a multiple of training.learning_rate."
     )
     replay: float = Field(
-        1.0, ge=0, description="Old events learnt again beside every new one; 0: none."
+        2.0, ge=0, description="Old events learnt again beside every new one; 0: none."
     )
     replay_most: int = Field(20_000, ge=0, description="Most old events that an update replays.")
     distil: float = Field(
@@ -36,13 +36,13 @@ class LearningConfig(Section):
     )
     held_back_most: int = Field(4000, ge=2, description="Most events that judge an update.")
     margin: float = Field(
-        0.02, ge=0, lt=1, description="Relative loss of NDCG@10 that counts as no worse."
+        0.02, ge=0, lt=1, description="Relative loss of NDCG@100 that counts as no worse."
     )
     confidence: float = Field(
-        0.7, ge=0.5, lt=1, description="How sure it must be that the successor is no worse."
+        0.5, gt=0, lt=1, description="How sure it must be that the successor is no worse."
     )
     weight_memory: int = Field(
-        500, ge=0, description="Questions that the part weights of the version before count as."
+        2000, ge=0, description="Questions that the part weights of the version before count as."
     )
     gate_memory: int = Field(
         4000, ge=1, description="Latest validation questions, over updates, that the gate rests on."
@@ -58,9 +58,3 @@ class LearningConfig(Section):
     keep_versions: int = Field(
         10, ge=2, description="Versions kept in a model's folder, beside those it may go back to."
     )
-
-    @model_validator(mode="after")
-    def _replay_is_bounded_sensibly(self) -> LearningConfig:
-        if self.distil > 0 and self.replay > 0 and self.replay_most == 0:
-            raise ValueError("replay_most is 0, so nothing can be replayed: set replay = 0 as well")
-        return self

@@ -22,6 +22,12 @@ class BlendConfig(Section):
     slice_users: int = Field(
         50, ge=10, description="Least validation users of a group that is gated on its own."
     )
+    enough_questions: int = Field(
+        1000,
+        ge=0,
+        description="Validation questions about a domain that are enough to weigh and gate by; "
+        "where there are fewer, those that stopped the training early are asked as well.",
+    )
     cold_share: float = Field(
         1.0,
         ge=0,

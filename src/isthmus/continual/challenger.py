@@ -54,6 +54,7 @@ def challenge(
     config: Config,
     progress: Progress,
     *,
+    guided: NDArray[np.int64] | None = None,
     full: bool = False,
     folder: Path | None = None,
 ) -> Challenger:
@@ -67,6 +68,7 @@ def challenge(
         raw: text vectors per domain.
         config: with `learning`.
         progress: of the champion.
+        guided: int64 [n] positions of events that answer a recommendation; see `rolling_split`.
         full: learn everything again, not the new events alone.
         folder: checkpoints; a killed call that is made again goes on from there.
 
@@ -81,6 +83,7 @@ def challenge(
         share=settings.held_back,
         most=settings.held_back_most,
         salt=str(number),
+        guided=guided,
     )
     fresh = ~learnt & split.in_train
     held_back = int((~split.in_train).sum())
@@ -116,7 +119,7 @@ def challenge(
         verdict=verdict,
         watch=watch.state(),
     )
-    return Challenger(_up_to_date(system, dataset), split, verdict, made)
+    return Challenger(up_to_date(system, dataset), split, verdict, made)
 
 
 def _successor(champion: System, course: Course) -> tuple[System, Lessons]:
@@ -135,11 +138,10 @@ def _successor(champion: System, course: Course) -> tuple[System, Lessons]:
             course.config.blend,
             target=course.dataset.names[d],
         )
-    system = System(transferred, alone, gates, champion.features, champion.own_features)
-    return system, lessons
+    return replace(champion, transferred=transferred, alone=alone, gates=gates), lessons
 
 
-def _up_to_date(system: System, dataset: Dataset) -> System:
+def up_to_date(system: System, dataset: Dataset) -> System:
     """Popularity counted to the last event: that is looked up, not learnt."""
     transferred = _counted(system.transferred, dataset)
     alone = {

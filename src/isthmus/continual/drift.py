@@ -1,6 +1,6 @@
 """Has the world changed? Two streams are watched, each by an adaptive window.
 
-The serving metric: NDCG@10 of the live version on questions about what happened next. The items:
+The serving metric: NDCG@100 of the live version on questions about what happened next. The items:
 how well known what people choose was to the live version, as its rank among the items by events
 learnt. Both fall when behaviour moves away from what was learnt; that they rise after an update is
 no cause for alarm, so only a fall is one.

@@ -121,7 +121,13 @@ def grown_system(
         else grown_side(side, dataset, raw, own_features, room)
         for d, side in system.alone.items()
     }
-    return System(transferred, alone, system.gates, features, own_features)
+    return replace(
+        system,
+        transferred=transferred,
+        alone=alone,
+        features=features,
+        own_features=own_features,
+    )
 
 
 def grown_side(

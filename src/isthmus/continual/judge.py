@@ -2,8 +2,11 @@
 
 Both answer the same questions, asked in the moment before each event with everything the person
 had done by then. The challenger is no worse where a bootstrap over people is confident enough that
-it keeps at least `1 - margin` of the champion's NDCG@10: over all domains together at the
+it keeps at least `1 - margin` of the champion's NDCG@100: over all domains together at the
 configured confidence, and in no single domain may the opposite be 95 % certain.
+
+A cutoff of 100, not 10: several times as many answers are seen, so that the questions of one night
+tell more, and the places that count most are still the first.
 """
 
 from __future__ import annotations
@@ -21,13 +24,16 @@ from isthmus.evaluation.ranks import rank
 from isthmus.evaluation.significance import resampled_means
 from isthmus.scoring import Scorer
 
+CUTOFF = 100
+"""Of the NDCG that decides."""
+
 HARM_LEVEL = 0.95
 """How sure it must be that a domain is worse off to keep a challenger back on that account."""
 
 
 @dataclass(frozen=True)
 class Gains:
-    """NDCG@10 of the served lists, question by question.
+    """NDCG of the served lists, question by question.
 
     Attributes:
         value: float64 [n].
@@ -54,7 +60,7 @@ class Verdict:
         reason: why, in words.
         n_questions: asked of both.
         n_people: who asked.
-        champion: mean NDCG@10; NaN where nothing was asked.
+        champion: mean NDCG@100; NaN where nothing was asked.
         challenger: likewise.
         confidence: that the challenger keeps `1 - margin` of it; NaN where nothing was asked.
         relative: change with its 95 % interval; None where nothing was asked.
@@ -70,21 +76,24 @@ class Verdict:
     relative: tuple[float, float, float] | None = None
 
 
-def served_gains(scorer: Scorer, dataset: Dataset, queries: Queries, config: Config) -> Gains:
+def served_gains(
+    scorer: Scorer, dataset: Dataset, queries: Queries, config: Config, *, cutoff: int = CUTOFF
+) -> Gains:
     """Ask a scorer questions about any domains.
 
     Args:
         scorer: whole system, over the catalogues of `dataset`.
         dataset: holds the questions' events.
         queries: the questions.
-        config: candidates, batch and history length are those of evaluation.
+        config: batch and history length are those of evaluation; the whole catalogue is ranked.
+        cutoff: of the NDCG.
     """
     events = dataset.events
     protocol = config.evaluation.model_copy(update={"candidates": None})
     found = []
     for d in np.unique(events.domain[queries.position]).tolist():
         ranking = rank(scorer, dataset, queries, d, config=protocol, lists=False)
-        value = per_query(ranking, [10])["ndcg@10"]
+        value = per_query(ranking, [cutoff])[f"ndcg@{cutoff}"]
         about = np.full(len(value), d, np.int64)
         found.append((value, about, ranking.user, events.time[ranking.position]))
     if not found:
@@ -125,8 +134,8 @@ def judge(champion: Gains, challenger: Gains, names: tuple[str, ...], config: Co
     change = float(means[0, 0] / max(means[0, 1], floor) - 1)
     people = len(np.unique(champion.user))
     said = (
-        f"On the newest {len(columns):,} questions of {people:,} people it changes NDCG@10 by "
-        f"{change:+.1%} ({low:+.1%} to {high:+.1%}); that it keeps all but "
+        f"On the newest {len(columns):,} questions of {people:,} people it changes "
+        f"NDCG@{CUTOFF} by {change:+.1%} ({low:+.1%} to {high:+.1%}); that it keeps all but "
         f"{settings.margin:.0%} is {confidence:.0%} certain, and {settings.confidence:.0%} "
         "is asked for"
     )

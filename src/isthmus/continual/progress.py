@@ -14,7 +14,7 @@ class Progress:
     """Kept in a model's folder with every version.
 
     Attributes:
-        kind: `fit`, `update` or `full fine-tune`.
+        kind: `fit`, `update`, `full fine-tune`, or `erasure` of people, by which nothing is learnt.
         updates: how many led here since the model was fitted.
         since_full: how many since the fit or the last full fine-tune.
         fitted_items: items per domain, the first ones, that the alignment of texts rests on; empty:
@@ -23,6 +23,7 @@ class Progress:
         learnt: new events that it learnt.
         replayed: old events that it learnt again.
         held_back: new events that judged it, and are learnt next time.
+        waiting: new events that are in its snapshot, and neither learnt nor judged it.
         drift: streams that had fallen.
         seconds: that its making took.
         verdict: of the comparison with its parent; None: it was fitted.
@@ -37,6 +38,7 @@ class Progress:
     learnt: int = 0
     replayed: int = 0
     held_back: int = 0
+    waiting: int = 0
     drift: tuple[str, ...] = ()
     seconds: float = 0.0
     verdict: Verdict | None = None
@@ -45,6 +47,8 @@ class Progress:
     @property
     def reason(self) -> str:
         """Why this version does or does not serve, in words."""
+        if self.kind == "erasure":
+            return "As before, without people who were erased."
         if self.verdict is None:
             return "Fitted from the start."
         alarm = f"Drift in {' and '.join(self.drift)}. " if self.drift else ""

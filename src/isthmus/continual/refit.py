@@ -33,7 +33,9 @@ from isthmus.training.next_item import ExtraLoss, NextItemTask
 from isthmus.transfer.distillation import Lists, RankingDistillation, teacher_lists
 from isthmus.transfer.sides import Side, blend_of, fit_parts, roles_of
 
-_KEPT = ("gain", "user", "own", "elsewhere", "newcomer_gain", "newcomer_user")
+_ASKED = ("gain", "user", "own", "elsewhere", "deep_gain")
+_AGAIN = ("newcomer_gain", "newcomer_user", "newcomer_deep_gain")
+"""What validation keeps, one value for each question; and for each asked again as a newcomer."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,8 @@ def refit_side(
     name, log = f"update {side.name}", None
     if len(lessons.events):
         log = _learn(side, neural.model, lessons, course)
-    known = learnt_of(dataset, course.split)
-    split = everything(known.events)
-    parts = fit_parts(known, split, course.raw, neural, config, reads=reads, asks=reads)
+    known = learnt_of(course.dataset, course.split)
+    parts = _parts(side, neural, known, course)
     fitted = {d: _weighed(before, parts, course, d) for d, before in side.fitted.items()}
     informed = {d for d, f in fitted.items() if len(f.gain)}
     others = [d for d in side.blend.weights if d not in informed]
@@ -110,6 +111,17 @@ def refit_side(
         {name: time.perf_counter() - start},
     )
     return successor, lessons
+
+
+def _parts(side: Side, neural: NeuralScorer, known: Dataset, course: Course) -> dict[str, Scorer]:
+    """The parts of a side, counted anew; texts teach nothing, and stay as they are."""
+    reads, names = side.neural.reads, list(side.parts)
+    counted = [name for name in names if name != "text"]
+    blend = course.config.blend.model_copy(update={"parts": counted})
+    config = course.config.model_copy(update={"blend": blend})
+    split = everything(known.events)
+    fitted = fit_parts(known, split, course.raw, neural, config, reads=reads, asks=reads)
+    return {name: fitted.get(name, side.parts[name]) for name in names}
 
 
 def _student(side: Side, course: Course, features: Sequence[ItemFeatures]) -> NeuralScorer:
@@ -231,6 +243,7 @@ def _weighed(
     )
     if not len(now.gain):
         return before
+    before = _of_people_left(before, course.dataset)
     memory = settings.weight_memory if len(before.gain) else 0
     weights = drawn_towards(now.weights, before.weights, len(now.gain), memory)
     newcomers = now.newcomer_weights or before.newcomer_weights
@@ -238,14 +251,28 @@ def _weighed(
         newcomers = drawn_towards(
             now.newcomer_weights, before.newcomer_weights, len(now.newcomer_gain), memory
         )
-    if len(before.own) != len(before.gain):
-        # Folders written before people were gated by group keep less than the gate asks for.
-        before = replace(now, **{name: getattr(now, name)[:0] for name in _KEPT})
+    lengths = [{len(getattr(before, name)) for name in names} for names in (_ASKED, _AGAIN)]
+    if any(len(different) > 1 for different in lengths):
+        # Folders written by older versions keep less than the gate asks for.
+        before = replace(now, **{name: getattr(now, name)[:0] for name in _ASKED + _AGAIN})
     kept = {
         name: np.concatenate([getattr(before, name), getattr(now, name)])[-settings.gate_memory :]
-        for name in _KEPT
+        for name in _ASKED + _AGAIN
     }
     return replace(now, weights=weights, newcomer_weights=newcomers, **kept)
+
+
+def _of_people_left(fitted: FittedWeights, dataset: Dataset) -> FittedWeights:
+    """Without questions of people who have no events any more: they were erased."""
+    alive = np.diff(dataset.events.offsets) > 0
+    asked, again = alive[fitted.user], alive[fitted.newcomer_user]
+    kept = {
+        name: values[mask] if len(values) else values
+        for names, mask in ((_ASKED, asked), (_AGAIN, again))
+        for name in names
+        for values in [getattr(fitted, name)]
+    }
+    return replace(fitted, **kept)
 
 
 def drawn_towards(

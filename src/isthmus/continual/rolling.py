@@ -7,17 +7,32 @@ Machine Learning 2013).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.data.dataset import Dataset, Events
 from isthmus.data.splits import Queries, Split, user_hash
 
+LEAST_JUDGES = 40
+"""Questions found without a recommendation, below which those that answered one judge as well."""
+
 
 def rolling_split(
-    dataset: Dataset, learnt: NDArray[np.bool_], *, share: float, most: int, salt: str
+    dataset: Dataset,
+    learnt: NDArray[np.bool_],
+    *,
+    share: float,
+    most: int,
+    salt: str,
+    guided: NDArray[np.int64] | None = None,
 ) -> Split:
     """Hold back the newest of what was not learnt so far.
+
+    An event that answers a recommendation says as much of who recommended as of the person: the
+    item stood at the top of a list of the serving model, so that model ranks it high. Such events
+    are learnt, and do not judge or weigh, as long as there are others.
 
     Held-back events of half of the people weigh the parts and set the gate (`tuning`), those of
     the others judge (`test`); which half somebody is in changes with the salt. Events at one
@@ -30,6 +45,7 @@ def rolling_split(
         share: of the new events.
         most: of the new events.
         salt: what the halves depend on beside the people.
+        guided: int64 [n] positions of events that answer a recommendation; None: none does.
     """
     events = dataset.events
     new = np.flatnonzero(~learnt)
@@ -51,6 +67,9 @@ def rolling_split(
     in_train = np.ones(len(events), bool)
     in_train[held] = False
     asked = held[held > events.offsets[events.user[held]]]
+    if guided is not None:
+        alone = asked[~np.isin(asked, guided)]
+        asked = alone if len(alone) >= LEAST_JUDGES else asked
     tuning = draw[events.user[asked]] < 0.5
     return Split(
         name="global" if cut else "leave-one-out",
@@ -64,8 +83,6 @@ def rolling_split(
 
 def learnt_of(dataset: Dataset, split: Split) -> Dataset:
     """The snapshot with what the split lets be learnt, and nothing later."""
-    from dataclasses import replace
-
     return replace(dataset, events=split.train_events(dataset))
 
 

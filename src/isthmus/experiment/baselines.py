@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from isthmus.baselines.als import ALS
+from isthmus.baselines.bitgcf import BiTGCF
+from isthmus.baselines.cmf import CMF
 from isthmus.baselines.content import ContentKNN, ContentKNNConfig
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 from isthmus.baselines.ease import EASE
+from isthmus.baselines.emcdr import EMCDR
+from isthmus.baselines.needs import need_shared_people, need_texts
 from isthmus.baselines.popular import Popular, RecentPopular
 from isthmus.baselines.sasrec import fit_sasrec
+from isthmus.baselines.unisrec import UniSRec
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset, Events
 from isthmus.data.features import ItemFeatures
@@ -42,16 +48,26 @@ class Baseline:
         fit: makes the scorer.
         seeded: whether the training seed changes it.
         merged: whether it reads other domains.
+        neighbour: whether it is somebody else's cross-domain method, which competes when it is
+            named: it takes minutes, or asks of the data what others do not.
+        check: refuses data that it cannot use, given the snapshot, training events and a target.
     """
 
     about: str
     fit: Callable[[Ingredients], Scorer]
     seeded: bool = False
     merged: bool = False
+    neighbour: bool = False
+    check: Callable[[Dataset, Events, int], None] = lambda _dataset, _events, _target: None
 
 
 def _text(given: Ingredients, merged: bool) -> Scorer:
     return ContentKNN.fit(given.dataset, given.events, given.raw, ContentKNNConfig(merged=merged))
+
+
+def _have_texts(dataset: Dataset, _events: Events, target: int) -> None:
+    told = [domain.items["text"].count() > 0 for domain in dataset.domains]
+    need_texts("unisrec", dataset, told, target)
 
 
 BASELINES: dict[str, Baseline] = {
@@ -85,6 +101,42 @@ BASELINES: dict[str, Baseline] = {
         lambda g: fit_sasrec(g.dataset, g.split, g.target, g.config, folder=g.folder)[0],
         seeded=True,
     ),
+    "emcdr": Baseline(
+        "Factors mapped from the other domains' (Man et al. 2017).",
+        lambda g: EMCDR.fit(g.dataset, g.events, targets=[g.target]),
+        merged=True,
+        neighbour=True,
+        check=partial(need_shared_people, "emcdr"),
+    ),
+    "cmf": Baseline(
+        "All domains factorised with the same people (Singh and Gordon 2008).",
+        lambda g: CMF.fit(g.dataset, g.events, g.target),
+        merged=True,
+        neighbour=True,
+        check=partial(need_shared_people, "cmf"),
+    ),
+    "bitgcf": Baseline(
+        "Graphs of all domains, joined at the people they share (Liu et al. 2020).",
+        lambda g: BiTGCF.fit(
+            g.dataset,
+            g.split,
+            g.config,
+            targets=[g.target],
+            folder=g.folder.with_name("bitgcf") if g.folder else None,
+        ),
+        seeded=True,
+        merged=True,
+        neighbour=True,
+        check=partial(need_shared_people, "bitgcf"),
+    ),
+    "unisrec": Baseline(
+        "Sequences of texts, pretrained on all domains (Hou et al. 2022).",
+        lambda g: UniSRec.fit(g.dataset, g.split, g.raw, g.target, g.config, folder=g.folder),
+        seeded=True,
+        merged=True,
+        neighbour=True,
+        check=_have_texts,
+    ),
 }
 
 
@@ -93,7 +145,7 @@ CHEAP = ("popular", "recent-popular", "co-occurrence", "co-occurrence-target", "
 
 
 def chosen(names: Sequence[str] | None) -> dict[str, Baseline]:
-    """The named baselines; None: all of them."""
+    """The named baselines; None: all but the neighbours."""
     for name in names or ():
         if name not in BASELINES:
             raise ConfigError(
@@ -101,4 +153,8 @@ def chosen(names: Sequence[str] | None) -> dict[str, Baseline]:
                 where="--baselines",
                 hint=did_you_mean(name, BASELINES),
             )
-    return {n: b for n, b in BASELINES.items() if names is None or n in names}
+    return {
+        name: baseline
+        for name, baseline in BASELINES.items()
+        if (not baseline.neighbour if names is None else name in names)
+    }

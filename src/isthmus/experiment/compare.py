@@ -84,13 +84,13 @@ def compare(
         dataset: tables already read; None builds them from the configuration.
         targets: domains to answer for; None: `config.target`, or every domain.
         seeds: training seeds; figures are pooled over them.
-        baselines: names from `experiment.baselines.BASELINES`; None: all.
+        baselines: names from `experiment.baselines.BASELINES`; None: all but the neighbours.
         plan: shares of target data and controls to measure as well; None: neither.
         folder: parent of the run folder.
         tell: called with a line when a stage begins.
 
     Raises:
-        ConfigError: an unknown baseline, or a plan that does not suit the data.
+        ConfigError: a baseline that is unknown, or a baseline or plan that does not suit the data.
         DataError: a share of the plan leaves too little.
         RequestError: an unknown target.
     """
@@ -107,6 +107,10 @@ def compare(
         quantiles=config.split.quantiles,
         min_history=config.split.min_history,
     )
+    events = split.train_events(dataset)
+    for baseline in competitors.values():
+        for target in indices:
+            baseline.check(dataset, events, target)
     if plan is not None:
         plan.check(dataset, split, indices)
     run = folder / config.name

@@ -103,7 +103,8 @@ class CurvePlan:
         """Refuse what cannot be measured, before anything is fitted.
 
         Raises:
-            ConfigError: one domain only, or a control that has nothing to destroy.
+            ConfigError: one domain only, a control that has nothing to destroy, or a baseline that
+                cannot use what a share leaves.
             DataError: a share leaves fewer than `LEAST_EVENTS` training events of a target.
         """
         if len(dataset.domains) == 1:
@@ -116,14 +117,17 @@ class CurvePlan:
             for control in self.controls:
                 check_control(control, dataset, target)
             for share in self.shares:
-                left = thin(dataset, split, target, share, self.by).n_events
-                if left < LEAST_EVENTS:
+                left = thin(dataset, split, target, share, self.by)
+                if left.n_events < LEAST_EVENTS:
                     raise DataError(
-                        f"a share of {share:g} by {self.by} leaves {left} training events in "
-                        f"{dataset.names[target]!r}, and it takes {LEAST_EVENTS}",
+                        f"a share of {share:g} by {self.by} leaves {left.n_events} training "
+                        f"events in {dataset.names[target]!r}, and it takes {LEAST_EVENTS}",
                         where="--curve",
                         hint="Give a larger share",
                     )
+                events = left.split.train_events(left.dataset)
+                for baseline in chosen(self.baselines or ()).values():
+                    baseline.check(left.dataset, events, target)
 
 
 @dataclass(frozen=True)

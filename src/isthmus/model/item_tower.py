@@ -33,7 +33,8 @@ class ItemTower(nn.Module):
     """Items of all domains, addressed by their flat index in one snapshot.
 
     The ID table is no parameter of the module: a training step takes the rows that it touches as a
-    leaf of their own (`ids`), so that its cost does not grow with the catalogue.
+    leaf of their own (`ids`), so that its cost does not grow with the catalogue. `ids_learnt_of`
+    names the domains whose rows take gradients; None: all.
 
     Args:
         features: whitened text vectors per domain, all of one width.
@@ -58,7 +59,8 @@ class ItemTower(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.use_ids, self.use_text, self.learn_ids = config.use_ids, config.use_text, True
+        self.use_ids, self.use_text = config.use_ids, config.use_text
+        self.ids_learnt_of: Sequence[int] | None = None
         self.id_dropout = config.id_dropout
         sizes = [len(f) for f in features]
         n = torch.from_numpy(evidence.astype(np.float32))
@@ -107,8 +109,10 @@ class ItemTower(nn.Module):
             )
         if self.use_ids:
             ids = self.table.index_select(0, rows) if ids is None else ids
-            if not self.learn_ids:
-                ids = ids.detach()
+            if self.ids_learnt_of is not None:
+                domains = torch.tensor(self.ids_learnt_of, device=rows.device)
+                learnt = torch.isin(self.domain[rows], domains)
+                ids = torch.where(learnt[:, None], ids, ids.detach())
             trust = self.trust[rows]
             if self.training and self.use_text and self.id_dropout:
                 trust = trust * (torch.rand_like(trust) >= self.id_dropout)

@@ -6,7 +6,7 @@ erased and old records compacted away; both leave a trace that readers can follo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,25 @@ class CompactionReport:
     purged: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a log holds at the moment.
+
+    Attributes:
+        events: how many.
+        impressions: how many.
+        oldest: event time of the earliest record, Unix seconds; None where there is none.
+        newest: event time of the latest.
+        erasures: how many marks erased people have left.
+    """
+
+    events: int
+    impressions: int
+    oldest: float | None
+    newest: float | None
+    erasures: int
+
+
 class EventLog(Protocol):
     """A durable, ordered log of events and impressions; safe for use by many threads."""
 
@@ -108,6 +127,9 @@ class EventLog(Protocol):
     def head(self) -> int:
         """The latest offset given to a record or a mark; 0 for a new log."""
 
+    def contents(self) -> Contents:
+        """Counts over the whole log; takes a while on a large one."""
+
     def compacted(self) -> int:
         """Offset up to which records may be gone by retention; 0: none."""
 
@@ -124,7 +146,7 @@ class EventLog(Protocol):
         """Marks with offsets above `after`, rising: who must vanish from derived state."""
 
     def compact(self, *, before: float, consumed: int | None = None) -> CompactionReport:
-        """Delete records from before a time.
+        """Delete records from before a time; what was begun and cut short, the next call finishes.
 
         Args:
             before: event time, Unix seconds; older records are refused from now on.
@@ -136,6 +158,16 @@ class EventLog(Protocol):
 
     def close(self) -> None:
         """Finish what was submitted, and let go of the file or server."""
+
+
+def between(log: EventLog, after: int = 0, upto: int | None = None) -> Iterator[Logged]:
+    """Records with offsets above `after` and at most `upto` (None: any), rising, few at a time."""
+    while some := log.read(after):
+        for logged in some:
+            if upto is not None and logged.offset > upto:
+                return
+            yield logged
+        after = some[-1].offset
 
 
 def open_log(where: str | Path, *, limits: Limits | None = None) -> EventLog:

@@ -28,7 +28,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     (  # 2: people can be erased, old records compacted away
         """CREATE TABLE isthmus_erasures (
-            number {integer} PRIMARY KEY, time DOUBLE PRECISION NOT NULL, person TEXT NOT NULL,
+            number {integer} PRIMARY KEY, time DOUBLE PRECISION NOT NULL,
+            refused_until DOUBLE PRECISION NOT NULL, person TEXT NOT NULL,
             events {integer} NOT NULL, impressions {integer} NOT NULL)""",
         "ALTER TABLE isthmus_log ADD COLUMN last_erasure {integer} NOT NULL DEFAULT 0",
         "ALTER TABLE isthmus_log ADD COLUMN floor DOUBLE PRECISION",

@@ -7,7 +7,7 @@ in one go, or in any number of pieces, gives the same snapshot.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from isthmus.data.forgetting import forget
 from isthmus.data.splits import Split
 from isthmus.errors import LogError
 from isthmus.online.events import Event, Logged
-from isthmus.online.log import EventLog
+from isthmus.online.log import EventLog, between
 from isthmus.recommender.storage import LogPosition
 
 
@@ -72,7 +72,8 @@ def replay(
         LogUnavailable: the log cannot be read just now.
     """
     start = place_in(log, position)
-    end = log.head() if upto is None else max(upto, start)
+    head = log.head()
+    end = head if upto is None else max(start, min(upto, head))
     config = config or Config()
     forgotten = tuple(erased_people(log, dataset.user_ids, after=start))
     if forgotten:
@@ -118,16 +119,6 @@ def place_in(log: EventLog, position: LogPosition | None) -> int:
             hint="Go on from a later version of the model, or fit again",
         )
     return position.offset
-
-
-def between(log: EventLog, after: int, upto: int, *, batch: int = 10_000) -> Iterator[Logged]:
-    """Records with offsets above `after` and at most `upto`, rising."""
-    while batch_ := log.read(after, batch):
-        for logged in batch_:
-            if logged.offset > upto:
-                return
-            yield logged
-        after = batch_[-1].offset
 
 
 def erased_people(log: EventLog, user_ids: Iterable[str], *, after: int = 0) -> dict[str, int]:

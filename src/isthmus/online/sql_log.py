@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -16,7 +15,7 @@ from isthmus.online.database import Database, Row, Statements
 from isthmus.online.events import Event, Impression, Logged, Outcome, Record
 from isthmus.online.group_commit import GroupCommit
 from isthmus.online.intake import Limits, refusal
-from isthmus.online.log import CompactionReport, Erasure, ErasureReceipt
+from isthmus.online.log import CompactionReport, Contents, Erasure, ErasureReceipt
 from isthmus.online.migrations import migrate
 
 _FIELDS = (
@@ -35,6 +34,7 @@ _HISTORY = (
     "ORDER BY time DESC, number DESC LIMIT ?"
 )
 _MOST_ASKED = 512
+_MOST_COMPACTED = 20_000
 
 
 class SqlLog:
@@ -56,8 +56,6 @@ class SqlLog:
             ((name, secret),) = ask.rows("SELECT id, secret FROM isthmus_log")
         self._id, self._key = str(name), bytes.fromhex(secret)
         self._writer = GroupCommit(self._commit)
-        # Between threads of one process a lock is fairer than the database's own.
-        self._turn = threading.Lock()
         self._marks: tuple[int, dict[str, float]] = (0, {})
 
     @property
@@ -90,6 +88,15 @@ class SqlLog:
         """See `EventLog`."""
         return self._state("head")
 
+    def contents(self) -> Contents:
+        """See `EventLog`."""
+        with self._database.reading() as ask:
+            counted = ask.rows("SELECT shown, COUNT(*) FROM isthmus_records GROUP BY shown")
+            ((oldest, newest),) = ask.rows("SELECT MIN(time), MAX(time) FROM isthmus_records")
+            ((erasures,),) = ask.rows("SELECT COUNT(*) FROM isthmus_erasures")
+        counts: dict[int, int] = dict(counted)
+        return Contents(counts.get(0, 0), counts.get(1, 0), oldest, newest, erasures)
+
     def compacted(self) -> int:
         """See `EventLog`."""
         return self._state("compacted")
@@ -101,13 +108,18 @@ class SqlLog:
     def erase(self, user_id: str) -> ErasureReceipt:
         """See `EventLog`."""
         person, now = self.pseudonym(user_id), time.time()
-        with self._turn, self._database.writing() as write:
+        with self._database.writing() as write:
             ((head,),) = write.rows("SELECT head FROM isthmus_log")
+            # A clock ahead of ours must not let a repeat of what is deleted pass for new.
+            ((newest,),) = write.rows(
+                "SELECT MAX(time) FROM isthmus_records WHERE user_id = ?", (user_id,)
+            )
             events, impressions = _delete(write, "user_id = ?", user_id)
             write.run(
-                "INSERT INTO isthmus_erasures (number, time, person, events, impressions) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (head + 1, now, person, events, impressions),
+                "INSERT INTO isthmus_erasures "
+                "(number, time, refused_until, person, events, impressions) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (head + 1, now, max(now, newest or now), person, events, impressions),
             )
             write.run("UPDATE isthmus_log SET head = ?, last_erasure = ?", (head + 1, head + 1))
             reached("log-erased")
@@ -119,7 +131,12 @@ class SqlLog:
     def erased(self, after: int = 0) -> list[Erasure]:
         """See `EventLog`."""
         with self._database.reading() as ask:
-            return _erasures(ask, after)
+            rows = ask.rows(
+                "SELECT number, time, person FROM isthmus_erasures WHERE number > ? "
+                "ORDER BY number",
+                (after,),
+            )
+        return [Erasure(*row) for row in rows]
 
     def compact(self, *, before: float, consumed: int | None = None) -> CompactionReport:
         """See `EventLog`."""
@@ -129,25 +146,46 @@ class SqlLog:
                 where=f"before = {before}",
                 hint="Give Unix seconds",
             )
-        with self._turn, self._database.writing() as write:
-            if consumed is None:
-                ((consumed,),) = write.rows("SELECT head FROM isthmus_log")
-            ((last,),) = write.rows(
-                "SELECT MAX(number) FROM isthmus_records WHERE time < ? AND number <= ?",
-                (before, consumed),
-            )
-            events, impressions = _delete(write, "time < ? AND number <= ?", before, consumed)
-            ((kept,),) = write.rows(
-                "SELECT COUNT(*) FROM isthmus_records WHERE time < ?", (before,)
-            )
-            ((floor, compacted),) = write.rows("SELECT floor, compacted FROM isthmus_log")
+        with self._database.writing() as write:
+            ((head, floor),) = write.rows("SELECT head, floor FROM isthmus_log")
             write.run(
-                "UPDATE isthmus_log SET floor = ?, compacted = ?",
-                (before if floor is None else max(before, floor), max(compacted, last or 0)),
+                "UPDATE isthmus_log SET floor = ?",
+                (before if floor is None else max(before, floor),),
             )
+        upto = head if consumed is None else consumed
+        start: int | None = 0
+        events = impressions = 0
+        while start is not None:
+            start, *gone = self._compact_some(before, start, upto)
+            events, impressions = events + gone[0], impressions + gone[1]
+        with self._database.reading() as ask:
+            ((kept,),) = ask.rows("SELECT COUNT(*) FROM isthmus_records WHERE time < ?", (before,))
+        return CompactionReport(before, events, impressions, kept, purged=self._purge())
+
+    def _compact_some(self, before: float, after: int, upto: int) -> tuple[int | None, int, int]:
+        """Compact the next records; few at a time, so that appends need not wait for all of it.
+
+        Returns:
+            Where to go on (None: at the end), events and impressions deleted.
+        """
+        with self._database.writing() as write:
+            ((end,),) = write.rows(
+                "SELECT MAX(number) FROM (SELECT number FROM isthmus_records "
+                "WHERE number > ? AND number <= ? ORDER BY number LIMIT ?) AS next",
+                (after, upto, _MOST_COMPACTED),
+            )
+            if end is None:
+                return None, 0, 0
+            chosen = "number > ? AND number <= ? AND time < ?"
+            ((last,),) = write.rows(
+                f"SELECT MAX(number) FROM isthmus_records WHERE {chosen}", (after, end, before)
+            )
+            events, impressions = _delete(write, chosen, after, end, before)
+            if last is not None:
+                write.run("UPDATE isthmus_log SET compacted = ? WHERE compacted < ?", (last, last))
             reached("log-compacted")
         reached("log-committed")
-        return CompactionReport(before, events, impressions, kept, purged=self._purge())
+        return end, events, impressions
 
     def close(self) -> None:
         """See `EventLog`."""
@@ -167,7 +205,7 @@ class SqlLog:
 
     def _commit(self, items: list[Record | Outcome]) -> list[Outcome]:
         """Write what can be written in one transaction; what was refused already passes through."""
-        with self._turn, self._database.writing() as write:
+        with self._database.writing() as write:
             reached("log-begun")
             ((head, floor, last_erasure),) = write.rows(
                 "SELECT head, floor, last_erasure FROM isthmus_log"
@@ -208,10 +246,17 @@ class SqlLog:
         return Outcome.ACCEPTED
 
     def _erased_by_then(self, ask: Statements, last: int) -> dict[str, float]:
-        """When each erased person was last erased, by pseudonym; `last` is the latest mark."""
+        """Up to which event time erased people are refused, by pseudonym; `last`: latest mark."""
         seen, times = self._marks
         if last > seen:
-            times = times | {mark.person: mark.time for mark in _erasures(ask, seen)}
+            fresh = ask.rows(
+                "SELECT person, refused_until FROM isthmus_erasures WHERE number > ? "
+                "ORDER BY number",
+                (seen,),
+            )
+            times = times.copy()
+            for person, until in fresh:
+                times[person] = max(until, times.get(person, until))
             self._marks = last, times
         return times
 
@@ -223,14 +268,6 @@ def _delete(write: Statements, condition: str, *values: object) -> tuple[int, in
         for shown in (0, 1)
     )
     return events, impressions
-
-
-def _erasures(ask: Statements, after: int) -> list[Erasure]:
-    rows = ask.rows(
-        "SELECT number, time, person FROM isthmus_erasures WHERE number > ? ORDER BY number",
-        (after,),
-    )
-    return [Erasure(*row) for row in rows]
 
 
 def _contents(ask: Statements, ids: Iterable[str]) -> dict[str, Row]:

@@ -6,8 +6,10 @@ from before it takes an offset until after its commit, so offsets appear in orde
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,18 +85,15 @@ class SqliteDatabase:
                 hint="Name a file, in a folder that is there, as online.log",
             )
         self._pool = Pool(self._connect, lambda _: True, self.where)
+        self._turn = threading.Lock()
         with self._explained():
             # From here on a file that has gone is an error, not a new and empty log.
-            self._connect(create=True).close()
-        flush(self._path.parent)
+            self._make()
+            self._writer = self._path.with_name(f"{self._path.name}-writer").open("a")
+            with self._queue():
+                self._pool.give(self._connect())
+            flush(self._path.parent)
         self._file = self._identity()
-        with self.reading() as ask:
-            named = ask.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
-        if named and ("isthmus_version",) not in named:
-            self.close()
-            raise LogError(
-                "a database of something else", where=self.where, hint="Name another file"
-            )
 
     @contextmanager
     def reading(self) -> Iterator[SqliteStatements]:
@@ -105,7 +104,7 @@ class SqliteDatabase:
     @contextmanager
     def writing(self) -> Iterator[SqliteStatements]:
         """See `Database`."""
-        with self._connection() as connection:
+        with self._connection() as connection, self._queue():
             connection.execute("BEGIN IMMEDIATE")
             # What is written into a file that has been moved away would be lost to the next reader.
             if self._identity() != self._file:
@@ -126,6 +125,21 @@ class SqliteDatabase:
     def close(self) -> None:
         """Close every connection; the last one tidies the write-ahead log away."""
         self._pool.close()
+        self._writer.close()
+
+    @contextmanager
+    def _queue(self) -> Iterator[None]:
+        """Wait for one's turn among threads and processes.
+
+        SQLite's own lock has no queue: who waits for it sleeps and looks again, ever more seldom.
+        The kernel wakes the next one at once, and lets a killed process hold nothing.
+        """
+        with self._turn:
+            fcntl.flock(self._writer, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._writer, fcntl.LOCK_UN)
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -142,14 +156,20 @@ class SqliteDatabase:
                 raise
             self._pool.give(connection)
 
-    def _connect(self, *, create: bool = False) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"{self._path.as_uri()}?mode={'rwc' if create else 'rw'}",
-            uri=True,
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+    def _make(self) -> None:
+        """Make the file where there is none; what is something else is left as it is."""
+        connection = self._open("rwc")
+        try:
+            named = connection.execute("SELECT name FROM sqlite_master").fetchall()
+        finally:
+            connection.close()
+        if named and ("isthmus_version",) not in named:
+            raise LogError(
+                "a database of something else", where=self.where, hint="Name another file"
+            )
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = self._open("rw")
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -159,6 +179,15 @@ class SqliteDatabase:
             connection.close()
             raise
         return connection
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._path.as_uri()}?mode={mode}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
 
     def _identity(self) -> tuple[int, int] | None:
         try:
@@ -172,6 +201,12 @@ class SqliteDatabase:
         """Turn what the driver says into what, where and what to do."""
         try:
             yield
+        except OSError as error:
+            raise LogUnavailable(
+                f"{error.filename or 'the file'}: {error.strerror}",
+                where=self.where,
+                hint=f"Check the permissions of the folder and the space left. {_SAFE}",
+            ) from error
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             if code in _REASONS:

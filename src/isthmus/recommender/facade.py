@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from isthmus.alignment.checks import check_alignment
 from isthmus.blend import GateDecision
-from isthmus.config import Config
+from isthmus.config import CleaningConfig, Config
 from isthmus.continual.progress import Progress
+from isthmus.data.cleaning import CleaningReport
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
+from isthmus.data.frames import DomainFrames, PeopleFrames
 from isthmus.data.growth import Growth
 from isthmus.data.splits import Split, make_split
 from isthmus.errors import RequestError
@@ -30,8 +32,10 @@ from isthmus.evaluation.result import Evaluation
 from isthmus.recommender import storage, updating
 from isthmus.recommender.answers import table
 from isthmus.recommender.asking import Asked, History, Origin, ask, ask_rows
+from isthmus.recommender.encoding import Encoder, encoder_of
 from isthmus.recommender.export import write_lists
 from isthmus.recommender.filters import offered_items
+from isthmus.recommender.growing import Grown, Tables, with_domain, with_events
 from isthmus.recommender.measuring import measured
 from isthmus.recommender.profile import Profile, domain_profiles
 from isthmus.recommender.ranking import best_items
@@ -41,22 +45,19 @@ from isthmus.recommender.serving import Served, bases
 from isthmus.recommender.similar import similar_items
 from isthmus.recommender.storage import LogPosition
 from isthmus.recommender.suggesting import suggestion
+from isthmus.recommender.telling import Telling
 from isthmus.recommender.themes import Themes
-from isthmus.recommender.updating import Update
+from isthmus.recommender.updating import Snapshot, Update
 from isthmus.scoring import Scorer
+from isthmus.tasks.teach import Taught
 from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System, fit_system
 
-
-class Encoder(Protocol):
-    """Texts → vectors; see `isthmus.language.TextEncoder`."""
-
-    def encode(self, texts: Sequence[str | None]) -> ItemFeatures:
-        """Vectors of texts, in their order; None is masked."""
-        ...
+if TYPE_CHECKING:
+    from isthmus.language.cross_encoder import CrossEncoder
 
 
-class Recommender:
+class Recommender(Telling):
     """A fitted system, ready to answer for every domain of its dataset.
 
     Histories of known users hold all their events, those after the training cut as well.
@@ -69,6 +70,7 @@ class Recommender:
         system: both sides and the gates.
         log: how much of which event log is in `dataset` and the model; None: of none.
         progress: what this version started from, and why it does or does not serve.
+        taught: heads of further tasks, by task; see `teach`.
     """
 
     def __init__(
@@ -80,10 +82,12 @@ class Recommender:
         system: System,
         log: LogPosition | None = None,
         progress: Progress | None = None,
+        taught: Sequence[Taught] = (),
     ) -> None:
         self.dataset, self.config, self.split = dataset, config, split
         self.raw, self.system, self.log = list(raw), system, log
         self.progress = progress or Progress()
+        self.taught = {heads.task: heads for heads in taught}
         self._relations: dict[int, Relations] = {}
         self._themes = {d: Themes(domain) for d, domain in enumerate(dataset.domains)}
         self._rank_of_equals: dict[int, NDArray[np.int64]] = {}
@@ -126,10 +130,7 @@ class Recommender:
             min_history=config.split.min_history,
         )
         check_alignment(dataset, config)
-        if encoder is None:
-            from isthmus.language import TextEncoder
-
-            encoder = TextEncoder.load(config.language, device=config.training.device)
+        encoder = encoder_of(config, encoder)
         raw = [encoder.encode(domain.items["text"].to_list()) for domain in dataset.domains]
         system = fit_system(dataset, split, raw, config, targets=indices, folder=folder)
         return cls(dataset, config, split, raw, system)
@@ -151,6 +152,7 @@ class Recommender:
         allow: Sequence[str] | None = None,
         deny: Sequence[str] | None = None,
         query_time: float | None = None,
+        rerank: CrossEncoder | None = None,
     ) -> pl.DataFrame:
         """The best items of a domain for each person, with what carried them.
 
@@ -164,12 +166,14 @@ class Recommender:
             allow: only these items.
             deny: none of these items.
             query_time: Unix seconds of the question; None: after everything known.
+            rerank: a language model that puts the best `tasks.cross_encoder.rerank` in order anew.
 
         Returns:
             Columns `request`, `rank` (from 1), `item_id`, `title`, `category`, `score` (relative
             to the average item of that request), `parts` (a struct; they add up to the score),
             `basis` (what the ranking rests on) and `why` (what carried this item). Fewer than `k`
-            rows where fewer items can be offered, which `basis` says.
+            rows where fewer items can be offered, which `basis` says. After `rerank` also
+            `first_rank`, as it was before, and `reread`, what the items now stand in order of.
 
         Raises:
             RequestError: an unknown domain or item, or nothing can be offered; says why.
@@ -188,8 +192,9 @@ class Recommender:
         )
         # In stretches, because reasons compare every item with every event behind it.
         batch = self.config.evaluation.batch
+        depth = k if rerank is None else max(k, rerank.config.rerank)
         frames = [
-            self._answers(asked.part(start, start + batch), target, k, offered, seen)
+            self._answers(asked.part(start, start + batch), target, depth, offered, seen)
             for start in range(0, max(len(asked), 1), batch)
         ]
         answers = pl.concat(frames)
@@ -200,6 +205,10 @@ class Recommender:
                 where="filters",
                 hint="Offer seen items too, or loosen the filters",
             )
+        if rerank is not None:
+            from isthmus.recommender.rereading import reread
+
+            return reread(answers, self.dataset, target, asked, rerank, k)
         return answers
 
     def similar(
@@ -224,12 +233,8 @@ class Recommender:
         target = source if to is None else self.dataset.domain_index(to)
         _positive(k)
         item = self.dataset.domains[source].index_of(item_id)
-        # Only the transferred side has seen both domains.
-        own = source == target and self.system.shut_for_all(target)
-        side = self.system.alone[target] if own else self.system.transferred
-        return similar_items(
-            self.dataset, self.related(side), source, item, target, k, self._equals(target)
-        )
+        relations = self.related(self.system.comparing(source, target))
+        return similar_items(self.dataset, relations, source, item, target, k, self._equals(target))
 
     def profile(self, user: str | None = None, *, history: History | None = None) -> Profile:
         """What a person cares about in each domain, and what that suggests in the others.
@@ -338,24 +343,88 @@ class Recommender:
 
         return write_lists(Path(path), frames(), len(starts))
 
+    def add_domain(
+        self,
+        name: str,
+        frames: DomainFrames,
+        *,
+        people: PeopleFrames | None = None,
+        cleaning: CleaningConfig | None = None,
+        report: CleaningReport | None = None,
+        encoder: Encoder | None = None,
+    ) -> Recommender:
+        """A recommender with one domain more, which it recommends from at once.
+
+        By its texts alone, for people known elsewhere; where events come with the catalogue, what
+        `adapt_domain` does follows. Scores of the domains that were there stay what they were.
+
+        Args:
+            name: of the new domain.
+            frames: its catalogue, and perhaps events.
+            people: who is who across domains; None: as the model was fitted, without a mapping.
+            cleaning: what to do with rows that cannot be used; None: as the model was fitted.
+            report: filled with what was dropped or noted.
+            encoder: reads the texts; None loads the language model that the model was fitted with.
+
+        Raises:
+            RequestError: the name is taken, or cannot be one.
+            DataError: rows cannot be used, or no item has a text and there is no event.
+            LanguageModelError: the language model cannot be found or run.
+        """
+        tables = Tables.of(self.config, frames, people, cleaning, report)
+        return self._made_of(with_domain(self._parts(), self.config, name, tables, encoder))
+
+    def adapt_domain(
+        self,
+        name: str,
+        frames: DomainFrames,
+        *,
+        limit: int | None = None,
+        people: PeopleFrames | None = None,
+        cleaning: CleaningConfig | None = None,
+        report: CleaningReport | None = None,
+    ) -> Recommender:
+        """A recommender that has learnt from the first events of a domain that joined.
+
+        What they teach is let in as far as it ranks them better than the domain as it joined; how
+        far, and on what that rests, stands in `gates`. Events on items that the catalogue does not
+        hold are left out.
+
+        Args:
+            name: of the domain.
+            frames: its events; a catalogue in it is not read.
+            limit: how many of them, the first by time; None: all.
+            people: as of `add_domain`.
+            cleaning: as of `add_domain`.
+            report: as of `add_domain`.
+
+        Raises:
+            RequestError: no such domain, or one that the model was fitted to.
+            DataError: rows cannot be used, or no new event is left.
+        """
+        tables = Tables.of(self.config, frames, people, cleaning, report)
+        return self._made_of(with_events(self._parts(), self.config, name, tables, limit))
+
     def grown(self, growth: Growth, *, encoder: Encoder | None = None) -> Recommender:
         """The same weights over a larger snapshot: new events are history, new items are offered.
 
         New items are known by their texts. Nothing is learnt; that is left to `update`.
 
         Args:
-            growth: from this recommender's dataset, see `isthmus.data.growth.add_events`.
+            growth: from this recommender's dataset; see `isthmus.data.appending`.
             encoder: reads the texts of new items; None loads the configured language model.
 
         Raises:
             DataError: the larger snapshot does not extend this one.
         """
-        return updating.grown(self, growth, encoder.encode if encoder else None)
+        snapshot = Snapshot.of(self, growth)
+        return updating.grown(self, snapshot, encoder.encode if encoder else None)
 
     def update(
         self,
         growth: Growth | None = None,
         *,
+        guided: NDArray[np.int64] | None = None,
         full: bool = False,
         encoder: Encoder | None = None,
         folder: Path | None = None,
@@ -366,8 +435,11 @@ class Recommender:
         `Update.verdict` says whether it may take over.
 
         Args:
-            growth: from this recommender's dataset, see `isthmus.data.growth.add_events`; None:
+            growth: from this recommender's dataset, see `isthmus.data.appending`; None:
                 learn what was held back so far.
+            guided: int64 [n] positions, in the larger snapshot, of events that answer a
+                recommendation: they are learnt, and do not judge, for they favour whoever
+                recommended.
             full: a full fine-tune over all events, not the new ones alone.
             encoder: reads the texts of new items; None loads the configured language model.
             folder: checkpoints; a killed update that is called again goes on from there.
@@ -376,9 +448,9 @@ class Recommender:
             DataError: the larger snapshot does not extend this one.
             TrainingError: too little is new to learn from and to judge by.
         """
-        growth = growth or updating.nothing_new(self)
         encode = encoder.encode if encoder else None
-        return updating.updated(self, growth, encode, full=full, folder=folder)
+        snapshot = Snapshot.of(self, growth, guided)
+        return updating.updated(self, snapshot, encode, full=full, folder=folder)
 
     def save(self, folder: Path | str, *, live: bool = True) -> Path:
         """Write a version into a model folder; see `isthmus.training.checkpoint`.
@@ -393,8 +465,7 @@ class Recommender:
         Raises:
             CheckpointError: the folder cannot be written or holds other things.
         """
-        return storage.save(
-            Path(folder),
+        parts = storage.Parts(
             self.dataset,
             self.config,
             self.split,
@@ -402,8 +473,9 @@ class Recommender:
             self.system,
             self.log,
             self.progress,
-            live=live,
+            list(self.taught.values()),
         )
+        return storage.save(Path(folder), parts, live=live)
 
     @classmethod
     def load(cls, folder: Path | str, *, version: str | None = None) -> Recommender:
@@ -418,6 +490,17 @@ class Recommender:
                 library.
         """
         return cls(*storage.load(Path(folder), version))
+
+    def _parts(self) -> Grown:
+        return Grown(self.dataset, self.split, self.raw, self.system)
+
+    def _made_of(self, grown: Grown) -> Recommender:
+        return Recommender(
+            *(grown.dataset, self.config, grown.split, grown.raw, grown.system),
+            self.log,
+            self.progress,
+            list(self.taught.values()),
+        )
 
     def _answers(
         self,

@@ -292,7 +292,7 @@ def plane_chart(items: ItemMap, points: Sequence[tuple[float, float]]) -> go.Fig
 
 
 def themed(figure: go.Figure, height: int) -> go.Figure:
-    """The one look of all charts; the page's style sheet adds ink and grid colours."""
+    """Give a chart the one look of all; the page's style sheet adds ink and grid colours."""
     figure.update_layout(
         template="none",
         height=height,

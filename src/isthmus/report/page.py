@@ -108,6 +108,7 @@ def environment() -> jinja2.Environment:
         md=_markdown,
         kept=lambda text: text.replace(" %", "\u00a0%"),
         count=lambda value: f"{value:,}",
+        value=lambda value: f"{value:.4g}" if isinstance(value, float) else str(value),
     )
     return env
 

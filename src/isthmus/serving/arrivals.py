@@ -1,7 +1,8 @@
 """Texts of items that arrived after training → the vectors that each part of a model reads.
 
 The maps are those that the model's own items were put through, found again from what the model
-folder holds, when the first arrival needs them.
+folder holds, when the first arrival needs them. A domain that joined has maps of its own, which
+were found when it did, beside those of the domains that the model was fitted to.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from isthmus.alignment.features import Whitening
 from isthmus.baselines.content import ContentKNN
 from isthmus.data.features import ItemFeatures
 from isthmus.recommender import Recommender
-from isthmus.recommender.facade import Encoder
+from isthmus.recommender.encoding import Encoder
+from isthmus.transfer.joining import founding_alignment
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Vectors:
     """What the parts read of some new items.
 
     Attributes:
-        aligned: of the transferred neural part.
+        aligned: of the neural parts of the transferred side and of joined domains.
         own: of the target-only ones.
         whitened: of text similarity; None where no side has that part.
     """
@@ -44,6 +46,13 @@ class Arrivals:
     def __init__(self, recommender: Recommender, encoder: Encoder | None = None) -> None:
         self._recommender, self._given = recommender, encoder
         self._whitenings: dict[int, Whitening] = {}
+        self._joined: dict[int, FeatureAlignment] = {}
+
+    def prepare(self) -> None:
+        """Find all maps now, so that the first arrival need not wait for them."""
+        for domain, raw in enumerate(self._recommender.raw):
+            if raw.present.any():
+                self.read(domain, ["item"])
 
     def read(self, domain: int, texts: Sequence[str | None]) -> Vectors:
         """Vectors of the texts of new items of a domain; None: without a text.
@@ -52,8 +61,7 @@ class Arrivals:
             LanguageModelError: the language model cannot be found or run.
         """
         raw = self._encoder.encode(texts)
-        aligned = self._aligned.extend(domain, raw)
-        apart = self._own is not self._aligned
+        aligned, own = self._mapped(domain, raw)
         whitened = None
         if (part := self._text_part) is not None:
             if domain not in self._whitenings:
@@ -61,7 +69,26 @@ class Arrivals:
             told = raw.present & self._recommender.raw[domain].present.any()
             vectors = self._whitenings[domain].transform(raw.vectors, told)
             whitened = ItemFeatures(vectors, told)
-        return Vectors(aligned, self._own.extend(domain, raw) if apart else aligned, whitened)
+        return Vectors(aligned, own, whitened)
+
+    def _mapped(self, domain: int, raw: ItemFeatures) -> tuple[ItemFeatures, ItemFeatures]:
+        """As the transferred and as the target-only neural parts read them."""
+        model, n_founding = self._recommender, self._n_founding
+        if domain < n_founding:
+            aligned = self._aligned.extend(domain, raw)
+            apart = self._own is not self._aligned
+            return aligned, self._own.extend(domain, raw) if apart else aligned
+        if domain not in self._joined:
+            founding = founding_alignment(model.system, model.dataset, model.raw, model.config)
+            self._joined[domain] = founding.with_domain(model.raw[domain])
+        alignment = self._joined[domain]
+        # No target-only part knows of a domain that joined.
+        aligned = alignment.extend(len(alignment.features) - 1, raw)
+        return aligned, aligned
+
+    @property
+    def _n_founding(self) -> int:
+        return self._recommender.system.transferred.n_domains
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -79,7 +106,9 @@ class Arrivals:
 
     @cached_property
     def _aligned(self) -> FeatureAlignment:
-        return self._fitted(own=False)
+        system = self._recommender.system
+        # A system of one side knows texts as target-only sides do.
+        return self._fitted(own=any(s is system.transferred for s in system.alone.values()))
 
     @cached_property
     def _own(self) -> FeatureAlignment:
@@ -89,14 +118,15 @@ class Arrivals:
     def _fitted(self, *, own: bool) -> FeatureAlignment:
         """The maps on the items that they were first found on, by which all later ones went."""
         model = self._recommender
-        sizes = model.progress.fitted_items or tuple(map(len, model.raw))
+        founding = slice(self._n_founding)
+        sizes = model.progress.fitted_items or tuple(map(len, model.raw[founding]))
         raw = [
             ItemFeatures(r.vectors[:n], r.present[:n])
-            for r, n in zip(model.raw, sizes, strict=True)
+            for r, n in zip(model.raw[founding], sizes, strict=True)
         ]
         domains = tuple(
             replace(domain, items=domain.items.head(n))
-            for domain, n in zip(model.dataset.domains, sizes, strict=True)
+            for domain, n in zip(model.dataset.domains[founding], sizes, strict=True)
         )
         config = model.config
         if own:

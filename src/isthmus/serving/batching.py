@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from isthmus.errors import IsthmusError
@@ -84,9 +85,11 @@ class Batcher(Generic[Q, A]):
             except Exception as error:
                 answers = [error] * len(batch)
             told = list(zip((future for _, future in batch), answers, strict=True))
-            loop = batch[0][1].get_loop()
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_tell, told)
+            for loop in {future.get_loop() for future, _ in told}:
+                # One call wakes the loop for all of its questions.
+                own = [entry for entry in told if entry[0].get_loop() is loop]
+                with suppress(RuntimeError):  # it was closed, and nobody waits
+                    loop.call_soon_threadsafe(_tell, own)
 
     def _next(self) -> list[tuple[Q, asyncio.Future[A]]]:
         """What waits, waiting for it; empty when closed."""

@@ -93,11 +93,11 @@ class Exports:
         """The Parquet file of an export that is done.
 
         Raises:
-            RequestError: there is none.
+            NotFound: there is none.
         """
         path = self._file(export_id) if re.fullmatch(r"[0-9a-f]{12}", export_id) else None
         if path is None or not path.is_file():
-            raise RequestError(
+            raise NotFound(
                 "no such export, or it is not done", where="export_id", hint="See GET /v1/exports"
             )
         return path
@@ -160,3 +160,7 @@ class Exports:
 
 class Busy(RequestError):
     """Something of the kind is under way already."""
+
+
+class NotFound(RequestError):
+    """There is no such thing."""

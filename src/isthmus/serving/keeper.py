@@ -21,7 +21,7 @@ from isthmus.continual.progress import Progress
 from isthmus.errors import IsthmusError, LogError, LogUnavailable
 from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.log import EventLog
-from isthmus.recommender.facade import Encoder
+from isthmus.recommender.encoding import Encoder
 from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Recommend
 from isthmus.serving.past import Past, past_of
@@ -159,8 +159,9 @@ class Keeper:
 
     def forget(self, user_id: str) -> int:
         """Drop what is remembered of a person here; gives how many questions of theirs."""
-        kept = [asked for asked in self._recorded if asked.user_id != user_id]
-        gone = len(self._recorded) - len(kept)
+        recorded = list(self._recorded)
+        kept = [asked for asked in recorded if asked.user_id != user_id]
+        gone = len(recorded) - len(kept)
         self._recorded = deque(kept, maxlen=RECORDED)
         return gone
 
@@ -214,6 +215,7 @@ class Keeper:
         return live
 
     def _run(self) -> None:
+        self._prepare()
         while not self._closed:
             with self._changed:
                 if not self._nudged:
@@ -248,7 +250,15 @@ class Keeper:
             self.live, self._pointer, self.problem = live, pointer, None
             self._read = read
         self._nudge()
+        self._prepare()
         _log.info("version %s answers now", live.version)
+
+    def _prepare(self) -> None:
+        try:
+            self.live.prepare()
+        except IsthmusError as error:
+            # Answers need no language model; new items will have to wait for one.
+            self._complain(error)
 
     def _take_in(self) -> None:
         """Read the texts of items that have arrived or changed."""

@@ -6,8 +6,6 @@ answers from one never mixes two.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,12 +17,13 @@ from isthmus.errors import RequestError
 from isthmus.online.catalogue import Item
 from isthmus.recommender import Recommender
 from isthmus.recommender.asking import Asked
-from isthmus.recommender.facade import Encoder
+from isthmus.recommender.encoding import Encoder
 from isthmus.recommender.profile import Profile
 from isthmus.recommender.ranking import Top
 from isthmus.recommender.reasons import reasons
 from isthmus.recommender.serving import POPULAR, Served, bases
 from isthmus.serving.arrivals import Arrivals
+from isthmus.serving.cursors import cursor_after, shown_by
 from isthmus.serving.diversity import LARGEST_POOL, POOL, spread_out
 from isthmus.serving.filters import Filter, parse
 from isthmus.serving.messages import Listing, Offered, Recommend
@@ -34,8 +33,6 @@ from isthmus.serving.shelf import Shelf
 from isthmus.training.versions import read_pointer
 
 Mask = NDArray[np.bool_]
-MOST_PAGED = 1000
-"""Items of one list that can be paged through."""
 READ_AT_ONCE = 64
 """New texts that are encoded before they can be recommended."""
 
@@ -49,6 +46,7 @@ class Question:
         past: of the person.
         asked: how.
         closed: int64 places of items that must not be offered: excluded, or shown already.
+        shown: float64 lots of the items that were shown on the pages before.
         tree: the filter, read.
     """
 
@@ -112,6 +110,14 @@ class Live:
     def places(self) -> dict[str, Mapping[str, int]]:
         """Domain name → raw item id → local index."""
         return {shelf.name: shelf.index for shelf in self.shelves}
+
+    def prepare(self) -> None:
+        """Make ready to read new texts.
+
+        Raises:
+            LanguageModelError: the language model cannot be found or run.
+        """
+        self._arrivals.prepare()
 
     def marked(self, changes: Sequence[Item]) -> Live:
         """With what changed of known items that needs no reading: marks, titles, attributes."""
@@ -193,7 +199,7 @@ class Live:
             raise RequestError(
                 "a cursor belongs to one list", where="cursor", hint="Name its domain alone"
             )
-        shown = np.zeros(0) if asked.cursor is None else _from_cursor(asked.cursor)
+        shown = np.zeros(0) if asked.cursor is None else shown_by(asked.cursor)
         tree = None if asked.filter is None else parse(asked.filter)
         found = []
         for domain in domains:
@@ -252,7 +258,9 @@ class Live:
                 _offered(shelf, top, row, chosen[row], why.get(row)),
                 basis[row] + _short_of(int(top.n_offered[row]), q.asked.k),
                 not personal[row],
-                _cursor(shelf, top.item[row, chosen[row]], int(top.n_offered[row]), q),
+                cursor_after(
+                    q.shown, shelf.lot[top.item[row, chosen[row]]], int(top.n_offered[row])
+                ),
             )
             for row, q in enumerate(questions)
         ]
@@ -346,26 +354,3 @@ def _offered(
 
 def _short_of(n_offered: int, k: int) -> str:
     return f"; only {n_offered} could be offered" if n_offered < k else ""
-
-
-def _cursor(
-    shelf: Shelf, places: NDArray[np.int64], n_offered: int, question: Question
-) -> str | None:
-    """What has been shown, by lots; None where nothing is left, or too much would be carried."""
-    shown = np.concatenate([question.shown, shelf.lot[places]])
-    if n_offered <= len(places) or len(shown) >= MOST_PAGED:
-        return None
-    return base64.urlsafe_b64encode(shown.astype("<f8").tobytes()).decode().rstrip("=")
-
-
-def _from_cursor(text: str) -> NDArray[np.float64]:
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        shown = np.frombuffer(raw, "<f8").astype(np.float64)
-    except (binascii.Error, ValueError):
-        shown = np.full(1, np.nan)
-    if not (len(shown) <= MOST_PAGED and ((shown >= 0) & (shown < 1)).all()):
-        raise RequestError(
-            "no cursor of this service", where="cursor", hint="Send `next_cursor` as it came"
-        )
-    return shown

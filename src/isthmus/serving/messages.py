@@ -48,7 +48,7 @@ class Recommend(Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
 
 
-class Offered(Struct):
+class Offered(Struct, omit_defaults=True):
     """An item of a list."""
 
     rank: int
@@ -88,7 +88,10 @@ class EventIn(Struct, forbid_unknown_fields=True, kw_only=True):
     domain: str
     item_id: str
     type: Literal["event", "impression"] = "event"
-    time: Annotated[float | None, Meta(description="Unix seconds; none: now.")] = None
+    time: Annotated[
+        float | None,
+        Meta(description="Unix seconds; none: now. Impressions that are sent again need it."),
+    ] = None
     kind: str = "event"
     rating: float | None = None
     weight: float = 1.0

@@ -15,11 +15,10 @@ from isthmus.errors import (
     RequestError,
 )
 from isthmus.serving.batching import Overloaded
-from isthmus.serving.exports import Busy
+from isthmus.serving.exports import Busy, NotFound
 from isthmus.serving.keys import NotAllowed
 from isthmus.serving.limits import TooMany
 from isthmus.serving.messages import ErrorAnswer, Problem
-from isthmus.serving.service import NotFound
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +76,8 @@ def _status(error: Exception) -> tuple[int, Headers]:
 
 def _problem(error: Exception) -> Problem:
     match error:
-        case LogUnavailable():
-            # The log's place is no business of a caller's.
+        case LogUnavailable() | CheckpointError():
+            # Where log and models lie is no business of a caller's.
             return Problem(error.what, None, error.hint)
         case IsthmusError():
             return Problem(error.what, error.where, error.hint)

@@ -12,9 +12,10 @@ from pydantic import AfterValidator
 from isthmus.errors import LogUnavailable
 from isthmus.online.catalogue import Item
 from isthmus.serving import forms
+from isthmus.serving.exports import NotFound
 from isthmus.serving.messages import ItemRef
 from isthmus.serving.metrics import ITEMS, VERSION, exposition
-from isthmus.serving.service import NotFound, Service
+from isthmus.serving.service import Service
 from isthmus.serving.shelf import Shelf
 from isthmus.serving.similar import similar
 

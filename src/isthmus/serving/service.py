@@ -15,7 +15,7 @@ from isthmus.online.erasure import delete_person
 from isthmus.online.events import Event, Impression, Outcome, Record
 from isthmus.recommender.profile import Profile
 from isthmus.serving.batching import Batcher
-from isthmus.serving.exports import Exports
+from isthmus.serving.exports import Exports, NotFound
 from isthmus.serving.keeper import Keeper
 from isthmus.serving.live import Live
 from isthmus.serving.messages import (
@@ -119,10 +119,18 @@ class Service:
         results = []
         for event, refusal in zip(events, outcomes, strict=True):
             outcome = next(written) if refusal is None else refusal
+            if outcome is Outcome.CONFLICT and event.time is None:
+                outcome = await asyncio.to_thread(self._repeated, event)
             message = outcome.message if isinstance(outcome, Outcome) else _REFUSALS[outcome]
             results.append(EventResult(event.event_id, str(outcome), message))
             EVENTS.labels(str(outcome)).inc()
         return results
+
+    def _repeated(self, event: EventIn) -> Outcome:
+        """A report without a time got that of its arrival, so a repeat of it has another."""
+        logged = self.keeper.log.history(event.user_id, limit=self.config.history)
+        same = any(_record(event, before.time) == before for before in logged)
+        return Outcome.REPEATED if same else Outcome.CONFLICT
 
     async def _refusal(
         self, event: EventIn, live: Live, places: Any, hidden: frozenset[str]
@@ -224,10 +232,6 @@ class Service:
         live = self.keeper.refresh()
         past = self.keeper.past(live, user_id, history, limit=self.config.history)
         return live.version, live.profile(past, user_id)
-
-
-class NotFound(RequestError):
-    """There is no such thing."""
 
 
 def _record(event: EventIn, now: float) -> Record:

@@ -129,7 +129,7 @@ class Shelf:
             raise RequestError(
                 f"item {item_id!r} is not in the catalogue of {self.name!r}",
                 where=where,
-                hint=did_you_mean(item_id, near or self.ids[:20]),
+                hint=did_you_mean(item_id, near) if near else "GET /v1/items lists what there is",
             )
         return found
 

@@ -13,7 +13,7 @@ from isthmus.recommender.relations import NOTHING
 from isthmus.recommender.similar import relation, share
 from isthmus.scoring import Float
 from isthmus.serving.live import Live
-from isthmus.serving.quick import QuickSide
+from isthmus.serving.quick_side import QuickSide
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ def similar(live: Live, domain: int, place: int, to: int, k: int) -> list[Near]:
         RequestError: the item has neither text nor behaviour, so that nothing can be compared.
     """
     quick, shelf = live.quick, live.shelves[to]
-    # Only the transferred side has seen both domains.
-    own = domain == to and live.recommender.system.shut_for_all(to)
-    side = quick.alone[to] if own else quick.transferred
+    side = quick.laid_out(live.recommender.system.comparing(domain, to))
     with torch.inference_mode():
         made = {
             "neural": lambda: _by_vectors(side, domain, place, to),

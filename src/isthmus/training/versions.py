@@ -119,6 +119,19 @@ def switch(path: Path, version: str, seal: str, *, back: bool = False) -> None:
         _point(path, Live(versions / version, seal, before))
 
 
+def drop_others(path: Path) -> None:
+    """Remove every version but the live one, which then has nothing to go back to.
+
+    Raises:
+        CheckpointError: no version is live.
+        OSError: the folder cannot be written.
+    """
+    with _locked(path) as versions:
+        live = read_pointer(path)
+        _point(path, Live(live.folder, live.seal))
+        _discard(versions, but={live.folder.name})
+
+
 def kept_versions(path: Path) -> list[str]:
     """Names of the versions on disk, the oldest first."""
     return [f"v{number:06d}" for number in sorted(_numbers(path / _VERSIONS))]

@@ -19,13 +19,14 @@ from isthmus.baselines.content import ContentKNN, ContentKNNConfig
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 from isthmus.baselines.popular import RecentPopular
 from isthmus.blend import Blend, FittedWeights, fit_blend
-from isthmus.config import Config
+from isthmus.config import BlendConfig, Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
-from isthmus.data.splits import Split
+from isthmus.data.splits import Queries, Split
 from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Requests, Scorer, Scores
 from isthmus.training.loop import Log
+from isthmus.training.tracking import Tracker
 from isthmus.transfer.execution import run_stages
 from isthmus.transfer.stages import Train
 from isthmus.transfer.strategies import Roles, Strategy
@@ -52,6 +53,24 @@ class Side:
     fitted: dict[int, FittedWeights]
     logs: dict[str, Log] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def n_domains(self) -> int:
+        """Domains that it knows: those that were there when it was made, the first by index."""
+        return len(self.neural.model.bounds) - 1
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What answers for a domain that joined a fitted model.
+
+    Attributes:
+        arrived: as it joined, without any event of its own learnt.
+        adapted: learnt from its events; None where there are none, or too few to judge it by.
+    """
+
+    arrived: Side
+    adapted: Side | None = None
 
 
 def fit_parts(
@@ -99,6 +118,7 @@ def fit_side(
     *,
     target: int | None = None,
     folder: Path | None = None,
+    watch: Tracker | None = None,
 ) -> Side:
     """Train a strategy's stages, fit the other parts and weigh them on validation questions.
 
@@ -114,13 +134,16 @@ def fit_side(
         config: everything else.
         target: index of the one domain that is asked about; None where there are several.
         folder: where checkpoints and curves go; None keeps none.
+        watch: takes the figures of every epoch, and may raise to break off.
 
     Raises:
         ConfigError: the strategy suits neither the domains nor the configuration.
     """
     roles = roles_of(dataset, config, target)
     stages = strategy.stages(roles)
-    trained = run_stages(stages, dataset, split, features, config, raw=raw, folder=folder)
+    trained = run_stages(
+        stages, dataset, split, features, config, raw=raw, folder=folder, watch=watch
+    )
     start = time.perf_counter()
     last = stages[-1]
     assert isinstance(last, Train), "run_stages has checked it"
@@ -137,14 +160,21 @@ def fit_side(
     if left_out is not None:
         blind = {name: _Reading(part, last.reads) for name, part in parts.items()}
     fitted = {
-        domain: fit_blend(blind, dataset, split.tuning, domain, config.blend, **how)
+        domain: fit_blend(
+            blind,
+            dataset,
+            judges(split, dataset, domain, config.blend),
+            domain,
+            config.blend,
+            **how,
+        )
         for domain in last.learns
     }
     if left_out is not None:
         fitted[left_out] = fit_blend(
             parts,
             dataset,
-            split.tuning,
+            judges(split, dataset, left_out, config.blend),
             left_out,
             config.blend,
             **how,
@@ -153,6 +183,16 @@ def fit_side(
     blend = blend_of(parts, fitted, strategy.name)
     seconds = trained.seconds | {f"blend {strategy.name}": time.perf_counter() - start}
     return Side(strategy.name, neural, parts, blend, fitted, trained.logs, seconds)
+
+
+def judges(split: Split, dataset: Dataset, domain: int, config: BlendConfig) -> Queries:
+    """The validation questions that weigh a blend and set the gate in `domain`.
+
+    The half that stopped the training joins in where the other alone is too small to tell: it chose
+    among epochs for both sides alike, and with a few hundred questions noise is the larger error.
+    """
+    about = dataset.events.domain[split.tuning.position] == domain
+    return split.tuning if about.sum() >= config.enough_questions else split.validation
 
 
 class _Reading:
