@@ -67,6 +67,12 @@ def search(config: Config, folder: Path, *, tell: Tell = lambda _line: None) -> 
             study.enqueue_trial(space.usual)
         _begin_again(optuna, study, space.usual)
         n_open = config.search.trials - len(_finished(optuna, study))
+        if config.search.workers > 1 and n_open > 0:
+            # Two processes could take the same queued trial, so those are tried here first.
+            queued = study.get_trials(states=(optuna.trial.TrialState.WAITING,))
+            first = min(len(queued), n_open)
+            _work(config, folder, first, tell)
+            n_open -= first
         workers = min(config.search.workers, max(n_open, 0))
         if workers > 1:
             _in_processes(config, folder, n_open, workers)
