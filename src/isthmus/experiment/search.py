@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -164,7 +165,8 @@ def _work(config: Config, folder: Path, n_trials: int, tell: Tell, tickets: Any 
     def objective(trial: Any) -> float:
         values = space.suggest(trial)
         digest = hashlib.blake2b(json.dumps(values).encode(), digest_size=8).hexdigest()
-        place = folder / "trials" / digest
+        # Two workers may be given the same values; each then has a folder of its own.
+        place = folder / "trials" / (digest if tickets is None else f"{digest}-{os.getpid()}")
         watch = _Watch(optuna, trial, prune=config.search.prune)
         try:
             return prepared.judge(space.with_values(values), place, watch)
