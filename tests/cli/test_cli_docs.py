@@ -1,4 +1,4 @@
-"""docs/command-line.md speaks of every command; what it and the README tell to type can be typed."""
+"""docs/command-line.md speaks of every command; it and the README tell what can be typed."""
 
 import re
 import shlex
