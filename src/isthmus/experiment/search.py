@@ -161,11 +161,15 @@ def _work(config: Config, folder: Path, n_trials: int, tell: Tell, tickets: Any 
     """Try settings, until so many were tried by this process or there is no ticket left."""
     optuna = _optuna()
     study, space, prepared = _study(optuna, folder, config), SearchSpace(config), _Prepared(config)
+    if tickets is not None:
+        # From one seed all workers would try the same.
+        study.sampler.reseed_rng()
 
     def objective(trial: Any) -> float:
+        """Validation NDCG@10 of a trial's settings; its checkpoints go once it has ended."""
         values = space.suggest(trial)
         digest = hashlib.blake2b(json.dumps(values).encode(), digest_size=8).hexdigest()
-        # Two workers may be given the same values; each then has a folder of its own.
+        # Two workers may still come upon the same values; each then has a folder of its own.
         place = folder / "trials" / (digest if tickets is None else f"{digest}-{os.getpid()}")
         watch = _Watch(optuna, trial, prune=config.search.prune)
         try:
