@@ -1,4 +1,4 @@
-"""docs/command-line.md speaks of every command, and what it tells to type can be typed."""
+"""docs/command-line.md speaks of every command; it and the README tell what can be typed."""
 
 import re
 import shlex
@@ -10,8 +10,16 @@ from typer.main import get_command
 
 from isthmus.cli.app import app
 
-PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text("utf-8")
-TYPED = re.findall(r"^\$ isthmus (.+)$", PAGE.replace("\\\n", ""), re.MULTILINE)
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+
+
+def typed(page: str) -> list[str]:
+    return re.findall(r"^\$ isthmus (.+)$", page.replace("\\\n", ""), re.MULTILINE)
+
+
+TYPED = typed(PAGE)
+README = typed((ROOT / "README.md").read_text("utf-8"))
 
 
 def test_every_command_has_a_section_with_an_example() -> None:
@@ -20,9 +28,9 @@ def test_every_command_has_a_section_with_an_example() -> None:
     assert {words.split()[0] for words in TYPED} == set(headings)
 
 
-@pytest.mark.parametrize("words", TYPED)
+@pytest.mark.parametrize("words", dict.fromkeys([*TYPED, *README]))
 def test_examples_are_understood(words: str) -> None:
-    name, *rest = shlex.split(words)
+    name, *rest = shlex.split(words, comments=True)
     command = get_command(app).commands[name]  # type: ignore[attr-defined]
     if hasattr(command, "commands"):
         name, *rest = rest

@@ -143,13 +143,13 @@ def test_a_bert_classifies_pairs_and_labels_others(tmp_path: Path, bert: Path) -
     found = run("classify", "pairs.csv", "--base", bert, *TUNE, "--json", cwd=tmp_path)
     assert found.code == 0, found.err
     assert found.json["queries"] == "test"
-    assert found.json["figures"]["all"]["auc"] > 0.9
+    assert found.json["figures"]["all"]["auc"] > 0.8
     assert [line["name"] for line in found.json["report"]] == ["0", "1", "macro", "weighted"]
     words = ("classify", "pairs.csv", "--apply", "models/classifier", "--json")
     told = [row["label"] for row in run(*words, cwd=tmp_path).json["pairs"]]
     truth = pl.read_csv(tmp_path / "pairs.csv")["label"].cast(pl.String).to_list()
     assert len(told) == len(truth)
-    assert np.mean([a == b for a, b in zip(told, truth, strict=True)]) > 0.9
+    assert np.mean([a == b for a, b in zip(told, truth, strict=True)]) > 0.8
 
 
 def test_the_twenty_lines_do_the_same(tmp_path: Path, bert: Path) -> None:

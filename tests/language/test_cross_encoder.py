@@ -64,7 +64,7 @@ def test_it_learns_what_neither_text_says_alone(
     chances = encoder.tell(test.first, test.second)
     assert chances.shape == (80, 2)
     assert chances.sum(1) == pytest.approx(np.ones(80))
-    assert accuracy(test.label.astype(int), chances.argmax(1)) > 0.85
+    assert accuracy(test.label.astype(int), chances.argmax(1)) >= 0.8
 
 
 def test_numbers_are_told_in_their_own_unit(bert: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -67,6 +68,12 @@ def search(config: Config, folder: Path, *, tell: Tell = lambda _line: None) -> 
             study.enqueue_trial(space.usual)
         _begin_again(optuna, study, space.usual)
         n_open = config.search.trials - len(_finished(optuna, study))
+        if config.search.workers > 1 and n_open > 0:
+            # Two processes could take the same queued trial, so those are tried here first.
+            queued = study.get_trials(states=(optuna.trial.TrialState.WAITING,))
+            first = min(len(queued), n_open)
+            _work(config, folder, first, tell)
+            n_open -= first
         workers = min(config.search.workers, max(n_open, 0))
         if workers > 1:
             _in_processes(config, folder, n_open, workers)
@@ -154,11 +161,16 @@ def _work(config: Config, folder: Path, n_trials: int, tell: Tell, tickets: Any 
     """Try settings, until so many were tried by this process or there is no ticket left."""
     optuna = _optuna()
     study, space, prepared = _study(optuna, folder, config), SearchSpace(config), _Prepared(config)
+    if tickets is not None:
+        # From one seed all workers would try the same.
+        study.sampler.reseed_rng()
 
     def objective(trial: Any) -> float:
+        """Validation NDCG@10 of a trial's settings; its checkpoints go once it has ended."""
         values = space.suggest(trial)
         digest = hashlib.blake2b(json.dumps(values).encode(), digest_size=8).hexdigest()
-        place = folder / "trials" / digest
+        # Two workers may still come upon the same values; each then has a folder of its own.
+        place = folder / "trials" / (digest if tickets is None else f"{digest}-{os.getpid()}")
         watch = _Watch(optuna, trial, prune=config.search.prune)
         try:
             return prepared.judge(space.with_values(values), place, watch)

@@ -17,25 +17,22 @@ from numpy.typing import NDArray
 
 from isthmus.alignment.checks import check_alignment
 from isthmus.blend import GateDecision
-from isthmus.config import CleaningConfig, Config
+from isthmus.config import Config
 from isthmus.continual.progress import Progress
-from isthmus.data.cleaning import CleaningReport
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
-from isthmus.data.frames import DomainFrames, PeopleFrames
-from isthmus.data.growth import Growth
 from isthmus.data.splits import Split, make_split
 from isthmus.errors import RequestError
 from isthmus.evaluation.evaluate import QueryName
 from isthmus.evaluation.ranks import canonical_order
 from isthmus.evaluation.result import Evaluation
-from isthmus.recommender import storage, updating
+from isthmus.recommender import storage
 from isthmus.recommender.answers import table
 from isthmus.recommender.asking import Asked, History, Origin, ask, ask_rows
 from isthmus.recommender.encoding import Encoder, encoder_of
 from isthmus.recommender.export import write_lists
+from isthmus.recommender.extending import Extending
 from isthmus.recommender.filters import offered_items
-from isthmus.recommender.growing import Grown, Tables, with_domain, with_events
 from isthmus.recommender.measuring import measured
 from isthmus.recommender.profile import Profile, domain_profiles
 from isthmus.recommender.ranking import best_items
@@ -47,7 +44,6 @@ from isthmus.recommender.storage import LogPosition
 from isthmus.recommender.suggesting import suggestion
 from isthmus.recommender.telling import Telling
 from isthmus.recommender.themes import Themes
-from isthmus.recommender.updating import Snapshot, Update
 from isthmus.scoring import Scorer
 from isthmus.tasks.teach import Taught
 from isthmus.transfer.sides import Side
@@ -57,7 +53,7 @@ if TYPE_CHECKING:
     from isthmus.language.cross_encoder import CrossEncoder
 
 
-class Recommender(Telling):
+class Recommender(Extending, Telling):
     """A fitted system, ready to answer for every domain of its dataset.
 
     Histories of known users hold all their events, those after the training cut as well.
@@ -343,115 +339,6 @@ class Recommender(Telling):
 
         return write_lists(Path(path), frames(), len(starts))
 
-    def add_domain(
-        self,
-        name: str,
-        frames: DomainFrames,
-        *,
-        people: PeopleFrames | None = None,
-        cleaning: CleaningConfig | None = None,
-        report: CleaningReport | None = None,
-        encoder: Encoder | None = None,
-    ) -> Recommender:
-        """A recommender with one domain more, which it recommends from at once.
-
-        By its texts alone, for people known elsewhere; where events come with the catalogue, what
-        `adapt_domain` does follows. Scores of the domains that were there stay what they were.
-
-        Args:
-            name: of the new domain.
-            frames: its catalogue, and perhaps events.
-            people: who is who across domains; None: as the model was fitted, without a mapping.
-            cleaning: what to do with rows that cannot be used; None: as the model was fitted.
-            report: filled with what was dropped or noted.
-            encoder: reads the texts; None loads the language model that the model was fitted with.
-
-        Raises:
-            RequestError: the name is taken, or cannot be one.
-            DataError: rows cannot be used, or no item has a text and there is no event.
-            LanguageModelError: the language model cannot be found or run.
-        """
-        tables = Tables.of(self.config, frames, people, cleaning, report)
-        return self._made_of(with_domain(self._parts(), self.config, name, tables, encoder))
-
-    def adapt_domain(
-        self,
-        name: str,
-        frames: DomainFrames,
-        *,
-        limit: int | None = None,
-        people: PeopleFrames | None = None,
-        cleaning: CleaningConfig | None = None,
-        report: CleaningReport | None = None,
-    ) -> Recommender:
-        """A recommender that has learnt from the first events of a domain that joined.
-
-        What they teach is let in as far as it ranks them better than the domain as it joined; how
-        far, and on what that rests, stands in `gates`. Events on items that the catalogue does not
-        hold are left out.
-
-        Args:
-            name: of the domain.
-            frames: its events; a catalogue in it is not read.
-            limit: how many of them, the first by time; None: all.
-            people: as of `add_domain`.
-            cleaning: as of `add_domain`.
-            report: as of `add_domain`.
-
-        Raises:
-            RequestError: no such domain, or one that the model was fitted to.
-            DataError: rows cannot be used, or no new event is left.
-        """
-        tables = Tables.of(self.config, frames, people, cleaning, report)
-        return self._made_of(with_events(self._parts(), self.config, name, tables, limit))
-
-    def grown(self, growth: Growth, *, encoder: Encoder | None = None) -> Recommender:
-        """The same weights over a larger snapshot: new events are history, new items are offered.
-
-        New items are known by their texts. Nothing is learnt; that is left to `update`.
-
-        Args:
-            growth: from this recommender's dataset; see `isthmus.data.appending`.
-            encoder: reads the texts of new items; None loads the configured language model.
-
-        Raises:
-            DataError: the larger snapshot does not extend this one.
-        """
-        snapshot = Snapshot.of(self, growth)
-        return updating.grown(self, snapshot, encoder.encode if encoder else None)
-
-    def update(
-        self,
-        growth: Growth | None = None,
-        *,
-        guided: NDArray[np.int64] | None = None,
-        full: bool = False,
-        encoder: Encoder | None = None,
-        folder: Path | None = None,
-    ) -> Update:
-        """Learn from what is new, and hold the outcome against this version on the newest events.
-
-        This recommender stays as it is; `Update.recommender` is the challenger, and
-        `Update.verdict` says whether it may take over.
-
-        Args:
-            growth: from this recommender's dataset, see `isthmus.data.appending`; None:
-                learn what was held back so far.
-            guided: int64 [n] positions, in the larger snapshot, of events that answer a
-                recommendation: they are learnt, and do not judge, for they favour whoever
-                recommended.
-            full: a full fine-tune over all events, not the new ones alone.
-            encoder: reads the texts of new items; None loads the configured language model.
-            folder: checkpoints; a killed update that is called again goes on from there.
-
-        Raises:
-            DataError: the larger snapshot does not extend this one.
-            TrainingError: too little is new to learn from and to judge by.
-        """
-        encode = encoder.encode if encoder else None
-        snapshot = Snapshot.of(self, growth, guided)
-        return updating.updated(self, snapshot, encode, full=full, folder=folder)
-
     def save(self, folder: Path | str, *, live: bool = True) -> Path:
         """Write a version into a model folder; see `isthmus.training.checkpoint`.
 
@@ -490,17 +377,6 @@ class Recommender(Telling):
                 library.
         """
         return cls(*storage.load(Path(folder), version))
-
-    def _parts(self) -> Grown:
-        return Grown(self.dataset, self.split, self.raw, self.system)
-
-    def _made_of(self, grown: Grown) -> Recommender:
-        return Recommender(
-            *(grown.dataset, self.config, grown.split, grown.raw, grown.system),
-            self.log,
-            self.progress,
-            list(self.taught.values()),
-        )
 
     def _answers(
         self,

@@ -256,8 +256,9 @@ class Keeper:
     def _prepare(self) -> None:
         try:
             self.live.prepare()
-        except IsthmusError as error:
-            # Answers need no language model; new items will have to wait for one.
+        except Exception as error:
+            # Answers need no language model; new items have to wait for the one that fits. Whatever
+            # is wrong with it must not end the thread that takes over new versions.
             self._complain(error)
 
     def _take_in(self) -> None:

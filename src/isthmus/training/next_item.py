@@ -168,7 +168,10 @@ class NextItemTask:
                 targets = batch.targets[target_domain == d]
                 losses = losses * torch.from_numpy(self.event_weight[targets]).to(self.device)
             by_domain[d] = losses
-        total = sum_of_means(by_domain, dict(enumerate(self.weights)))
+        # A batch may ask about nothing that is learnt here; a further loss can still ask for items.
+        total = states.new_zeros((), dtype=torch.float32)
+        if by_domain:
+            total = sum_of_means(by_domain, dict(enumerate(self.weights)))
         if self.extra:
             user = torch.from_numpy(self.user[batch.inputs]).to(self.device)
             step = Step(row_tensor, vectors, states, read, user, self.progress, batch)
