@@ -169,6 +169,13 @@ def test_without_keys_a_page_without_an_origin_gets_nothing(shop: Running) -> No
     assert refused.status_code == 403
 
 
+@pytest.mark.parametrize("name", ["report.css", "try.js", "icon.svg", "plotly.js"])
+def test_files_of_a_page_are_served_to_anybody(locked: Any, name: str) -> None:
+    answer = locked[0].client.get(f"/static/{name}")
+    assert answer.status_code == 200
+    assert "json" not in answer.headers["content-type"]
+
+
 def test_pages_say_so_where_there_is_nothing_to_show(shop: Running) -> None:
     assert "No version was held against another yet" in shop.client.get("/learning").text
     assert "No run is named" in shop.client.get("/transfer").text

@@ -28,7 +28,7 @@ class Route:
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         """What a path must look like."""
-        return re.compile(r"[\w-]+".join(map(re.escape, re.split(r"\{\w+\}", self.path))))
+        return re.compile(r"[\w-][\w.-]*".join(map(re.escape, re.split(r"\{\w+\}", self.path))))
 
 
 ROUTES = (
