@@ -258,6 +258,8 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "evaluate-speed": script("benchmarks/evaluate_speed.py"),
     "gate-strengths": script("benchmarks/gate_strengths.py"),
     "kill-resume": script("benchmarks/kill_resume.py"),
+    "crash": script("benchmarks/crash.py"),
+    "event-log": script("benchmarks/event_log.py"),
     "peers": script("benchmarks/peers/run.py"),
     "peers-evaluation": script(
         *("benchmarks/peers/run.py", "--no-training", "--systems", "isthmus", "recbole"),

@@ -72,6 +72,8 @@ def _shown(default: Any) -> str:
         return f"`{str(default).lower()}`"
     if isinstance(default, dict | list | tuple) and not default:
         return "empty"
+    if isinstance(default, dict):
+        return ", ".join(f"`{key}`" for key in default)
     return f"`{list(default) if isinstance(default, tuple) else default}`"
 
 

@@ -49,6 +49,29 @@ class RequestError(IsthmusError):
     """A question to a trained model that it cannot answer: unknown domain, item or filter."""
 
 
+class LogError(IsthmusError):
+    """An event log is not one, is damaged, newer than this library, or not the model's."""
+
+
+class LogUnavailable(LogError):
+    """The event log cannot be reached or written just now; nothing acknowledged is lost.
+
+    Attributes:
+        retry_after: seconds after which it is worth another try.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        hint: str | None = None,
+        retry_after: float = 1.0,
+    ) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.retry_after = retry_after
+
+
 class TrainingError(IsthmusError):
     """Training cannot start or cannot go on."""
 

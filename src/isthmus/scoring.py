@@ -125,6 +125,23 @@ class Requests:
         return whole.keep(whole.age < max_history)
 
     @classmethod
+    def until(
+        cls,
+        dataset: Dataset,
+        user: NDArray[np.int64],
+        end: NDArray[np.int64],
+        *,
+        query_time: NDArray[np.float64],
+        max_history: int = 200,
+    ) -> Requests:
+        """What each known user [batch] would want after the events before position `end` [batch].
+
+        Unlike in `at`, nothing need stand at that position.
+        """
+        start = np.maximum(dataset.events.offsets[user], end - max_history)
+        return cls._slices(dataset, start, end, user, query_time)
+
+    @classmethod
     def of_users(
         cls, dataset: Dataset, user: NDArray[np.int64], *, max_history: int = 200
     ) -> Requests:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from cli_runner import TINY, Result, run, write_shop
+from tiny_bert import write_bert
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Shop:
     steps = [("init", *tables), ("check",), ("fit", *TINY)]
     init, check, fit = (run(*step, cwd=folder) for step in steps)
     return Shop(folder, init, check, fit)
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random BERT."""
+    return write_bert(tmp_path_factory.mktemp("bert"))

@@ -1,16 +1,25 @@
-"""docs/command-line.md speaks of every command, and what it tells to type can be typed."""
+"""docs/command-line.md speaks of every command; it and the README tell what can be typed."""
 
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from isthmus.cli.app import app
 
-PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text("utf-8")
-TYPED = re.findall(r"^\$ isthmus (.+)$", PAGE.replace("\\\n", ""), re.MULTILINE)
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+
+
+def typed(page: str) -> list[str]:
+    return re.findall(r"^\$ isthmus (.+)$", page.replace("\\\n", ""), re.MULTILINE)
+
+
+TYPED = typed(PAGE)
+README = typed((ROOT / "README.md").read_text("utf-8"))
 
 
 def test_every_command_has_a_section_with_an_example() -> None:
@@ -19,19 +28,29 @@ def test_every_command_has_a_section_with_an_example() -> None:
     assert {words.split()[0] for words in TYPED} == set(headings)
 
 
-@pytest.mark.parametrize("words", TYPED)
+@pytest.mark.parametrize("words", dict.fromkeys([*TYPED, *README]))
 def test_examples_are_understood(words: str) -> None:
-    name, *rest = shlex.split(words)
+    name, *rest = shlex.split(words, comments=True)
     command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    if hasattr(command, "commands"):
+        name, *rest = rest
+        command = command.commands[name]
     # Raises where an option or argument is not known.
     command.make_context(name, rest)
+
+
+def every_command() -> list[Any]:
+    """The commands, and those of their groups."""
+    found = list(get_command(app).commands.values())  # type: ignore[attr-defined]
+    groups = [getattr(command, "commands", {}) for command in found]
+    return [*found, *(command for group in groups for command in group.values())]
 
 
 def test_options_that_the_page_names_exist() -> None:
     known = {
         option
-        for command in get_command(app).commands.values()  # type: ignore[attr-defined]
+        for command in every_command()
         for parameter in command.params
         for option in parameter.opts
     } | {option for parameter in get_command(app).params for option in parameter.opts}
-    assert set(re.findall(r"(?<![\w-])--[a-z]+", PAGE)) <= known | {"--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*", PAGE)) <= known | {"--help"}

@@ -11,6 +11,7 @@ from cli_runner import TINY, run, write_shop
 COMMANDS = (
     *("demo", "init", "check", "fit", "compare"),
     *("evaluate", "recommend", "similar", "profile", "export"),
+    *("add-domain", "adapt-domain"),
 )
 CONFIG = """
 [domains.books]

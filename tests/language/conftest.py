@@ -1,6 +1,8 @@
 """Tiny random language models with tokenizers of their own, saved as real folders."""
 
 import os
+import re
+import string
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -28,13 +30,18 @@ SENTENCES = [
 
 
 def word_pieces() -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    """Words of the sentences, and single letters for all others; trainers break ties at random."""
+    words = sorted(set(re.findall(r"\w+|,", " ".join(SENTENCES))))
+    letters = string.ascii_lowercase + string.digits
+    pieces = [
+        *("[PAD]", "[UNK]", "[CLS]", "[SEP]"),
+        *dict.fromkeys([*words, *letters]),
+        *(f"##{letter}" for letter in letters),
+    ]
+    vocabulary = {piece: n for n, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer.train_from_iterator(
-        SENTENCES, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special)
-    )
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

@@ -68,6 +68,14 @@ def test_everything_else_comes_back(folder: Path) -> None:
     assert loaded.profile(users[3]) == usual.profile(users[3])
 
 
+def test_the_place_in_an_event_log_comes_back(folder: Path, tmp_path: Path) -> None:
+    assert Recommender.load(folder).log is None
+    model = Recommender.load(folder)
+    model.log = storage.LogPosition("a-log", 42)
+    model.save(tmp_path / "model")
+    assert Recommender.load(tmp_path / "model").log == storage.LogPosition("a-log", 42)
+
+
 def test_groups_and_what_they_were_judged_by_come_back(tmp_path: Path) -> None:
     usual = fitted()
     fine = usual.config.blend.model_copy(update={"slice_users": 10})

@@ -308,10 +308,14 @@ def test_curves_go_to_the_tracker():
         def log(self, figures: dict[str, float], step: int) -> None:
             self.rows.append((step, dict(figures)))
 
+        def close(self) -> None:
+            self.rows.append((0, {}))
+
     task, kept = Regression(), Kept()
     log = train(task, _error_of(task), _settings(), seed=0, tracking=kept)
-    assert [step for step, _ in kept.rows] == [1, 2, 3, 4, 5, 6]
-    assert [figures for _, figures in kept.rows] == log.epochs
+    # It is closed once, at the end.
+    assert [step for step, _ in kept.rows] == [1, 2, 3, 4, 5, 6, 0]
+    assert [figures for _, figures in kept.rows[:-1]] == log.epochs
 
 
 def test_a_device_that_is_not_there_is_named(monkeypatch):

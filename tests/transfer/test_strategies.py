@@ -237,7 +237,7 @@ def test_zero_shot_borrows_weights_and_is_judged_all_the_same(small):
         ZeroShot(), dataset, split, raw, align_features(raw, config, dataset), config, target=GEAR
     )
     assert side.fitted[GEAR].weights == side.fitted[BOOKS].weights
-    asked = (dataset.events.domain[split.tuning.position] == GEAR).sum()
+    asked = (dataset.events.domain[split.validation.position] == GEAR).sum()
     assert len(side.fitted[GEAR].gain) == asked > 0
     # At the question, what somebody did in the target is read.
     assert side.neural.reads == (BOOKS, GEAR)

@@ -7,7 +7,7 @@ brought to it; whitening alone is done to the anchor as well.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -62,9 +62,9 @@ class _Step:
     def moves_anchor(self) -> bool:
         return bool(getattr(self.kind, "moves_anchor", False))
 
-    def apply(self, rows: Vectors, pairs: Pairs | None) -> Vectors:
+    def fit(self, rows: Vectors, pairs: Pairs | None) -> FeatureMap:
         fitted: FeatureMap = self.kind.fit(rows, self.anchor, pairs, **self.asked)
-        return fitted.transform(rows)
+        return fitted
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class FeatureAlignment:
     _steps: list[_Step]
     _raw: Vectors
     _settings: AlignmentConfig
+    _maps: list[list[FeatureMap]]
 
     @classmethod
     def fit(
@@ -108,7 +109,7 @@ class FeatureAlignment:
         """
         anchor = anchor_domain(raw, config, dataset)
         rows = [f.vectors[f.present] for f in raw]
-        done = cls([], anchor, [], rows[anchor], config.alignment)
+        done = cls([], anchor, [], rows[anchor], config.alignment, [[] for _ in raw])
         if not any(map(len, rows)):
             # Nothing to align; as wide as whitened texts would be.
             width = min(config.language.whiten_dim, raw[0].dim)
@@ -128,17 +129,40 @@ class FeatureAlignment:
                     if found is None:
                         found = item_pairs(raw, config, dataset, d, anchor)
                     joined[d] = pairs_of_texts(found, raw[d], raw[anchor])
-            rows = [
-                step.apply(x, joined[d]) if len(x) and (d != anchor or step.moves_anchor) else x
-                for d, x in enumerate(rows)
-            ]
+            for d, x in enumerate(rows):
+                if len(x) and (d != anchor or step.moves_anchor):
+                    fitted = step.fit(x, joined[d])
+                    rows[d] = fitted.transform(x)
+                    done._maps[d].append(fitted)
             done._steps.append(step)
         width = rows[anchor].shape[1]
         done.features.extend(_scattered(x, f, width) for x, f in zip(rows, raw, strict=True))
         return done
 
+    def extend(self, domain: int, raw: ItemFeatures) -> ItemFeatures:
+        """Put further items of a domain through its own maps; nothing is fitted again.
+
+        Items of a domain that had no text at all, so that it has no maps, stay without one.
+
+        Args:
+            domain: index of the domain.
+            raw: vectors of the further items as the language model gives them.
+        """
+        width = self.features[domain].dim
+        if not self.features[domain].present.any():
+            nothing = np.zeros((len(raw), width), np.float32)
+            return ItemFeatures(nothing, np.zeros(len(raw), bool))
+        rows = raw.vectors[raw.present]
+        for fitted in self._maps[domain]:
+            rows = fitted.transform(rows)
+        return _scattered(rows, raw, width)
+
     def join(self, raw: ItemFeatures, pairs: Pairs | None = None) -> ItemFeatures:
-        """Bring another domain to the anchor; those here before stay as they are.
+        """Another domain, brought to the anchor; see `with_domain`."""
+        return self.with_domain(raw, pairs).features[-1]
+
+    def with_domain(self, raw: ItemFeatures, pairs: Pairs | None = None) -> Self:
+        """The same with another domain at the end; those here before stay as they are.
 
         Args:
             raw: its vectors as the language model gives them.
@@ -149,15 +173,22 @@ class FeatureAlignment:
             DataError: it has no text, or nothing pairs, and a map needs it.
         """
         rows = raw.vectors[raw.present]
+        maps: list[FeatureMap] = []
         if not len(rows):
-            return _scattered(rows, raw, self.features[self.anchor].dim)
+            nothing = _scattered(rows, raw, self.features[self.anchor].dim)
+            return self._with(nothing, maps)
         if pairs is None and any(step.needs_pairs for step in self._steps):
             pairs = matched_texts(rows, self._raw, cosine=self._settings.pair_cosine)
         elif pairs is not None:
             pairs = pairs_of_texts(pairs, raw, self.features[self.anchor])
         for step in self._steps:
-            rows = step.apply(rows, pairs if step.needs_pairs else None)
-        return _scattered(rows, raw, rows.shape[1])
+            fitted = step.fit(rows, pairs if step.needs_pairs else None)
+            rows = fitted.transform(rows)
+            maps.append(fitted)
+        return self._with(_scattered(rows, raw, rows.shape[1]), maps)
+
+    def _with(self, features: ItemFeatures, maps: list[FeatureMap]) -> Self:
+        return replace(self, features=[*self.features, features], _maps=[*self._maps, maps])
 
 
 def align_features(

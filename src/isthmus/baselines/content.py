@@ -93,22 +93,17 @@ class ContentKNN:
         config = config or ContentKNNConfig()
         tables, rows, start = [], [], 0
         for feature in features:
-            distinct, inverse = np.unique(
-                feature.vectors[feature.present], axis=0, return_inverse=True
-            )
-            # ZCA keeps the axes of the language model, so domains whitened apart can be compared.
-            whitening = Whitening.fit(
-                distinct,
-                dim=config.whiten_dim or distinct.shape[1],
-                kind="zca",
-                shrinkage=config.shrinkage,
-            )
+            whitening, distinct, inverse = _whitening(feature, config)
             row = np.full(len(feature), -1, np.int64)
             row[feature.present] = start + inverse.reshape(-1)
             tables.append(whitening.transform(distinct))
             rows.append(row)
             start += len(distinct)
         return cls(np.concatenate(tables), np.concatenate(rows), dataset.item_offsets, config)
+
+    def whitening(self, feature: ItemFeatures) -> Whitening:
+        """The map that `fit` found for a domain, found again from its raw vectors."""
+        return _whitening(feature, self.config)[0]
 
     def score(
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
@@ -156,3 +151,18 @@ class ContentKNN:
             state.arrays["item_offsets"].astype(np.int64),
             ContentKNNConfig.model_validate(state.meta["config"]),
         )
+
+
+def _whitening(
+    feature: ItemFeatures, config: ContentKNNConfig
+) -> tuple[Whitening, Float, NDArray[np.int64]]:
+    """Whitening of one domain, its distinct raw vectors [n_texts, d], and the place of each."""
+    distinct, inverse = np.unique(feature.vectors[feature.present], axis=0, return_inverse=True)
+    # ZCA keeps the axes of the language model, so domains whitened apart can be compared.
+    whitening = Whitening.fit(
+        distinct,
+        dim=config.whiten_dim or distinct.shape[1],
+        kind="zca",
+        shrinkage=config.shrinkage,
+    )
+    return whitening, distinct, inverse

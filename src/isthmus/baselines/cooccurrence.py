@@ -89,12 +89,17 @@ class CoOccurrence:
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> Scores:
         """See `Scorer`; items that never followed the history all score 0."""
+        return Scores(pick(self.followers(requests, domain).toarray(), items))
+
+    def followers(self, requests: Requests, domain: int) -> sp.csr_array:
+        """The same scores, float32 [batch, n_items], of the few items that have one."""
         asked = requests if self.config.merged else requests.only(domain)
         flat = flat_items(asked, self._item_offsets)
         history = history_matrix(
             asked, flat, int(self._item_offsets[-1]), decay=self.config.recency
         )
-        return Scores(pick((history @ self._towards[domain]).toarray(), items))
+        found: sp.csr_array = history @ self._towards[domain]
+        return found
 
     def state(self) -> State:
         """The similarities as arrays of a CSR, and the configuration."""

@@ -1,15 +1,14 @@
 """Several scorers become one, and transfer is let in only as far as validation supports it."""
 
 from isthmus.blend.gate import Gated, GateDecision, SliceGate, decide
+from isthmus.blend.mixture import Blend, standardise
 from isthmus.blend.weights import (
-    Blend,
     Examples,
     FittedWeights,
     fit_blend,
     fit_weights,
     gains,
     gather,
-    standardise,
 )
 
 __all__ = [

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.blend.mixture import histories
 from isthmus.blend.shrinkage import Mask, Uplifts, Values
-from isthmus.blend.weights import FittedWeights, histories
+from isthmus.blend.weights import FittedWeights
 from isthmus.config import BlendConfig
 from isthmus.scoring import Float, Requests, Scorer, Scores
 
@@ -113,6 +114,7 @@ def decide(
     config: BlendConfig,
     *,
     target: str = "the target",
+    what: str = "transfer",
 ) -> GateDecision:
     """Weigh the evidence that transfer helps, for all and for each group of people.
 
@@ -125,9 +127,10 @@ def decide(
         alone: the same of the target-only blend, on the same questions.
         config: thresholds.
         target: name of the domain, for the reason.
+        what: what `transferred` has and `alone` has not, likewise.
     """
     if not len(alone.gain):
-        reason = "There is no validation question to judge transfer by."
+        reason = f"There is no validation question to judge {what} by."
         return GateDecision(0.0 if config.gate else 1.0, reason=reason)
     both = np.column_stack([transferred.gain, alone.gain])
     deeper = _side_by_side(transferred.deep_gain, alone.deep_gain)
@@ -137,12 +140,12 @@ def decide(
     weight = _weight(confidence, config)
     change = _change(uplifts.top.value[0], uplifts.top.draws[:, 0])
     if not config.gate:
-        reason = "The gate is switched off; the transferred model is used as it is."
+        reason = f"The gate is switched off, and {what} is let in wholly."
         return GateDecision(1.0, confidence, change, reason)
     slices = _judged(transferred, alone, config, weight)
     told = ", ranks down to 100 considered," if len(deeper) else ""
     reason = (
-        f"On {len(alone.gain):,} validation questions transfer changes NDCG@10 by "
+        f"On {len(alone.gain):,} validation questions {what} changes NDCG@10 by "
         f"{_words(change)}; it is better{told} with {confidence:.0%} confidence, so the gate is "
         f"{_state(weight)}{_exceptions(slices, weight, target)}."
     )
@@ -275,32 +278,49 @@ class Gated:
         transferred: learnt from all domains.
         alone: learnt from the target, per domain index.
         gates: decision per domain index; a domain without one uses the transferred scorer.
+        joined: per index of a domain that joined later, what stands for the transferred scorer.
+        knows: how many domains there were when what answers for a domain was made; what people did
+            in later ones is no history to it. A domain without an entry takes everything.
     """
 
     name = "gated"
 
     def __init__(
-        self, transferred: Scorer, alone: Mapping[int, Scorer], gates: Mapping[int, GateDecision]
+        self,
+        transferred: Scorer,
+        alone: Mapping[int, Scorer],
+        gates: Mapping[int, GateDecision],
+        *,
+        joined: Mapping[int, Scorer] | None = None,
+        knows: Mapping[int, int] | None = None,
     ) -> None:
         self.transferred, self.alone, self.gates = transferred, dict(alone), dict(gates)
+        self.joined, self.knows = dict(joined or {}), dict(knows or {})
 
     def weights(self, requests: Requests, domain: int) -> Float:
         """The gate's weight for each request, float32 [batch]."""
         if domain in self.alone and domain in self.gates:
-            return self.gates[domain].weights(requests, domain)
+            return self.gates[domain].weights(self.known(requests, domain), domain)
         return np.ones(len(requests), np.float32)
+
+    def known(self, requests: Requests, domain: int) -> Requests:
+        """The requests without what happened in domains that joined later."""
+        later = requests.domain >= self.knows.get(domain, np.iinfo(np.int16).max)
+        return requests.keep(~later) if later.any() else requests
 
     def score(
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> Scores:
         """Score items of `domain`; a side is asked for the requests that it has a weight for."""
+        requests = self.known(requests, domain)
+        transferred = self.joined.get(domain, self.transferred)
         weight = self.weights(requests, domain)
         if (weight == 1).all():
-            return self.transferred.score(requests, domain, items)
+            return transferred.score(requests, domain, items)
         if (weight == 0).all():
             return self.alone[domain].score(requests, domain, items)
         asked = []
-        for scorer, share in ((self.transferred, weight), (self.alone[domain], 1 - weight)):
+        for scorer, share in ((transferred, weight), (self.alone[domain], 1 - weight)):
             rows = np.flatnonzero(share > 0)
             of_rows = items[rows] if items is not None and items.ndim == 2 else items
             found = scorer.score(requests.select(rows), domain, of_rows)

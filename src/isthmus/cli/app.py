@@ -19,9 +19,16 @@ from typer.main import get_command
 from isthmus.cli.align import align
 from isthmus.cli.ask import export, profile, recommend, similar
 from isthmus.cli.demo import demo
+from isthmus.cli.events import events
+from isthmus.cli.grow import adapt_domain, add_domain
 from isthmus.cli.language import distil_language, pretrain, tune_language
 from isthmus.cli.learn import compare, evaluate, fit
+from isthmus.cli.living import models, update
+from isthmus.cli.search import search
+from isthmus.cli.serve import keys, serve
+from isthmus.cli.simulate import simulate
 from isthmus.cli.tables import check, init
+from isthmus.cli.tasks import classify, click, rate, teach
 from isthmus.errors import IsthmusError
 
 _DEBUG, _DEBUG_VARIABLE = "--debug", "ISTHMUS_DEBUG"
@@ -34,11 +41,16 @@ _OUTSIDE = {
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 for command in (
-    *(demo, init, check, align, fit, compare),
+    *(demo, init, check, align, fit, compare, search),
     *(evaluate, recommend, similar, profile, export),
     *(pretrain, tune_language, distil_language),
+    *(teach, rate, click, classify),
+    *(add_domain, adapt_domain, serve, update, simulate),
 ):
     app.command()(command)
+app.add_typer(models, name="models", help="The versions of a model: list, promote, roll back.")
+app.add_typer(events, name="events")
+app.add_typer(keys, name="keys")
 
 
 @app.callback(invoke_without_command=True)
@@ -121,15 +133,18 @@ def _show_traceback(error: BaseException) -> None:
     """The frames from the command's own on."""
     import traceback
 
-    frames = error.__traceback__
-    while frames and frames.tb_next and frames.tb_frame.f_globals.get("__name__") not in _COMMANDS:
+    frames, ours = error.__traceback__, _command_modules(app)
+    while frames and frames.tb_next and frames.tb_frame.f_globals.get("__name__") not in ours:
         frames = frames.tb_next
     traceback.print_exception(type(error), error, frames)
 
 
-_COMMANDS = {
-    f"isthmus.cli.{name}" for name in ("align", "ask", "demo", "language", "learn", "tables")
-}
+def _command_modules(group: typer.Typer) -> set[str]:
+    """Where the commands of a group, and of the groups in it, are written."""
+    own = {info.callback.__module__ for info in group.registered_commands if info.callback}
+    return own.union(
+        *(_command_modules(g.typer_instance) for g in group.registered_groups if g.typer_instance)
+    )
 
 
 def _drop_output() -> None:

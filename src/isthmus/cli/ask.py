@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import output
-from isthmus.cli.folders import load_model
+from isthmus.cli.folders import load_cross_encoder, load_model
 from isthmus.cli.options import AsJson, Count, Histories, ModelFolder, histories, identifiers
 from isthmus.errors import RequestError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="Where to recommend.")]
 Seen = Annotated[bool, typer.Option("--seen", help="Offer items of the history as well.")]
+_REREAD = ("first_rank", "reread")
 _ITEM = ("rank", "item_id", "title", "category", "score", "parts", "why")
 
 
@@ -38,6 +39,14 @@ def recommend(
         str | None, typer.Option("--deny", metavar="ID,…|@FILE", help="None of these items.")
     ] = None,
     seen: Seen = False,
+    rerank: Annotated[
+        Path | None,
+        typer.Option(
+            "--rerank",
+            metavar="FOLDER",
+            help="Put the best in order anew by a language model that 'isthmus teach' tuned.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to people.
@@ -58,6 +67,7 @@ def recommend(
         category=category,
         allow=allowed,
         deny=denied,
+        rerank=None if rerank is None else load_cross_encoder(rerank),
     )
     if as_json:
         output.print_json({"domain": domain, "answers": by_request(answers)})
@@ -140,5 +150,6 @@ def by_request(answers: pl.DataFrame) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for row in answers.iter_rows(named=True):
         entry = {"request": row["request"], "basis": row["basis"], "items": []}
-        found.setdefault(row["request"], entry)["items"].append({key: row[key] for key in _ITEM})
+        item = {key: row[key] for key in (*_ITEM, *_REREAD) if key in row}
+        found.setdefault(row["request"], entry)["items"].append(item)
     return list(found.values())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from isthmus.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from isthmus.language.cross_encoder import CrossEncoder
     from isthmus.recommender import Recommender
 
 CONFIG = Path("isthmus.toml")
@@ -22,6 +23,17 @@ def load_model(given: Path | None) -> Recommender:
         ConfigError: no folder is given, and no configuration here names one.
         CheckpointError: no such folder, or not a sound model.
     """
+    from isthmus.recommender import Recommender
+
+    return Recommender.load(model_folder(given))
+
+
+def model_folder(given: Path | None) -> Path:
+    """The folder given, or models/NAME by the configuration in this folder.
+
+    Raises:
+        ConfigError: no folder is given, and no configuration here names one.
+    """
     if given is None:
         if not CONFIG.is_file():
             raise ConfigError(
@@ -32,9 +44,19 @@ def load_model(given: Path | None) -> Recommender:
         from isthmus.config import Config
 
         given = MODELS / Config.load(CONFIG).name
-    from isthmus.recommender import Recommender
+    return given
 
-    return Recommender.load(given)
+
+def load_cross_encoder(folder: Path) -> CrossEncoder:
+    """The tuned language model in a folder.
+
+    Raises:
+        CheckpointError: no such folder, a damaged one, or tuned from another model.
+        LanguageModelError: the model that it was tuned from is not to be had.
+    """
+    from isthmus.language.cross_encoder import CrossEncoder
+
+    return CrossEncoder.load(folder)
 
 
 def model_place(given: Path | None, name: str) -> Path:

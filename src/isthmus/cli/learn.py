@@ -19,6 +19,7 @@ from isthmus.cli.options import (
     Overrides,
     RunsFolder,
     StrategyName,
+    Trackers,
     load_config,
     words,
 )
@@ -59,6 +60,7 @@ def fit(
     config: ConfigFile = CONFIG,
     overrides: Overrides = None,
     strategy: StrategyName = None,
+    track: Trackers = None,
     model: ModelFolder = None,
     runs: RunsFolder = RUNS,
     as_json: AsJson = False,
@@ -70,7 +72,7 @@ def fit(
 
     Can be stopped at any moment: the same command goes on from the last checkpoint.
     """
-    settings = load_config(config, overrides, strategy)
+    settings = load_config(config, overrides, strategy, track)
     place = model_place(model, settings.name)
     run = writable(runs / settings.name)
     from isthmus.data.build import build_dataset
@@ -140,6 +142,7 @@ def compare(
         ),
     ] = None,
     strategy: StrategyName = None,
+    track: Trackers = None,
     model: ModelFolder = None,
     runs: RunsFolder = RUNS,
     as_json: AsJson = False,
@@ -153,7 +156,7 @@ def compare(
 
     Can be stopped at any moment: the same command goes on, and finished parts are kept.
     """
-    settings = load_config(config, overrides, strategy)
+    settings = load_config(config, overrides, strategy, track)
     numbers = _seeds(seeds)
     plan = _plan(curve, curve_by, curve_baselines, control)
     place = model_place(model, settings.name)

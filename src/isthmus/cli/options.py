@@ -30,6 +30,14 @@ StrategyName = Annotated[
         help="How the other catalogues are used: joint, pretrain-finetune, zero-shot, …",
     ),
 ]
+Trackers = Annotated[
+    str | None,
+    typer.Option(
+        "--track",
+        metavar="NAME,…",
+        help="Keep training curves for tensorboard (default), wandb (offline), both or none.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 ModelFolder = Annotated[
     Path | None,
@@ -54,8 +62,13 @@ Histories = Annotated[
 ]
 
 
-def load_config(path: Path, overrides: Sequence[str] | None, strategy: str | None = None) -> Config:
-    """The configuration with `--set` and `--strategy` applied.
+def load_config(
+    path: Path,
+    overrides: Sequence[str] | None,
+    strategy: str | None = None,
+    track: str | None = None,
+) -> Config:
+    """The configuration with `--set`, `--strategy` and `--track` applied.
 
     Raises:
         ConfigError: no such file, or something in it cannot be understood.
@@ -63,6 +76,9 @@ def load_config(path: Path, overrides: Sequence[str] | None, strategy: str | Non
     from isthmus.config import Config
 
     named = [] if strategy is None else [f"transfer.strategy='{strategy}'"]
+    if track is not None:
+        tools = [] if track == "none" else words(track) or []
+        named.append(f"tracking.tools={tools}")
     return Config.load(path, overrides=[*(overrides or ()), *named])
 
 

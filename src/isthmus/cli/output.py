@@ -11,7 +11,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,21 @@ def resumable() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command goes on from where it was") from None
+
+
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of texts; numbers stand to the right."""
+    from rich import box
+    from rich.table import Table
+
+    rows = list(rows)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for place, column in enumerate(columns):
+        numbers = bool(rows) and all(row[place][:1].isdigit() for row in rows)
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=numbers)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def items_table(rows: Sequence[Mapping[str, Any]]) -> Table:

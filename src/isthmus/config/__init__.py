@@ -1,5 +1,8 @@
 """Every setting of `isthmus.toml`, as typed models; a file for each group of sections."""
 
+from isthmus.config.continual import (
+    LearningConfig,
+)
 from isthmus.config.judging import (
     PARTS,
     BlendConfig,
@@ -17,6 +20,17 @@ from isthmus.config.learning import (
     ModelConfig,
     TrainingConfig,
 )
+from isthmus.config.online import (
+    OnlineConfig,
+)
+from isthmus.config.search import (
+    Range,
+    SearchConfig,
+    TrackingConfig,
+)
+from isthmus.config.serving import (
+    ServingConfig,
+)
 from isthmus.config.tables import (
     CleaningConfig,
     DomainConfig,
@@ -24,6 +38,15 @@ from isthmus.config.tables import (
     ItemColumns,
     PeopleConfig,
     SplitConfig,
+)
+from isthmus.config.tasks import (
+    CLICK_HEADS,
+    RATE_HEADS,
+    TUNED,
+    ClickConfig,
+    CrossEncoderConfig,
+    RateConfig,
+    TasksConfig,
 )
 from isthmus.config.texts import (
     FEATURE_MAPS,
@@ -44,16 +67,21 @@ from isthmus.config.whole import (
 )
 
 __all__ = [
+    "CLICK_HEADS",
     "FEATURE_MAPS",
     "HEADS",
     "PARTS",
+    "RATE_HEADS",
     "REPRESENTATION_LOSSES",
     "STRATEGIES",
+    "TUNED",
     "TUNING_METHODS",
     "AlignmentConfig",
     "BlendConfig",
     "CleaningConfig",
+    "ClickConfig",
     "Config",
+    "CrossEncoderConfig",
     "DistilConfig",
     "DistillationConfig",
     "DomainConfig",
@@ -61,13 +89,21 @@ __all__ = [
     "EventColumns",
     "ItemColumns",
     "LanguageConfig",
+    "LearningConfig",
     "MetaConfig",
     "ModelConfig",
+    "OnlineConfig",
     "PeopleConfig",
     "PretrainConfig",
     "PretrainingConfig",
     "PseudoLabelConfig",
+    "Range",
+    "RateConfig",
+    "SearchConfig",
+    "ServingConfig",
     "SplitConfig",
+    "TasksConfig",
+    "TrackingConfig",
     "TrainingConfig",
     "TransferConfig",
     "TuningConfig",

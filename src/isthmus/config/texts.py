@@ -30,6 +30,11 @@ class LanguageConfig(Section):
     cache: Path | None = Field(None, description="Folder for vectors; None: the user's cache.")
     whiten_dim: int = Field(200, ge=2, description="Dimensions kept by per-domain whitening.")
 
+    def of_domain(self, name: str) -> LanguageConfig:
+        """As one domain's texts are read: with weights of its own where it has such."""
+        own = self.tuned_by_domain.get(name)
+        return self if own is None else self.model_copy(update={"tuned": own})
+
 
 FEATURE_MAPS = ("whiten", "coral", "procrustes", "sinkhorn")
 """Maps of item features that have a name."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from isthmus.config.continual import LearningConfig
 from isthmus.config.judging import BlendConfig, EvaluationConfig
 from isthmus.config.language_learning import (
     DistillationConfig,
@@ -20,8 +21,12 @@ from isthmus.config.language_learning import (
     TuningConfig,
 )
 from isthmus.config.learning import ModelConfig, TrainingConfig
+from isthmus.config.online import OnlineConfig
+from isthmus.config.search import SearchConfig, TrackingConfig
 from isthmus.config.section import Section
+from isthmus.config.serving import ServingConfig
 from isthmus.config.tables import CleaningConfig, DomainConfig, PeopleConfig, SplitConfig
+from isthmus.config.tasks import TasksConfig
 from isthmus.config.texts import AlignmentConfig, LanguageConfig
 from isthmus.config.transfer import TransferConfig
 from isthmus.errors import ConfigError, did_you_mean
@@ -54,6 +59,12 @@ class Config(Section):
     transfer: TransferConfig = TransferConfig()
     blend: BlendConfig = BlendConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = ServingConfig()
+    learning: LearningConfig = LearningConfig()
+    online: OnlineConfig = OnlineConfig()
+    tasks: TasksConfig = TasksConfig()
+    search: SearchConfig = SearchConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _domains_are_named(self) -> Config:

@@ -7,6 +7,7 @@ here needs a language model; texts are compared by the words they use.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import combinations
@@ -295,7 +296,8 @@ def _compare(a: pl.DataFrame, b: pl.DataFrame) -> tuple[float | None, float | No
     smaller = min(frequent, key=lambda frame: frame.height)
     other = b if smaller is frequent[0] else a
     shared = smaller.join(other, on="word", how="semi").height / max(smaller.height, 1)
-    return min(float(product.sqrt().sum()) / scale, 1.0), shared
+    # Groups come in no fixed order, and an exact sum does not depend on it.
+    return min(math.fsum(product.sqrt()) / scale, 1.0), shared
 
 
 def _day(seconds: float) -> str:

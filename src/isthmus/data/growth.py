@@ -127,10 +127,16 @@ def add_events(
     before = dataset.domains[domain]
     frames = replace(frames, items=None, text=(), vectors={}, corpus=())
     coded = code_domain(before.name, frames, people or PeopleFrames(), cleaning, report)
-    coded = _known_people(dataset, coded, frames, cleaning, report)
     origin = frames.events_origin or Origin("events", before.name)
-    coded = _first(coded, limit, cleaning, origin, report)
-    after, coded = _on_catalogue(before, coded, origin, cleaning, report)
+    after = before
+    # The first are counted among the usable: what is dropped goes before that, notes come after.
+    for stage in ("drop", "keep"):
+        if stage == "keep":
+            coded = _first(coded, limit, cleaning, origin, report)
+        if cleaning.unknown_users == stage:
+            coded = _known_people(dataset, coded, frames, cleaning, report)
+        if cleaning.unknown_items == stage:
+            after, coded = _on_catalogue(before, coded, origin, cleaning, report)
     coded = _unknown_so_far(dataset, domain, coded, cleaning, origin, report)
     report.rows_kept[before.name] = len(coded.user)
     domains = (*dataset.domains[:domain], after, *dataset.domains[domain + 1 :])

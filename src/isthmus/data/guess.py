@@ -17,28 +17,21 @@ import polars as pl
 import tomlkit
 from tomlkit.items import Table as TomlTable
 
-from isthmus.data.columns import Looks, Role, find, find_by_content, look_at
-from isthmus.data.readers import Table, open_table
+from isthmus.config import DomainConfig
+from isthmus.data.columns import find
+from isthmus.data.recognise import (
+    Seen,
+    as_events,
+    as_items,
+    as_users,
+    look_over,
+    people_table,
+    puzzle,
+    texts_of,
+)
 from isthmus.errors import DataError
 
-_HEAD = 20_000
 _MOST_DOMAINS = 60
-_EVENT_ROLES: tuple[Role, ...] = ("user", "item", "time", "order", "rating", "kind", "weight")
-_ITEM_ROLES: tuple[Role, ...] = ("item", "title", "category")
-_ROLE_WORDS = {
-    *("interactions", "interaction", "events", "event", "ratings", "rating", "reviews", "review"),
-    *("clicks", "views", "purchases", "orders", "logs", "log", "actions", "history", "behavior"),
-    *("items", "item", "catalog", "catalogue", "meta", "metadata", "products", "articles"),
-    *("info", "5", "core", "train", "data", "csv", "parquet", "jsonl", "ndjson", "json", "tsv"),
-    *("gz", "zst", "txt", "dat", "tab", "pq"),
-}
-_PEOPLE_TABLES = {
-    "links": ("user_id", "other_id"),
-    "groups": ("user_id", "group_id"),
-    "triples": ("head", "relation", "tail"),
-    "mapping": ("domain", "user_id", "person_id"),
-    "impressions": ("user_id", "domain", "item_id", "propensity"),
-}
 
 
 @dataclass(frozen=True)
@@ -54,36 +47,13 @@ class Guess:
     sentences: tuple[str, ...]
 
 
-@dataclass(eq=False)
-class _Seen:
-    """A file whose head was looked at."""
-
-    table: Table
-    head: pl.DataFrame
-    looks: list[Looks]
-    columns: dict[Role, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.table.path.name
-
-    @property
-    def stem(self) -> str:
-        words = re.split(r"[._\-\s]+", self.name.lower())
-        kept = [word for word in words if word and word not in _ROLE_WORDS]
-        return "_".join(kept)
-
-    def ids(self, role: Role) -> pl.Series:
-        return self.head[self.columns[role]].cast(pl.String).drop_nulls().unique()
-
-
 @dataclass
 class _Pair:
     """One domain to be."""
 
     name: str
-    events: _Seen | None = None
-    items: _Seen | None = None
+    events: Seen | None = None
+    items: Seen | None = None
     only: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -99,18 +69,18 @@ def guess_config(files: Sequence[Path], *, base: Path | None = None) -> Guess:
         DataError: a file cannot be read, or none of them holds interactions.
     """
     said: list[str] = []
-    seen = [_look(Path(path)) for path in files]
+    seen = [look_over(Path(path)) for path in files]
     # What was shown has people, items and times too, but is not what they did.
-    events = [s for s in seen if _people_table(s) != "impressions" and _as_events(s)]
+    events = [s for s in seen if people_table(s) != "impressions" and as_events(s)]
     rest = [s for s in seen if s not in events]
-    people = {name: s for s in rest for name in [_people_table(s)] if name}
-    items = [s for s in rest if s not in people.values() and _as_items(s)]
-    users = [s for s in rest if s not in people.values() and s not in items and _as_users(s)]
+    people = {name: s for s in rest for name in [people_table(s)] if name}
+    items = [s for s in rest if s not in people.values() and as_items(s)]
+    users = [s for s in rest if s not in people.values() and s not in items and as_users(s)]
     if users:
         people["users"] = users[0]
     for s in rest:
         if s not in items and s not in people.values():
-            said.append(f"{s.name} is left out: {_puzzle(s)}.")
+            said.append(f"{s.name} is left out: {puzzle(s)}.")
     if not events:
         found = "; ".join(f"{s.name} has {', '.join(look.name for look in s.looks)}" for s in seen)
         raise DataError(
@@ -131,90 +101,41 @@ def guess_config(files: Sequence[Path], *, base: Path | None = None) -> Guess:
     return Guess(_toml(pairs, people, folder), tuple(dict.fromkeys(said)))
 
 
-def _look(path: Path) -> _Seen:
-    table = open_table(path)
-    head = table.read(rows=_HEAD)
-    return _Seen(table, head, [look_at(column) for column in head.get_columns()])
+def guess_domain(
+    name: str, *, items: Path | None = None, events: Path | None = None
+) -> tuple[DomainConfig, tuple[str, ...]]:
+    """Map the columns of one domain's files; gives the mapping, and what it rests on.
+
+    Raises:
+        DataError: a file cannot be read, or is no such table.
+    """
+    pair = _Pair(
+        name,
+        events=None if events is None else _meant(events, "events", name),
+        items=None if items is None else _meant(items, "items", name),
+    )
+    said: list[str] = []
+    _say_events(pair, said)
+    _say_items(pair, said)
+    section = _domain(pair, Path("/")).unwrap()
+    files = {"interactions": events, "items": items}
+    return DomainConfig.model_validate(section | files), tuple(said)
 
 
-def _assign(seen: _Seen, roles: Sequence[Role]) -> dict[Role, str]:
-    columns: dict[Role, str] = {}
-    for role in roles:
-        name = find(role, seen.looks, set(columns.values()))
-        if name is not None:
-            columns[role] = name
-    return columns
+def _meant(path: Path, what: str, name: str) -> Seen:
+    """A file whose kind was said, with its columns found."""
+    seen = look_over(path)
+    if (as_events if what == "events" else as_items)(seen):
+        return seen
+    key, wanted = ("events", "a person and an item") if what == "events" else ("catalogue", "an id")
+    raise DataError(
+        f"no column for {wanted} is recognised among {', '.join(seen.table.columns)}",
+        where=str(path),
+        hint=f"Map the columns under domains.{name}.{key} in a file, and name it with --config",
+    )
 
 
-def _as_events(seen: _Seen) -> bool:
-    """Whether rows are events; if so, its columns are assigned."""
-    columns = _assign(seen, _EVENT_ROLES)
-    looks = {look.name: look for look in seen.looks}
-    if "user" in columns and "item" not in columns:
-        other = find_by_content("item", seen.looks, set(columns.values()))
-        clocked = "time" in columns or "order" in columns or "rating" in columns
-        if other is not None and clocked and looks[columns["user"]].distinct < 0.99:
-            columns["item"] = other
-    if "user" not in columns and ("time" in columns or "rating" in columns):
-        # Nothing is called a person: two keys that repeat beside a time or rating will do.
-        taken = {name for role, name in columns.items() if role != "item"}
-        first = find_by_content("user", seen.looks, taken)
-        second = find_by_content("item", seen.looks, {*taken, first or ""})
-        if first and second and looks[first].distinct < 0.9 and looks[second].distinct < 0.9:
-            columns |= {"user": first, "item": second}
-    if not {"user", "item"} <= columns.keys():
-        return False
-    seen.columns = columns
-    return True
-
-
-def _as_items(seen: _Seen) -> bool:
-    columns = _assign(seen, _ITEM_ROLES)
-    if "item" not in columns:
-        named = next((look.name for look in seen.looks if look.name.lower() in ("id", "key")), None)
-        unique = [look.name for look in seen.looks if look.is_id and look.distinct > 0.99]
-        name = named or (unique[0] if unique and len(columns) else None)
-        if name is None:
-            return False
-        columns["item"] = name
-    look = next(look for look in seen.looks if look.name == columns["item"])
-    if look.distinct < 0.5 or find("user", seen.looks, {columns["item"]}):
-        return False
-    seen.columns = columns
-    return True
-
-
-def _as_users(seen: _Seen) -> bool:
-    look = next((look for look in seen.looks if look.name == "user_id"), None)
-    plain = not any(look.is_list for look in seen.looks)
-    return look is not None and look.distinct > 0.99 and plain
-
-
-def _people_table(seen: _Seen) -> str | None:
-    for name, columns in _PEOPLE_TABLES.items():
-        if set(columns) <= set(seen.table.columns):
-            return name
-    return None
-
-
-def _puzzle(seen: _Seen) -> str:
-    """Why a file was not understood, and what would help."""
-    lists = [look.name for look in seen.looks if look.is_list]
-    if lists:
-        return (
-            f"{', '.join(lists)} hold lists; write one row per event, with columns user_id, "
-            "item_id and a time or order"
-        )
-    keys = [look.name for look in seen.looks if look.is_id]
-    if len(seen.looks) == len(keys) == 2:
-        return (
-            f"{keys[0]} and {keys[1]} may be links between people; if so, rename them to user_id "
-            "and other_id and set people.links"
-        )
-    return f"its columns {', '.join(look.name for look in seen.looks)} fit no table known"
-
-
-def _pair(events: list[_Seen], items: list[_Seen], said: list[str]) -> list[_Pair]:
+def _pair(events: list[Seen], items: list[Seen], said: list[str]) -> list[_Pair]:
     """Domains: files that share a name, then those whose ids overlap."""
     pairs: list[_Pair] = []
     for s in events:
@@ -288,6 +209,13 @@ def _split(pair: _Pair, said: list[str]) -> list[_Pair]:
 
 def _say(pair: _Pair, said: list[str]) -> None:
     """How a domain's columns were read, and what is unsure."""
+    _say_events(pair, said)
+    if pair.items is None and not pair.only:
+        said.append(f"{pair.name} has no catalogue: items are known by id only, without text.")
+    _say_items(pair, said)
+
+
+def _say_events(pair: _Pair, said: list[str]) -> None:
     if pair.events is not None:
         s = pair.events
         mapped = ", ".join(f"{role} = {column!r}" for role, column in s.columns.items())
@@ -299,14 +227,15 @@ def _say(pair: _Pair, said: list[str]) -> None:
         if "time" not in s.columns:
             kind = "order only" if "order" in s.columns else "neither time nor order"
             said.append(f"{where} has {kind}: no split by time is possible.")
+
+
+def _say_items(pair: _Pair, said: list[str]) -> None:
     if pair.items is None:
-        if not pair.only:
-            said.append(f"{pair.name} has no catalogue: items are known by id only, without text.")
         return
     s = pair.items
     mapped = ", ".join(f"{role} = {column!r}" for role, column in s.columns.items())
     said.append(f"{pair.name}: {s.name} holds items: {mapped}.")
-    texts = _texts(s)
+    texts = texts_of(s)
     said.append(
         f"The language model reads {' | '.join(texts)} of {s.name}."
         if texts
@@ -314,18 +243,7 @@ def _say(pair: _Pair, said: list[str]) -> None:
     )
 
 
-def _texts(seen: _Seen) -> list[str]:
-    """Title and category, then shorter texts such as a brand, then descriptions."""
-    main = [seen.columns[role] for role in ("title", "category") if role in seen.columns]
-    taken = {*seen.columns.values()}
-    more = []
-    while (name := find("text", seen.looks, taken)) is not None:
-        more.append(name)
-        taken.add(name)
-    return main + more
-
-
-def _toml(pairs: list[_Pair], people: dict[str, _Seen], folder: Path) -> str:
+def _toml(pairs: list[_Pair], people: dict[str, Seen], folder: Path) -> str:
     document = tomlkit.document()
     document.add(tomlkit.comment("Written by 'isthmus init'. Paths are relative to this file."))
     document.add("name", tomlkit.item(folder.name or "isthmus"))
@@ -359,7 +277,7 @@ def _domain(pair: _Pair, folder: Path) -> TomlTable:
         section.add("events", _inline(dict(pair.events.columns)))
     if pair.items is not None:
         catalogue: dict[str, Any] = {str(r): c for r, c in pair.items.columns.items()}
-        texts = _texts(pair.items)
+        texts = texts_of(pair.items)
         vectors = {look.name: look.name for look in pair.items.looks if look.is_vector}
         catalogue |= ({"text": texts} if texts else {}) | ({"vectors": vectors} if vectors else {})
         section.add("catalogue", _inline(catalogue))

@@ -99,11 +99,16 @@ def _history(dataset: Dataset, user: np.int64) -> list[HistoryRow]:
 
 
 def item_map(
-    dataset: Dataset, raw: Sequence[ItemFeatures], aligned: Sequence[ItemFeatures]
+    dataset: Dataset,
+    raw: Sequence[ItemFeatures],
+    aligned: Sequence[ItemFeatures],
+    *,
+    points: int = MAP_POINTS,
 ) -> ItemMap | None:
-    """A fixed sample of items with a text on the plane of the two widest directions."""
+    """A fixed sample of at most `points` items with a text on the plane of the two widest
+    directions; None where there are too few."""
     rng = np.random.default_rng(0)
-    share = max(1, MAP_POINTS // len(dataset.domains))
+    share = max(1, points // len(dataset.domains))
     kept = [np.sort(rng.permutation(np.flatnonzero(feature.present))[:share]) for feature in raw]
     if sum(map(len, kept)) < 3:
         return None

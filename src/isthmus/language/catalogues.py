@@ -22,9 +22,7 @@ def encode_catalogues(
     shared = TextEncoder.load(config, device=device)
     found = []
     for domain in domains:
-        own = config.tuned_by_domain.get(domain.name)
-        encoder = shared
-        if own is not None:
-            encoder = TextEncoder.load(config.model_copy(update={"tuned": own}), device=device)
+        own = config.of_domain(domain.name)
+        encoder = shared if own is config else TextEncoder.load(own, device=device)
         found.append(encoder.encode(domain.items["text"].to_list()))
     return found

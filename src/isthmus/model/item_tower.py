@@ -33,7 +33,8 @@ class ItemTower(nn.Module):
     """Items of all domains, addressed by their flat index in one snapshot.
 
     The ID table is no parameter of the module: a training step takes the rows that it touches as a
-    leaf of their own (`ids`), so that its cost does not grow with the catalogue.
+    leaf of their own (`ids`), so that its cost does not grow with the catalogue. `ids_learnt_of`
+    names the domains whose rows take gradients; None: all.
 
     Args:
         features: whitened text vectors per domain, all of one width.
@@ -58,7 +59,8 @@ class ItemTower(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.use_ids, self.use_text, self.learn_ids = config.use_ids, config.use_text, True
+        self.use_ids, self.use_text = config.use_ids, config.use_text
+        self.ids_learnt_of: Sequence[int] | None = None
         self.id_dropout = config.id_dropout
         sizes = [len(f) for f in features]
         n = torch.from_numpy(evidence.astype(np.float32))
@@ -102,15 +104,15 @@ class ItemTower(nn.Module):
         """
         vectors: Tensor | None = None
         if self.use_text:
-            text, stand_in = self.text.index_select(0, rows), self.missing(self.domain[rows])
-            told = self.volume * text[:, : self.text_dim] if self.text_dim else self.project(text)
-            vectors = torch.where(self.present[rows, None], told, stand_in)
-            if self.text_dim:
-                vectors = F.pad(vectors, (0, len(self.null) - self.text_dim))
+            vectors = self.by_text(
+                self.text.index_select(0, rows), self.present[rows], self.domain[rows]
+            )
         if self.use_ids:
             ids = self.table.index_select(0, rows) if ids is None else ids
-            if not self.learn_ids:
-                ids = ids.detach()
+            if self.ids_learnt_of is not None:
+                domains = torch.tensor(self.ids_learnt_of, device=rows.device)
+                learnt = torch.isin(self.domain[rows], domains)
+                ids = torch.where(learnt[:, None], ids, ids.detach())
             trust = self.trust[rows]
             if self.training and self.use_text and self.id_dropout:
                 trust = trust * (torch.rand_like(trust) >= self.id_dropout)
@@ -119,6 +121,25 @@ class ItemTower(nn.Module):
                 weighted = weighted * self.null
             vectors = weighted if vectors is None else vectors + weighted
         assert vectors is not None, "an item tower needs ids or text"
+        return vectors
+
+    def by_text(self, text: Tensor, present: Tensor, domain: Tensor) -> Tensor:
+        """What texts alone say of items, also of those that no table here holds yet.
+
+        Args:
+            text: float32 [n, width] vectors, aligned as those that the tower was made with.
+            present: bool [n] whether each has a text.
+            domain: int64 [n].
+
+        Returns:
+            float32 [n, dim]; zero where the tower reads no texts.
+        """
+        if not self.use_text:
+            return text.new_zeros(len(text), self.table.shape[1])
+        told = self.volume * text[:, : self.text_dim] if self.text_dim else self.project(text)
+        vectors = torch.where(present[:, None], told, self.missing(domain))
+        if self.text_dim:
+            vectors = F.pad(vectors, (0, len(self.null) - self.text_dim))
         return vectors
 
     @torch.no_grad()

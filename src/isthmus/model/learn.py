@@ -20,7 +20,7 @@ from isthmus.model.core import CoreModel
 from isthmus.model.scorer import NeuralScorer
 from isthmus.training.loop import Log, pick_device, train
 from isthmus.training.next_item import ExtraLoss, NextItemTask
-from isthmus.training.tracking import tracker
+from isthmus.training.tracking import Several, Tracker, tracker
 
 TaskMaker = Callable[..., NextItemTask]
 """Takes what `NextItemTask` takes."""
@@ -48,6 +48,7 @@ def learn(
     curves: Path | None = None,
     depends: str = "",
     extra: Sequence[ExtraLoss] = (),
+    watch: Tracker | None = None,
 ) -> tuple[NeuralScorer, Log]:
     """Train `model` and give it back as a scorer.
 
@@ -67,6 +68,7 @@ def learn(
         depends: whatever else the outcome depends on, as a text; a checkpoint of another is not
             gone on from.
         extra: losses beside that of the next item.
+        watch: takes the figures of every epoch as well, and may raise to break off.
     """
     settings = config.training
     device = pick_device(settings.device)
@@ -111,7 +113,7 @@ def learn(
         label=label or name,
         folder=folder,
         mark=_mark(model, events, config, weights, "".join([depends, *(x.mark for x in extra)])),
-        tracking=tracker(curves),
+        tracking=Several([tracker(curves, config.tracking), *([watch] if watch else [])]),
     )
     return NeuralScorer(model, tuple(reads), name=name), log
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from isthmus.alignment.checks import check_alignment
 from isthmus.blend import GateDecision
 from isthmus.config import Config
+from isthmus.continual.progress import Progress
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split, make_split
@@ -27,8 +28,10 @@ from isthmus.evaluation.ranks import canonical_order
 from isthmus.evaluation.result import Evaluation
 from isthmus.recommender import storage
 from isthmus.recommender.answers import table
-from isthmus.recommender.asking import Asked, History, ask, ask_rows
+from isthmus.recommender.asking import Asked, History, Origin, ask, ask_rows
+from isthmus.recommender.encoding import Encoder, read_catalogues
 from isthmus.recommender.export import write_lists
+from isthmus.recommender.extending import Extending
 from isthmus.recommender.filters import offered_items
 from isthmus.recommender.measuring import measured
 from isthmus.recommender.profile import Profile, domain_profiles
@@ -37,22 +40,20 @@ from isthmus.recommender.reasons import reasons
 from isthmus.recommender.relations import Relations
 from isthmus.recommender.serving import Served, bases
 from isthmus.recommender.similar import similar_items
+from isthmus.recommender.storage import LogPosition
 from isthmus.recommender.suggesting import suggestion
+from isthmus.recommender.telling import Telling
 from isthmus.recommender.themes import Themes
 from isthmus.scoring import Scorer
+from isthmus.tasks.teach import Taught
 from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System, fit_system
 
-
-class Encoder(Protocol):
-    """Texts → vectors; see `isthmus.language.TextEncoder`."""
-
-    def encode(self, texts: Sequence[str | None]) -> ItemFeatures:
-        """Vectors of texts, in their order; None is masked."""
-        ...
+if TYPE_CHECKING:
+    from isthmus.language.cross_encoder import CrossEncoder
 
 
-class Recommender:
+class Recommender(Extending, Telling):
     """A fitted system, ready to answer for every domain of its dataset.
 
     Histories of known users hold all their events, those after the training cut as well.
@@ -63,6 +64,9 @@ class Recommender:
         split: what it learnt from, and the questions it is measured on.
         raw: text vectors per domain as the language model gave them.
         system: both sides and the gates.
+        log: how much of which event log is in `dataset` and the model; None: of none.
+        progress: what this version started from, and why it does or does not serve.
+        taught: heads of further tasks, by task; see `teach`.
     """
 
     def __init__(
@@ -72,9 +76,14 @@ class Recommender:
         split: Split,
         raw: Sequence[ItemFeatures],
         system: System,
+        log: LogPosition | None = None,
+        progress: Progress | None = None,
+        taught: Sequence[Taught] = (),
     ) -> None:
         self.dataset, self.config, self.split = dataset, config, split
-        self.raw, self.system = list(raw), system
+        self.raw, self.system, self.log = list(raw), system, log
+        self.progress = progress or Progress()
+        self.taught = {heads.task: heads for heads in taught}
         self._relations: dict[int, Relations] = {}
         self._themes = {d: Themes(domain) for d, domain in enumerate(dataset.domains)}
         self._rank_of_equals: dict[int, NDArray[np.int64]] = {}
@@ -117,12 +126,7 @@ class Recommender:
             min_history=config.split.min_history,
         )
         check_alignment(dataset, config)
-        if encoder is None:
-            from isthmus.language.catalogues import encode_catalogues
-
-            raw = encode_catalogues(dataset.domains, config.language, device=config.training.device)
-        else:
-            raw = [encoder.encode(domain.items["text"].to_list()) for domain in dataset.domains]
+        raw = read_catalogues(dataset.domains, config, encoder)
         system = fit_system(dataset, split, raw, config, targets=indices, folder=folder)
         return cls(dataset, config, split, raw, system)
 
@@ -143,6 +147,7 @@ class Recommender:
         allow: Sequence[str] | None = None,
         deny: Sequence[str] | None = None,
         query_time: float | None = None,
+        rerank: CrossEncoder | None = None,
     ) -> pl.DataFrame:
         """The best items of a domain for each person, with what carried them.
 
@@ -156,12 +161,14 @@ class Recommender:
             allow: only these items.
             deny: none of these items.
             query_time: Unix seconds of the question; None: after everything known.
+            rerank: a language model that puts the best `tasks.cross_encoder.rerank` in order anew.
 
         Returns:
             Columns `request`, `rank` (from 1), `item_id`, `title`, `category`, `score` (relative
             to the average item of that request), `parts` (a struct; they add up to the score),
             `basis` (what the ranking rests on) and `why` (what carried this item). Fewer than `k`
-            rows where fewer items can be offered, which `basis` says.
+            rows where fewer items can be offered, which `basis` says. After `rerank` also
+            `first_rank`, as it was before, and `reread`, what the items now stand in order of.
 
         Raises:
             RequestError: an unknown domain or item, or nothing can be offered; says why.
@@ -180,8 +187,9 @@ class Recommender:
         )
         # In stretches, because reasons compare every item with every event behind it.
         batch = self.config.evaluation.batch
+        depth = k if rerank is None else max(k, rerank.config.rerank)
         frames = [
-            self._answers(asked.part(start, start + batch), target, k, offered, seen)
+            self._answers(asked.part(start, start + batch), target, depth, offered, seen)
             for start in range(0, max(len(asked), 1), batch)
         ]
         answers = pl.concat(frames)
@@ -192,6 +200,10 @@ class Recommender:
                 where="filters",
                 hint="Offer seen items too, or loosen the filters",
             )
+        if rerank is not None:
+            from isthmus.recommender.rereading import reread
+
+            return reread(answers, self.dataset, target, asked, rerank, k)
         return answers
 
     def similar(
@@ -216,12 +228,8 @@ class Recommender:
         target = source if to is None else self.dataset.domain_index(to)
         _positive(k)
         item = self.dataset.domains[source].index_of(item_id)
-        # Only the transferred side has seen both domains.
-        own = source == target and self.system.shut_for_all(target)
-        side = self.system.alone[target] if own else self.system.transferred
-        return similar_items(
-            self.dataset, self._related(side), source, item, target, k, self._equals(target)
-        )
+        relations = self.related(self.system.comparing(source, target))
+        return similar_items(self.dataset, relations, source, item, target, k, self._equals(target))
 
     def profile(self, user: str | None = None, *, history: History | None = None) -> Profile:
         """What a person cares about in each domain, and what that suggests in the others.
@@ -241,6 +249,10 @@ class Recommender:
             histories=None if history is None else [history],
             max_history=self.config.evaluation.max_history,
         )
+        return self.profile_of(asked, user)
+
+    def profile_of(self, asked: Asked, user: str | None = None) -> Profile:
+        """The same for a person whose history has been looked up, a batch of one."""
         suggestions = [
             suggestion(
                 self.dataset.names,
@@ -254,7 +266,7 @@ class Recommender:
         ]
         return Profile(
             user=user,
-            known=user in self.dataset.user_index,
+            known=int(asked.origin[0]) == Origin.KNOWN,
             n_events=len(asked.whole.item),
             domains=domain_profiles(asked.whole, self._themes),
             suggestions=tuple(found for found in suggestions if found is not None),
@@ -326,23 +338,44 @@ class Recommender:
 
         return write_lists(Path(path), frames(), len(starts))
 
-    def save(self, folder: Path | str) -> None:
-        """Write a model folder; see `isthmus.training.checkpoint`.
+    def save(self, folder: Path | str, *, live: bool = True) -> Path:
+        """Write a version into a model folder; see `isthmus.training.checkpoint`.
+
+        Args:
+            folder: the model's; made where it is missing.
+            live: off: the version is kept, and another one stays live.
+
+        Returns:
+            The version's own folder.
 
         Raises:
             CheckpointError: the folder cannot be written or holds other things.
         """
-        storage.save(Path(folder), self.dataset, self.config, self.split, self.raw, self.system)
+        parts = storage.Parts(
+            self.dataset,
+            self.config,
+            self.split,
+            self.raw,
+            self.system,
+            self.log,
+            self.progress,
+            list(self.taught.values()),
+        )
+        return storage.save(Path(folder), parts, live=live)
 
     @classmethod
-    def load(cls, folder: Path | str) -> Recommender:
+    def load(cls, folder: Path | str, *, version: str | None = None) -> Recommender:
         """Read a model folder; it gives the same scores as before.
+
+        Args:
+            folder: the model's.
+            version: name of one that is kept; None: the live one.
 
         Raises:
             CheckpointError: no such folder, one of another tool, damaged, or newer than this
                 library.
         """
-        return cls(*storage.load(Path(folder)))
+        return cls(*storage.load(Path(folder), version))
 
     def _answers(
         self,
@@ -371,14 +404,14 @@ class Recommender:
             said = bases(self.dataset.names, people, target, k, served, best)
             phrases = why[: len(people)]
             if explained:
-                relations = self._related(served.side)
+                relations = self.related(served.side)
                 phrases = reasons(self.dataset, served, relations, people.visible, target, best)
             for row, sentence, of_items in zip(served.rows, said, phrases, strict=True):
                 basis[row], why[row] = sentence, of_items
         return table(self.dataset.domains[target], asked.labels, top, basis, why)
 
-    def _related(self, side: Side) -> Relations:
-        """Relations as a side learnt them, computed once."""
+    def related(self, side: Side) -> Relations:
+        """How items stand to each other as a side learnt it, computed once."""
         if id(side) not in self._relations:
             self._relations[id(side)] = Relations(side)
         return self._relations[id(side)]

@@ -53,14 +53,14 @@ def measured(
 
     if systems is not None:
         return {name: ask(name, scorer) for name, scorer in systems.items()}
-    alone = system.alone.get(domain)
+    behind, before = system.sides(domain)
     sides: dict[str, Scorer] = {}
-    if alone is not system.transferred:
-        sides["transferred"] = system.transferred.blend
-    if alone is not None:
-        sides["target-only"] = alone.blend
+    if before is not behind:
+        sides["transferred"] = behind.blend
+    if before is not None:
+        sides["target-only"] = before.blend
     found = {name: ask(name, scorer) for name, scorer in sides.items()}
-    weight = system.gates[domain].everywhere if alone is not None else 1.0
+    weight = system.gates[domain].everywhere if before is not None else 1.0
     # A gate that is wide open or shut for all serves one side as it is: no need to ask again.
     one_side: dict[float | None, str] = {1.0: "transferred", 0.0: "target-only"}
     same = one_side.get(weight)

@@ -22,7 +22,7 @@ class Served:
     """What answers for some people in one domain.
 
     Attributes:
-        side: the transferred one unless the gate is shut for them; reasons are read off it.
+        side: the one behind the gate, unless it is shut for them; reasons are read off it.
         weights: of the side's parts.
         rows: int64 [n] who of the batch is meant.
     """
@@ -34,13 +34,11 @@ class Served:
     @classmethod
     def each(cls, system: System, domain: int, requests: Requests) -> list[Served]:
         """Who answers for `domain`, for the requests let through by the gate and for the others."""
+        behind, before = system.sides(domain)
         shut = system.gated.weights(requests, domain) == 0
         return [
             cls(side, side.blend.weights[domain], np.flatnonzero(mask))
-            for mask, side in (
-                (~shut, system.transferred),
-                (shut, system.alone.get(domain, system.transferred)),
-            )
+            for mask, side in ((~shut, behind), (shut, before or behind))
             if mask.any()
         ]
 
@@ -79,7 +77,8 @@ def bases(
             names,
             domain,
             set(served.reads),
-            [d for d in range(len(names)) if row[d]],
+            [d for d in range(served.side.n_domains) if row[d]],
+            [d for d in range(served.side.n_domains, len(names)) if row[d]],
             personal=bool(row[-3]),
             popular=bool(row[-2]),
             origin=Origin(int(row[-1])),
@@ -97,6 +96,7 @@ def _sentence(
     domain: int,
     reads: set[int],
     present: list[int],
+    later: list[int],
     *,
     personal: bool,
     popular: bool,
@@ -105,6 +105,10 @@ def _sentence(
     fallback = "what is popular now" if popular else "nothing to rank by, in any order"
     if origin is Origin.STRANGER:
         return f"unknown user, no history: {fallback}"
+    if not present and later:
+        # What joined after the side was made is no history to it.
+        where = _listed([names[d] for d in later])
+        return f"history in {where} only, which joined later and is not read here: {fallback}"
     if not present:
         return f"no history: {fallback}"
     # The target goes first, then the others in the dataset's order.

@@ -53,8 +53,7 @@ def similar_items(
             hint="Give it a title, or wait for its first events",
         )
     parts = {
-        name: _share(_relation(relations, name, own, start, stop))
-        / np.float32(len(relations.names))
+        name: share(relation(relations, name, own, start, stop)) / np.float32(len(relations.names))
         for name in relations.names
     }
     total = np.sum(list(parts.values()), axis=0)
@@ -67,7 +66,7 @@ def similar_items(
     )
 
 
-def _relation(relations: Relations, name: str, own: int, start: int, stop: int) -> Float:
+def relation(relations: Relations, name: str, own: int, start: int, stop: int) -> Float:
     """Relation of every item in `start:stop` to the item `own`, float32 [n_items]."""
     one = np.array([[own]])
     found = []
@@ -82,11 +81,11 @@ def _relation(relations: Relations, name: str, own: int, start: int, stop: int) 
     return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
-def _share(relation: Float) -> Float:
+def share(found: Float) -> Float:
     """Standardised over the catalogue; what a part knows nothing of counts as average."""
-    known = relation != NOTHING
+    known = found != NOTHING
     if not known.any():
-        return np.zeros_like(relation)
-    share: Float = standardise(np.where(known, relation, relation[known].mean())[None])[0]
-    centred: Float = share - share.mean()
+        return np.zeros_like(found)
+    scaled: Float = standardise(np.where(known, found, found[known].mean())[None])[0]
+    centred: Float = scaled - scaled.mean()
     return centred

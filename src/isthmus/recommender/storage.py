@@ -6,16 +6,18 @@
     states/own-features/D      in its own axes, where the alignment has others
     states/SIDE/PART           every part of the transferred side and of each target-only side
     states/SIDE/validation-D   what validation said of its blend
+    states/tasks/TASK          heads of a further task
 
-What the sides share (whitened texts) is written once.
+SIDE is `transferred`, `alone-D`, and for a domain that joined later `arrived-D` and `adapted-D`.
+What sides share (whitened texts) is written once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +27,18 @@ from isthmus.baselines.cooccurrence import CoOccurrence
 from isthmus.baselines.popular import RecentPopular
 from isthmus.blend import Blend, FittedWeights, GateDecision, SliceGate
 from isthmus.config import Config
+from isthmus.continual.progress import Progress
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Queries, Split
 from isthmus.data.storage import load_dataset, save_dataset
 from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Scorer
+from isthmus.tasks.reader import TASKS
+from isthmus.tasks.teach import Taught
 from isthmus.training.checkpoint import Checkpoint, State, read_folder, write_folder
 from isthmus.training.loop import Log, pick_device
-from isthmus.transfer.sides import Side
+from isthmus.transfer.sides import Joined, Side
 from isthmus.transfer.system import System
 
 Array = NDArray[np.generic]
@@ -57,73 +62,102 @@ _PARTS: dict[str, Callable[[State], Scorer]] = {
 }
 
 
-def save(
-    folder: Path,
-    dataset: Dataset,
-    config: Config,
-    split: Split,
-    raw: Sequence[ItemFeatures],
-    system: System,
-) -> None:
-    """Write everything that serving and evaluating need.
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """How much of which event log a model has taken in.
+
+    Attributes:
+        id: of the log.
+        offset: of the latest record or mark that is reflected in the model and its dataset.
+    """
+
+    id: str
+    offset: int
+
+
+class Parts(NamedTuple):
+    """What a recommender is made of, in the order of its arguments."""
+
+    dataset: Dataset
+    config: Config
+    split: Split
+    raw: Sequence[ItemFeatures]
+    system: System
+    log: LogPosition | None
+    progress: Progress
+    taught: Sequence[Taught]
+
+
+def save(folder: Path, parts: Parts, *, live: bool = True) -> Path:
+    """Write everything that serving and evaluating need; gives the new version's own folder.
 
     Raises:
         CheckpointError: the folder cannot be written or holds other things.
     """
+    dataset, config, split, raw, system, log, progress, taught = parts
     # With one domain both sides are the same object, and are kept as one.
     sides = {"transferred": system.transferred}
     sides |= {
         f"alone-{d}": side for d, side in system.alone.items() if side is not system.transferred
     }
+    for d, found in system.joined.items():
+        sides[f"arrived-{d}"] = found.arrived
+        if found.adapted is not None:
+            sides[f"adapted-{d}"] = found.adapted
     states = {"split": _split_state(split)}
     groups = {"raw": raw, "features": system.features}
     if system.own_features is not system.features:
         groups["own-features"] = system.own_features
     for group, features in groups.items():
         states |= {f"{group}/{d}": _features_state(f) for d, f in enumerate(features)}
-    shared: dict[str, Array] = {}
+    shared: dict[str, dict[str, Array]] = {}
     for name, side in sides.items():
-        states |= {f"{name}/{part}": state for part, state in _side_states(side, shared).items()}
-    states["texts"] = State(shared)
+        common = shared.setdefault(_texts_of(name), {})
+        states |= {f"{name}/{part}": state for part, state in _side_states(side, common).items()}
+    states |= {name: State(arrays) for name, arrays in shared.items()}
+    states |= {f"tasks/{heads.task}": heads.state() for heads in taught}
     meta = {
         "config": config.model_dump(mode="json"),
         "split": {"name": split.name, "cut_times": list(split.cut_times)},
-        "n_domains": len(dataset.domains),
         "sides": {name: _side_meta(side) for name, side in sides.items()},
         "alone": {
             str(d): "transferred" if side is system.transferred else f"alone-{d}"
             for d, side in system.alone.items()
         },
         "gates": {str(d): asdict(gate) for d, gate in system.gates.items()},
+        "joined": [str(d) for d in system.joined],
+        "log": None if log is None else asdict(log),
+        "progress": progress.as_json(),
     }
-    write_folder(
+    return write_folder(
         folder,
         states,
         kind=KIND,
         meta=meta,
         files=[lambda into: save_dataset(dataset, into / "dataset")],
+        live=live,
+        spare=config.learning.keep_versions,
     )
 
 
-def load(folder: Path) -> tuple[Dataset, Config, Split, list[ItemFeatures], System]:
-    """What `save` wrote.
+def load(folder: Path, version: str | None = None) -> Parts:
+    """What `save` wrote, last or as the named version.
 
     Raises:
         CheckpointError: no such folder, one of another tool, damaged, or newer than this library.
     """
-    saved = read_folder(folder, kind=KIND)
+    saved = read_folder(folder, kind=KIND, version=version)
     meta = saved.meta
     dataset = load_dataset(saved.folder / "dataset")
     config = Config.parse(meta["config"], where=f"{folder}: config")
-    n_domains = range(meta["n_domains"])
-    raw = [_features(saved.state(f"raw/{d}")) for d in n_domains]
-    features = [_features(saved.state(f"features/{d}")) for d in n_domains]
+    raw, features = (_all_features(saved, group) for group in ("raw", "features"))
     apart = "own-features/0" not in saved.names
-    own = features if apart else [_features(saved.state(f"own-features/{d}")) for d in n_domains]
+    # Only those that were there at first have axes of their own.
+    own = features if apart else _all_features(saved, "own-features")
     # A model trained on a GPU serves wherever it is loaded.
     device = pick_device("cpu" if config.training.device == "cpu" else "auto")
     sides = {
-        name: _side(saved, name, described, features if name == "transferred" else own)
+        name: _side(saved, name, described, own if name.startswith("alone-") else features)
         for name, described in meta["sides"].items()
     }
     for side in sides.values():
@@ -134,8 +168,33 @@ def load(folder: Path) -> tuple[Dataset, Config, Split, list[ItemFeatures], Syst
         gates={int(d): _gate(gate) for d, gate in meta["gates"].items()},
         features=features,
         own_features=own,
+        joined={
+            int(d): Joined(sides[f"arrived-{d}"], sides.get(f"adapted-{d}"))
+            for d in meta.get("joined", ())
+        },
     )
-    return dataset, config, _split(saved), raw, system
+    progress = Progress.from_json(meta.get("progress"))
+    taught = [
+        Taught.from_state(task, saved.state(name))
+        for task in TASKS
+        if (name := f"tasks/{task}") in saved.names
+    ]
+    log = _log_position(saved)
+    return Parts(dataset, config, _split(saved), raw, system, log, progress, taught)
+
+
+def log_position(folder: Path) -> LogPosition | None:
+    """The place in an event log of the model in a folder, without loading the rest.
+
+    Raises:
+        CheckpointError: no such folder, or not a sound model.
+    """
+    return _log_position(read_folder(folder, kind=KIND))
+
+
+def _log_position(saved: Checkpoint) -> LogPosition | None:
+    # Folders written before there was a log say nothing of one.
+    return LogPosition(**saved.meta["log"]) if saved.meta.get("log") else None
 
 
 def _split_state(split: Split) -> State:
@@ -168,6 +227,18 @@ def _features(state: State) -> ItemFeatures:
     )
 
 
+def _all_features(saved: Checkpoint, group: str) -> list[ItemFeatures]:
+    """The states `group/0`, `group/1` … as features."""
+    n = sum(name.startswith(f"{group}/") for name in saved.names)
+    return [_features(saved.state(f"{group}/{d}")) for d in range(n)]
+
+
+def _texts_of(side: str) -> str:
+    """State in which a side's texts stand; sides of one joined domain share theirs."""
+    kind, _, domain = side.partition("-")
+    return f"texts-{domain}" if kind in ("arrived", "adapted") else "texts"
+
+
 def _side_states(side: Side, shared: dict[str, Array]) -> dict[str, State]:
     """States of a side's parts; arrays of its text part that others have too go to `shared`."""
     states = {"neural": side.neural.state()}
@@ -193,6 +264,7 @@ def _same(one: Array, other: Array) -> bool:
 def _side_meta(side: Side) -> dict[str, Any]:
     return {
         "name": side.name,
+        "n_domains": side.n_domains,
         "parts": list(side.parts),
         "weights": _by_domain(side.blend.weights),
         "newcomers": _by_domain(side.blend.newcomers),
@@ -209,7 +281,9 @@ def _by_domain(weights: Mapping[int, Mapping[str, float]]) -> dict[str, dict[str
 def _side(
     saved: Checkpoint, name: str, described: Mapping[str, Any], features: Sequence[ItemFeatures]
 ) -> Side:
-    neural = NeuralScorer.from_state(saved.state(f"{name}/neural"), features)
+    # Folders written before domains could join have no number: a side knows them all.
+    known = features[: described.get("n_domains")]
+    neural = NeuralScorer.from_state(saved.state(f"{name}/neural"), known)
     parts: dict[str, Scorer] = {}
     for part in described["parts"]:
         if part == "neural":
@@ -217,7 +291,8 @@ def _side(
             continue
         state = saved.state(f"{name}/{part}")
         if part == "text":
-            state = State({**saved.state("texts").arrays, **state.arrays}, state.meta)
+            common = saved.state(_texts_of(name)).arrays
+            state = State({**common, **state.arrays}, state.meta)
         parts[part] = _PARTS[part](state)
     fitted = {}
     for d in described["fitted"]:

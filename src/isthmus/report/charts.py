@@ -58,7 +58,7 @@ def uplift_chart(rows: Sequence[Uplift], gated: Sequence[Uplift], metric: str) -
         zerolinewidth=1.5,
         title=f"change of {metric_label(metric)}, 95 % interval",
     )
-    return _themed(figure, height=120 + 54 * len(rows))
+    return themed(figure, height=120 + 54 * len(rows))
 
 
 def _forest(rows: Sequence[Uplift], y: Sequence[float], colour: str, name: str) -> go.Scatter:
@@ -179,7 +179,7 @@ def _by_share(
         title=f"change of {metric_label(metric)}",
         title_font_size=12,
     )
-    return _themed(figure, height=360)
+    return themed(figure, height=360)
 
 
 def blend_chart(gates: Sequence[GateReport], colours: Mapping[str, str]) -> go.Figure:
@@ -211,7 +211,7 @@ def blend_chart(gates: Sequence[GateReport], colours: Mapping[str, str]) -> go.F
     figure.update_layout(barmode="stack", bargap=0.35, legend_traceorder="normal")
     figure.update_xaxes(tickformat=".0%", range=[0, 1.001], showgrid=False, zeroline=False)
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    return _themed(figure, height=110 + 46 * len(bars))
+    return themed(figure, height=110 + 46 * len(bars))
 
 
 def curve_charts(curves: Sequence[Curve]) -> list[tuple[str, go.Figure]]:
@@ -246,7 +246,7 @@ def _lines(curves: Sequence[Curve], values: Sequence[Sequence[float | None]]) ->
             )
         )
     figure.update_xaxes(title="epoch", zeroline=False)
-    return _themed(figure, height=320)
+    return themed(figure, height=320)
 
 
 def map_charts(items: ItemMap) -> list[tuple[str, go.Figure]]:
@@ -288,11 +288,11 @@ def plane_chart(items: ItemMap, points: Sequence[tuple[float, float]]) -> go.Fig
         )
     figure.update_xaxes(showticklabels=False, showgrid=False, zeroline=False)
     figure.update_yaxes(showticklabels=False, showgrid=False, zeroline=False)
-    return _themed(figure, height=400)
+    return themed(figure, height=400)
 
 
-def _themed(figure: go.Figure, height: int) -> go.Figure:
-    """The one look of all charts; the page's style sheet adds ink and grid colours."""
+def themed(figure: go.Figure, height: int) -> go.Figure:
+    """Give a chart the one look of all; the page's style sheet adds ink and grid colours."""
     figure.update_layout(
         template="none",
         height=height,

@@ -27,7 +27,7 @@ from isthmus.experiment.schema import ExampleUser, RunRecord
 from isthmus.experiment.verdict import metric_label, percent
 from isthmus.report import charts, reading
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 HISTORY_SHOWN = 12
 
 
@@ -74,12 +74,12 @@ def render(record: RunRecord) -> str:
 
 def whole_page(template: str, **content: object) -> str:
     """A page of that template with scripts, style and security policy in it."""
-    scripts = [get_plotlyjs(), (_TEMPLATES / "page.js").read_text("utf-8")]
+    scripts = [get_plotlyjs(), (TEMPLATES / "page.js").read_text("utf-8")]
     page = environment().get_template(template)
     return page.render(
         scripts=[Markup(script) for script in scripts],
         policy=_policy(scripts),
-        style=Markup((_TEMPLATES / "style.css").read_text("utf-8")),
+        style=Markup((TEMPLATES / "style.css").read_text("utf-8")),
         **content,
     )
 
@@ -88,7 +88,7 @@ def whole_page(template: str, **content: object) -> str:
 def environment() -> jinja2.Environment:
     """Templates of page and card; everything that goes into HTML is escaped."""
     env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -108,6 +108,7 @@ def environment() -> jinja2.Environment:
         md=_markdown,
         kept=lambda text: text.replace(" %", "\u00a0%"),
         count=lambda value: f"{value:,}",
+        value=lambda value: f"{value:.4g}" if isinstance(value, float) else str(value),
     )
     return env
 

@@ -30,7 +30,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from isthmus.errors import CheckpointError, did_you_mean
-from isthmus.training.versions import Live, flush, publish, read_pointer
+from isthmus.training.versions import (
+    Live,
+    flush,
+    kept_versions,
+    publish,
+    read_pointer,
+    switch,
+)
 
 SCHEMA = 1
 _FORMAT = "isthmus"
@@ -109,6 +116,8 @@ def write_folder(
     kind: str,
     meta: Mapping[str, Any] | None = None,
     files: Iterable[Callable[[Path], object]] = (),
+    live: bool = True,
+    spare: int = 0,
 ) -> Path:
     """Write a new version of a checkpoint folder and make it the live one.
 
@@ -124,6 +133,8 @@ def write_folder(
         meta: JSON values about the whole.
         files: called with the new version's folder, each to add files of its own to it, such as
             the Parquet tables of a dataset; `manifest.json`, `meta.json` and `states/` are taken.
+        live: off: the version is kept, and the live one stays live.
+        spare: further versions to keep; see `publish`.
 
     Returns:
         The folder of the new version.
@@ -141,15 +152,18 @@ def write_folder(
         return _seal(folder, kind)
 
     with _explained(path, "written"):
-        return publish(path, fill)
+        return publish(path, fill, live=live, spare=spare)
 
 
-def read_folder(path: Path | str, *, kind: str | None = None) -> Checkpoint:
-    """Open the live version of a checkpoint folder and verify every file of it.
+def read_folder(
+    path: Path | str, *, kind: str | None = None, version: str | None = None
+) -> Checkpoint:
+    """Open the live version of a checkpoint folder, or a named one, and verify every file of it.
 
     Args:
         path: a folder that `write_folder` made.
         kind: what it must hold; None takes any.
+        version: name of a version that is kept; None: the live one.
 
     Raises:
         CheckpointError: no such folder, one from another tool or of another kind, a newer schema,
@@ -158,6 +172,8 @@ def read_folder(path: Path | str, *, kind: str | None = None) -> Checkpoint:
     path = Path(path)
     with _explained(path, "read"):
         live = read_pointer(path)
+        if version is not None:
+            return _open(_named(path, version), kind, where=str(path))
         while True:
             try:
                 return _open(live, kind, where=str(path))
@@ -166,6 +182,72 @@ def read_folder(path: Path | str, *, kind: str | None = None) -> Checkpoint:
                 before, live = live, read_pointer(path)
                 if live == before:
                     raise
+
+
+def promote(path: Path | str, version: str, *, kind: str | None = None) -> Checkpoint:
+    """Make a version that is kept the live one, after verifying every file of it.
+
+    Raises:
+        CheckpointError: no such version, or it is damaged.
+    """
+    found = read_folder(path, kind=kind, version=version)
+    with _explained(Path(path), "written"):
+        switch(Path(path), version, _hash(found.folder / _MANIFEST))
+    return found
+
+
+def roll_back(path: Path | str, *, kind: str | None = None) -> Checkpoint:
+    """Make the latest version that was live before the live one, and is still there, live again.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    path = Path(path)
+    with _explained(path, "read"):
+        live, kept = read_pointer(path), kept_versions(path)
+    earlier = [name for name in live.before if name in kept]
+    if not earlier:
+        raise CheckpointError(
+            f"no version that was live before {live.folder.name} is kept",
+            where=str(path),
+            hint="Name one with 'isthmus models promote'",
+        )
+    found = read_folder(path, kind=kind, version=earlier[0])
+    with _explained(path, "written"):
+        switch(path, earlier[0], _hash(found.folder / _MANIFEST), back=True)
+    return found
+
+
+def described(path: Path | str) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Every version that is kept, the oldest first: name, manifest, and the writer's own values.
+
+    Raises:
+        CheckpointError: no such folder, or nothing of ours.
+    """
+    path, found = Path(path), []
+    with _explained(path, "read"):
+        read_pointer(path)
+        for name in kept_versions(path):
+            folder = path / "versions" / name
+            # What a killed writer left whole but unnamed has a manifest too; a half one has none.
+            if (folder / _MANIFEST).is_file():
+                manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
+                content = json.loads((folder / _META).read_text("utf-8"))
+                found.append((name, manifest, content["meta"]))
+    return found
+
+
+def _named(path: Path, version: str) -> Live:
+    """A version that is kept, sealed by what it says of itself."""
+    kept = kept_versions(path)
+    manifest = path / "versions" / version / _MANIFEST
+    if version not in kept or not manifest.is_file():
+        raise CheckpointError(
+            f"there is no version {version!r}",
+            where=str(path),
+            hint=did_you_mean(version, kept),
+        )
+    return Live(manifest.parent, _hash(manifest))
 
 
 def _write_states(folder: Path, states: Mapping[str, State], meta: object, path: Path) -> None:

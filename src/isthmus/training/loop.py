@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,7 +114,7 @@ def train(
         label: shown with the progress bar.
         folder: where checkpoints are kept; a run that finds its own there goes on from it.
         mark: what the run depends on; a checkpoint with another mark is not this run's.
-        tracking: takes the curves.
+        tracking: takes the curves, and is closed at the end.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -126,12 +126,13 @@ def train(
         run = _Run(task, config, seed, mark)
         if folder is not None and folder.exists() and not never_finished(folder):
             run.resume(folder)
-        with progress(label, config.epochs) as tick:
+        kept = tracking or NoTracker()
+        with closing(kept), progress(label, config.epochs) as tick:
             for _ in range(len(run.log.epochs)):
                 tick("resumed")
             while not run.finished:
                 figures = run.epoch(validate)
-                (tracking or NoTracker()).log(figures, int(figures["epoch"]))
+                kept.log(figures, int(figures["epoch"]))
                 best = f", best validation {run.log.best:.4f}" if run.log.best_epoch else ""
                 tick(f"loss {figures['loss']:.3f}{best}")
                 if folder is not None:

@@ -1,8 +1,9 @@
-"""Losses of ranking."""
+"""Losses of ranking, and how losses of several domains become one."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -59,3 +60,19 @@ def full_softmax(queries: Tensor, catalogue: Tensor, answer: Tensor, chunk: int 
     ]
     positive = (queries * F.embedding(answer, catalogue)).sum(1)
     return torch.stack(parts).logsumexp(0) - positive
+
+
+def sum_of_means(
+    losses: Mapping[int, Tensor], weights: Mapping[int, float] | None = None
+) -> Tensor:
+    """L = mean over domain 1 + mean over domain 2 + …, so that no domain counts by its size.
+
+    Args:
+        losses: [n] per example, by domain.
+        weights: of a domain's mean, 1 where not named.
+
+    Returns:
+        A scalar.
+    """
+    scale = weights or {}
+    return torch.stack([scale.get(d, 1.0) * of.mean() for d, of in losses.items()]).sum()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from isthmus.config import TrainingConfig
 from isthmus.data.batches import PackedBatch, Windows
 from isthmus.data.dataset import Events
-from isthmus.training.losses import full_softmax, sampled_softmax
+from isthmus.training.losses import full_softmax, sampled_softmax, sum_of_means
 from isthmus.training.optim import RowAdam
 
 
@@ -158,7 +158,7 @@ class NextItemTask:
             torch.from_numpy(batch.offsets).to(self.device),
         )
         target_domain = self.domain[batch.targets]
-        total = states.new_zeros(())
+        by_domain = {}
         for d, negatives in zip(asked, place[2:], strict=False):
             where = torch.from_numpy(np.flatnonzero(target_domain == d)).to(self.device)
             queries = self.model.ask(states.index_select(0, where), d)
@@ -167,7 +167,11 @@ class NextItemTask:
             if self.event_weight is not None:
                 targets = batch.targets[target_domain == d]
                 losses = losses * torch.from_numpy(self.event_weight[targets]).to(self.device)
-            total = total + self.weights[d] * losses.mean()
+            by_domain[d] = losses
+        # A batch may ask about nothing that is learnt here; a further loss can still ask for items.
+        total = states.new_zeros((), dtype=torch.float32)
+        if by_domain:
+            total = sum_of_means(by_domain, dict(enumerate(self.weights)))
         if self.extra:
             user = torch.from_numpy(self.user[batch.inputs]).to(self.device)
             step = Step(row_tensor, vectors, states, read, user, self.progress, batch)

@@ -1,6 +1,7 @@
 """A folder of numbered versions, one of which is live.
 
-    FOLDER/current              which version is live, and a seal that only it can match
+    FOLDER/current              which version is live, a seal that only it can match, and which
+                                were live before
     FOLDER/versions/v000007/    one version
 
 `current` is one small file, replaced atomically, so it survives copying, zipping and any file
@@ -18,23 +19,33 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from isthmus.errors import CheckpointError
+from isthmus.errors import CheckpointError, did_you_mean
 
 _POINTER, _VERSIONS, _LOCK, _ASIDE = "current", "versions", ".lock", ".writing"
+_REMEMBERED = 100
+"""Names of versions that were live before; who was live longer ago is not on disk any more."""
+
 _OURS = {_POINTER, f"{_POINTER}.new", _VERSIONS, _LOCK}
 _FOREIGN = ("config.json", "*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.onnx")
 
 
 @dataclass(frozen=True)
 class Live:
-    """What `current` says: the live version's folder, and its seal."""
+    """What `current` says: the live version's folder, its seal, and who was live before.
+
+    Attributes:
+        folder: of the live version.
+        seal: that its manifest matches.
+        before: names of versions that were live, the latest first; not all are still there.
+    """
 
     folder: Path
     seal: str
+    before: tuple[str, ...] = ()
 
 
-def publish(path: Path, fill: Callable[[Path], str]) -> Path:
-    """Make a new version of the folder at `path` live, and give the version's own folder.
+def publish(path: Path, fill: Callable[[Path], str], *, live: bool = True, spare: int = 0) -> Path:
+    """Add a version to the folder at `path`, usually as the live one; give the version's folder.
 
     The version before stays on disk until the next one is published, so that whoever reads it can
     finish. Publishers of one folder wait for each other; what a killed one left is removed.
@@ -43,6 +54,9 @@ def publish(path: Path, fill: Callable[[Path], str]) -> Path:
         path: made where it is missing, and removed again if its first version fails.
         fill: writes and flushes the content of the new, empty folder it is given and returns the
             seal. Where it raises, nothing has changed.
+        live: whether the new version becomes the live one; the first one must.
+        spare: how many of the newest other versions are kept beside the live one, the one before
+            it and the new one.
 
     Raises:
         CheckpointError: the folder holds other things than versions.
@@ -50,9 +64,11 @@ def publish(path: Path, fill: Callable[[Path], str]) -> Path:
     """
     with _locked(path) as versions:
         try:
-            before: str | None = read_pointer(path).folder.name
+            old: Live | None = read_pointer(path)
         except CheckpointError:
-            before = None
+            if not live:
+                raise
+            old = None
         aside = versions / _ASIDE
         aside.mkdir()
         try:
@@ -63,9 +79,62 @@ def publish(path: Path, fill: Callable[[Path], str]) -> Path:
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
-        _point(path, folder.name, seal)
-        _discard(versions, but={folder.name, before})
+        if live:
+            before = () if old is None else _behind(old.folder.name, old.before, folder.name)
+            old = Live(folder, seal, before)
+            _point(path, old)
+        assert old is not None, "a first version is live"
+        kept = {folder.name, old.folder.name, *old.before[:1]}
+        others = [name for name in kept_versions(path) if name not in kept]
+        _discard(versions, but=kept | set(others[len(others) - spare :]))
         return folder
+
+
+def switch(path: Path, version: str, seal: str, *, back: bool = False) -> None:
+    """Make a version that is kept the live one.
+
+    Args:
+        path: the folder.
+        version: its name.
+        seal: its own, as `publish` got it.
+        back: it was live before; what came after it is forgotten as a place to go back to.
+
+    Raises:
+        CheckpointError: there is no such version.
+        OSError: the folder cannot be written.
+    """
+    with _locked(path) as versions:
+        old = read_pointer(path)
+        if not (versions / version).is_dir():
+            raise CheckpointError(
+                f"there is no version {version!r}",
+                where=str(path),
+                hint=did_you_mean(version, kept_versions(path)),
+            )
+        if version == old.folder.name:
+            return
+        before = _behind(old.folder.name, old.before, version)
+        if back:
+            before = old.before[old.before.index(version) + 1 :]
+        _point(path, Live(versions / version, seal, before))
+
+
+def drop_others(path: Path) -> None:
+    """Remove every version but the live one, which then has nothing to go back to.
+
+    Raises:
+        CheckpointError: no version is live.
+        OSError: the folder cannot be written.
+    """
+    with _locked(path) as versions:
+        live = read_pointer(path)
+        _point(path, Live(live.folder, live.seal))
+        _discard(versions, but={live.folder.name})
+
+
+def kept_versions(path: Path) -> list[str]:
+    """Names of the versions on disk, the oldest first."""
+    return [f"v{number:06d}" for number in sorted(_numbers(path / _VERSIONS))]
 
 
 def read_pointer(path: Path) -> Live:
@@ -94,7 +163,8 @@ def read_pointer(path: Path) -> Live:
         )
     try:
         content = json.loads(pointer.read_text("utf-8"))
-        return Live(path / _VERSIONS / content["version"], content["seal"])
+        before = tuple(content.get("before", ()))
+        return Live(path / _VERSIONS / content["version"], content["seal"], before)
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(
             "the file is damaged: it does not name a version",
@@ -117,10 +187,16 @@ def flush(entry: Path) -> None:
         os.close(descriptor)
 
 
-def _point(path: Path, version: str, seal: str) -> None:
+def _behind(live: str, before: tuple[str, ...], after: str) -> tuple[str, ...]:
+    """Who was live before, once `after` takes over from `live`: each once, the latest first."""
+    return tuple(name for name in (live, *before) if name != after)[:_REMEMBERED]
+
+
+def _point(path: Path, live: Live) -> None:
     """Switch the live version: one rename."""
     aside = path / f"{_POINTER}.new"
-    aside.write_text(json.dumps({"version": version, "seal": seal}) + "\n", "utf-8")
+    content = {"version": live.folder.name, "seal": live.seal, "before": live.before}
+    aside.write_text(json.dumps(content) + "\n", "utf-8")
     flush(aside)
     os.replace(aside, path / _POINTER)
     flush(path)

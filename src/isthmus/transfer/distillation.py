@@ -198,9 +198,11 @@ class RankingDistillation(nn.Module):
         rest = (queries @ others.T).float()
         size = model.bounds[domain + 1] - model.bounds[domain]
         rest = rest + math.log(max(size - item.shape[1], 1) / len(negatives))
-        listed_too = torch.zeros_like(rest, dtype=torch.bool)
-        for column in range(item.shape[1]):
-            listed_too |= (item[:, column, None] == drawn) & (share[:, column, None] > 0)
+        different, which = torch.unique(drawn, return_inverse=True)
+        at_negative = torch.searchsorted(different, item).clamp(max=len(different) - 1)
+        hit = (different[at_negative] == item) & (share > 0)
+        hits = torch.zeros(len(item), len(different), dtype=torch.int8, device=device)
+        listed_too = hits.scatter_add_(1, at_negative, hit.to(torch.int8))[:, which] > 0
         rest = rest.masked_fill(listed_too, -torch.inf)
         whole = torch.logaddexp(logits.logsumexp(1), rest.logsumexp(1))
         told = torch.where(share > 0, share * logits, 0.0).sum(1)

@@ -29,6 +29,7 @@ from isthmus.model.learn import TaskMaker, evidence, learn
 from isthmus.model.scorer import NeuralScorer
 from isthmus.training.loop import Log
 from isthmus.training.next_item import ExtraLoss, NextItemTask
+from isthmus.training.tracking import Tracker
 from isthmus.transfer.checks import check
 from isthmus.transfer.distillation import RankingDistillation, teacher_lists
 from isthmus.transfer.pseudo_labels import with_pseudo_labels
@@ -63,6 +64,7 @@ def run_stages(
     *,
     raw: Sequence[ItemFeatures],
     folder: Path | None = None,
+    watch: Tracker | None = None,
 ) -> Trained:
     """Train a core model by the given stages.
 
@@ -74,13 +76,14 @@ def run_stages(
         config: sizes, budget, seed, and the losses that align representations.
         raw: text vectors as the language model gives them, for pairs by text.
         folder: where checkpoints and curves go; None keeps none.
+        watch: takes the figures of every epoch of every stage, and may raise to break off.
 
     Raises:
         ConfigError: stages that contradict each other, the snapshot or the configuration.
         DataError: a loss that aligns representations needs pairs, and there are none.
     """
     check(stages, dataset.names, config)
-    course = _Course(stages, dataset, split, features, config, raw, folder)
+    course = _Course(stages, dataset, split, features, config, raw, folder, watch)
     for index, stage in enumerate(stages):
         course.run(index, stage)
     return Trained(course.model, course.logs, course.seconds)
@@ -98,9 +101,10 @@ class _Course:
         config: Config,
         raw: Sequence[ItemFeatures],
         folder: Path | None,
+        watch: Tracker | None,
     ) -> None:
         self.dataset, self.split, self.features, self.raw = dataset, split, features, raw
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.watch = config, folder, watch
         self.events = split.train_events(dataset)
         self.behaved = set(np.unique(self.events.domain).tolist())
         last = stages[-1]
@@ -188,6 +192,7 @@ class _Course:
                 curves=self.folder / "curves" / stage.name if self.folder else None,
                 depends=repr(stage),
                 extra=extra,
+                watch=self.watch,
             )[1]
         # Counted in the log, so that a resumed run reports what its training took in all.
         self.seconds[f"train {stage.name}"] = self.logs[stage.name].seconds
@@ -262,12 +267,12 @@ def _as_wanted(model: CoreModel, stage: Train) -> Iterator[None]:
         raise ConfigError("it freezes everything", where=f"transfer.strategy, stage {stage.name!r}")
     use_ids = model.items.use_ids
     model.items.use_ids = use_ids and stage.ids
-    model.items.learn_ids = learn_ids
+    model.items.ids_learnt_of = None if learn_ids else ()
     for weight in still:
         weight.requires_grad_(False)
     try:
         yield
     finally:
-        model.items.use_ids, model.items.learn_ids = use_ids, True
+        model.items.use_ids, model.items.ids_learnt_of = use_ids, None
         for weight in still:
             weight.requires_grad_(True)

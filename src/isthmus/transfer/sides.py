@@ -26,6 +26,7 @@ from isthmus.data.splits import Queries, Split
 from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Requests, Scorer, Scores
 from isthmus.training.loop import Log
+from isthmus.training.tracking import Tracker
 from isthmus.transfer.execution import run_stages
 from isthmus.transfer.stages import Train
 from isthmus.transfer.strategies import Roles, Strategy
@@ -52,6 +53,24 @@ class Side:
     fitted: dict[int, FittedWeights]
     logs: dict[str, Log] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def n_domains(self) -> int:
+        """Domains that it knows: those that were there when it was made, the first by index."""
+        return len(self.neural.model.bounds) - 1
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What answers for a domain that joined a fitted model.
+
+    Attributes:
+        arrived: as it joined, without any event of its own learnt.
+        adapted: learnt from its events; None where there are none, or too few to judge it by.
+    """
+
+    arrived: Side
+    adapted: Side | None = None
 
 
 def fit_parts(
@@ -99,6 +118,7 @@ def fit_side(
     *,
     target: int | None = None,
     folder: Path | None = None,
+    watch: Tracker | None = None,
 ) -> Side:
     """Train a strategy's stages, fit the other parts and weigh them on validation questions.
 
@@ -114,13 +134,16 @@ def fit_side(
         config: everything else.
         target: index of the one domain that is asked about; None where there are several.
         folder: where checkpoints and curves go; None keeps none.
+        watch: takes the figures of every epoch, and may raise to break off.
 
     Raises:
         ConfigError: the strategy suits neither the domains nor the configuration.
     """
     roles = roles_of(dataset, config, target)
     stages = strategy.stages(roles)
-    trained = run_stages(stages, dataset, split, features, config, raw=raw, folder=folder)
+    trained = run_stages(
+        stages, dataset, split, features, config, raw=raw, folder=folder, watch=watch
+    )
     start = time.perf_counter()
     last = stages[-1]
     assert isinstance(last, Train), "run_stages has checked it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from isthmus.alignment.domains import align_features, features_apart
@@ -13,7 +13,7 @@ from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split
 from isthmus.errors import ConfigError, DataError, did_you_mean
-from isthmus.transfer.sides import Side, blend_of, fit_side, roles_of
+from isthmus.transfer.sides import Joined, Side, blend_of, fit_side, roles_of
 from isthmus.transfer.strategies import TargetOnly, chosen_strategy
 
 
@@ -28,6 +28,8 @@ class System:
         features: aligned text vectors per domain, which the transferred neural part reads.
         own_features: the same in each domain's own axes, which the target-only sides read, so that
             nothing of another domain reaches them; the same object where these do not differ.
+        joined: by index, what answers for a domain that joined after fitting, or that had no
+            behaviour then; see `isthmus.transfer.joining`.
     """
 
     transferred: Side
@@ -35,19 +37,46 @@ class System:
     gates: dict[int, GateDecision]
     features: list[ItemFeatures]
     own_features: list[ItemFeatures]
+    joined: dict[int, Joined] = field(default_factory=dict)
+
+    def sides(self, domain: int) -> tuple[Side, Side | None]:
+        """Who answers for a domain where the gate is open, and where it is shut."""
+        if domain in self.joined:
+            found = self.joined[domain]
+            if found.adapted is not None:
+                return found.adapted, found.arrived
+            return found.arrived, None
+        return self.transferred, self.alone.get(domain)
+
+    def widest(self, *domains: int) -> Side:
+        """The transferred side, or of the given domains that joined later the last one's."""
+        later = [d for d in domains if d in self.joined]
+        return self.sides(max(later))[0] if later else self.transferred
+
+    def comparing(self, source: int, target: int) -> Side:
+        """Whose eyes tell which items of `target` are like one of `source`."""
+        before = self.sides(target)[1]
+        if source == target and before is not None and self.shut_for_all(target):
+            return before
+        # Only what stands behind the gate has seen both domains.
+        return self.widest(source, target)
 
     @property
     def gated(self) -> Gated:
         """The scorer to serve."""
+        known = range(len(self.features))
+        sides = {d: self.sides(d) for d in known}
         return Gated(
             self.transferred.blend,
-            {d: side.blend for d, side in self.alone.items()},
+            {d: shut.blend for d, (_, shut) in sides.items() if shut is not None},
             self.gates,
+            joined={d: sides[d][0].blend for d in self.joined},
+            knows={d: sides[d][0].n_domains for d in known},
         )
 
     def shut_for_all(self, domain: int) -> bool:
-        """Whether nobody is served by the transferred side in `domain`."""
-        return domain in self.alone and self.gates[domain].everywhere == 0
+        """Whether nobody is served by the side behind the gate in `domain`."""
+        return self.sides(domain)[1] is not None and self.gates[domain].everywhere == 0
 
 
 def fit_system(

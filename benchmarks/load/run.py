@@ -1,0 +1,273 @@
+"""The service under load: p50 and p99 against rate, against a plain handler, and while it changes.
+
+    python benchmarks/load/run.py --model models/food-kitchen
+
+The model is that of `isthmus fit -c benchmarks/configs/food-kitchen.toml` (28,095 items, d = 64).
+Server and generator are processes of their own on this machine; the machine is shared with both,
+so ratios within one run say more than rates. Writes `benchmarks/results/load.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+AIM_MS = 50.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def server(words: Sequence[str], port: int, probe: str) -> Iterator[int]:
+    """A server until the block ends; gives its process id."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    process = subprocess.Popen([sys.executable, *words], env=environment)
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+                line.request("GET", probe)
+                if line.getresponse().status in (200, 404):
+                    break
+            except OSError:
+                pass
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("the server did not start")
+            time.sleep(0.2)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def service(model: Path, folder: Path, port: int, workers: int) -> list[str]:
+    return [
+        *("-m", "isthmus", "serve", "--model", str(model), "--log", str(folder / "events.db")),
+        *("--port", str(port), "--no-auth", "--workers", str(workers)),
+        *("--exports", str(folder / "exports"), "--set", "serving.poll_seconds=0.2"),
+    ]
+
+
+def generate(plan: dict[str, Any]) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, str(HERE / "generator.py")],
+        input=json.dumps({**plan, "seed": time.time_ns()}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def ladder(plan: dict[str, Any], kind: str, rates: Sequence[float]) -> list[dict[str, Any]]:
+    """p50 and p99 at rising rates, until a server falls far behind."""
+    found = []
+    for rate in rates:
+        step = generate({**plan, "rates": {kind: rate}})
+        found.append({"rate": rate, **step[kind]})
+        print(kind, found[-1], flush=True)
+        if step[kind].get("p99_ms", 1e9) > 20 * AIM_MS:
+            break
+    return found
+
+
+def sustained(steps: Sequence[dict[str, Any]]) -> float:
+    """The highest rate at which p99 stayed within the aim and nothing failed."""
+    good = [s["rate"] for s in steps if s.get("p99_ms", 1e9) < AIM_MS and not s.get("errors")]
+    return max(good, default=0.0)
+
+
+def resident(pid: int) -> float:
+    """MiB of a process and all below it."""
+    pages = 0
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(entry.parent.name))
+    waiting = [pid]
+    while waiting:
+        one = waiting.pop()
+        waiting += children.get(one, [])
+        try:
+            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+        except OSError:
+            continue
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def soak(plan: dict[str, Any], pid: int, seconds: float) -> dict[str, Any]:
+    """Half rate for long; memory after warming up against memory at the end."""
+    command = [sys.executable, str(HERE / "generator.py")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps({**plan, "seconds": seconds, "seed": time.time_ns()}))
+    process.stdin.close()
+    samples, began = [], time.monotonic()
+    while process.poll() is None:
+        samples.append((time.monotonic() - began, resident(pid)))
+        time.sleep(2)
+    assert process.stdout is not None
+    found = json.loads(process.stdout.read())
+    warm = [mib for moment, mib in samples if moment > seconds * 0.1]
+    n = max(len(warm) // 10, 1)
+    first, last = sum(warm[:n]) / n, sum(warm[-n:]) / n
+    return {**found, "resident_mib": [first, last], "growth": last / first - 1}
+
+
+def other_version(model: Path, copy: Path) -> dict[str, Any]:
+    """A folder with two versions that answer differently, and what each must answer."""
+    from isthmus.blend import Blend
+    from isthmus.recommender import Recommender
+
+    one = Recommender.load(model)
+    one.save(copy)
+
+    def turned(side: Any) -> Any:
+        names = list(side.parts)
+        weights = {
+            d: dict(zip(names, [w[n] for n in reversed(names)], strict=True))
+            for d, w in side.blend.weights.items()
+        }
+        return replace(side, blend=Blend(side.parts, weights, name=side.name))
+
+    system = replace(
+        one.system,
+        transferred=turned(one.system.transferred),
+        alone={d: turned(side) for d, side in one.system.alone.items()},
+    )
+    other = Recommender(one.dataset, one.config, one.split, one.raw, system)
+    other.save(copy)
+    users = one.dataset.user_ids.to_list()[:40]
+    expected = {}
+    for version, recommender in (("v000001", one), ("v000002", other)):
+        for domain in one.dataset.names:
+            rows = recommender.recommend(domain, users=users, k=10)
+            for user in users:
+                found = rows.filter(rows["request"] == user)["item_id"].to_list()
+                expected[f"{version} {user} {domain}"] = found
+    return {"users": users, "expected": expected}
+
+
+def swaps(plan: dict[str, Any], port: int, count: int) -> dict[str, Any]:
+    """Promote one version after the other while questions are asked and answers are checked."""
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "generator.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps({**plan, "seed": time.time_ns()}))
+    process.stdin.close()
+
+    def call(method: str, path: str, content: Any = None) -> Any:
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        body = None if content is None else json.dumps(content)
+        line.request(method, path, body, {"Content-Type": "application/json"})
+        return json.loads(line.getresponse().read())
+
+    done = 0
+    while done < count and process.poll() is None:
+        version = f"v{1 + done % 2:06d}"
+        call("POST", "/v1/models/promote", {"version": version})
+        while call("GET", "/v1/models")["answering"] != version and process.poll() is None:
+            time.sleep(0.05)
+        done += process.poll() is None
+    process.wait()
+    assert process.stdout is not None
+    return {"swaps": done, **json.loads(process.stdout.read())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "load.json")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each step")
+    parser.add_argument("--soak", type=float, default=600.0, help="seconds at half rate")
+    parser.add_argument("--swaps", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args()
+    from isthmus.recommender import Recommender
+
+    dataset = Recommender.load(given.model).dataset
+    plan: dict[str, Any] = {
+        "seconds": given.seconds,
+        "users": dataset.user_ids.to_list(),
+        "domains": list(dataset.names),
+        "items": {d.name: d.items["item_id"].to_list() for d in dataset.domains},
+    }
+    found: dict[str, Any] = {"load_average_before": os.getloadavg(), "workers": given.workers}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        ours, plain = free_port(), free_port()
+        ours_plan = {**plan, "port": ours, "path": "/v1/recommend"}
+        plain_plan = {**plan, "port": plain, "path": "/recommend"}
+        words = [str(HERE / "plain.py"), str(given.model), str(plain)]
+        with server(service(given.model, folder, ours, given.workers), ours, "/v1/ready") as pid:
+            with server(words, plain, "/docs"):
+                rounds = []
+                for _ in range(3):
+                    both = [
+                        generate({**p, "callers": 16})["recommend"]["per_second"]
+                        for p in (ours_plan, plain_plan)
+                    ]
+                    rounds.append(
+                        {"service": both[0], "plain": both[1], "ratio": both[0] / both[1]}
+                    )
+                    print(rounds[-1], flush=True)
+                found["saturation_16_callers"] = rounds
+                steps = ladder(plain_plan, "recommend", (10, 20, 40, 80, 120))
+                found["plain_recommend"] = steps
+            steps = ladder(ours_plan, "recommend", (25, 50, 100, 150, 200, 300, 400))
+            found["recommend"], found["recommend_sustained"] = steps, sustained(steps)
+            steps = ladder(ours_plan, "event", (250, 500, 1000, 1500, 2000, 2500))
+            found["event"], found["event_sustained"] = steps, sustained(steps)
+            half = {
+                "recommend": max(found["recommend_sustained"] / 2, 10),
+                "event": max(found["event_sustained"] / 2, 50),
+            }
+            found["both_at_half_rate"] = generate({**ours_plan, "rates": half})
+            found["event_to_changed_recommendation"] = generate(
+                {**ours_plan, "rates": {**half, "changed": 5}, "seconds": 20}
+            )
+            print(found["event_to_changed_recommendation"], flush=True)
+            if given.soak:
+                found["soak"] = soak({**ours_plan, "rates": half}, pid, given.soak)
+        if given.swaps:
+            two = other_version(given.model, folder / "model")
+            port = free_port()
+            with server(service(folder / "model", folder, port, 1), port, "/v1/ready"):
+                changing = {**ours_plan, **two, "port": port, "rates": {"recommend": 20}}
+                found["hot_swap"] = swaps(
+                    {**changing, "seconds": given.swaps * 6.0}, port, given.swaps
+                )
+    found["load_average_after"] = os.getloadavg()
+    given.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    print(json.dumps({k: v for k, v in found.items() if "sustained" in k}))
+
+
+if __name__ == "__main__":
+    main()

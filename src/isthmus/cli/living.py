@@ -1,0 +1,225 @@
+"""`isthmus update` and `isthmus models`: a model that goes on learning, and its versions."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.cli import output
+from isthmus.cli.folders import model_folder
+from isthmus.cli.options import AsJson, ModelFolder
+
+if TYPE_CHECKING:
+    from isthmus.online.learner import Learner, Step
+
+LOOK_SECONDS = 2.0
+"""How often the log is asked for its end while events are counted."""
+
+models = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+def update(
+    model: ModelFolder = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            "--log",
+            metavar="PATH_OR_URL",
+            help="The event log; default: online.log as the model was configured.",
+        ),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once, however few events are new (default).")
+    ] = False,
+    every: Annotated[
+        float | None,
+        typer.Option("--every", metavar="SECONDS", min=1, help="Go on, looking this often."),
+    ] = None,
+    events: Annotated[
+        int | None,
+        typer.Option("--events", metavar="N", min=2, help="Go on, looking after N new events."),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Learn all events again, not the new ones alone.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Learn what is new in an event log.
+
+    The successor is held against the version that serves on the newest events, and goes live only
+    if it is no worse. Every version is kept with the reason; see 'isthmus models'. Can be stopped
+    at any moment: the version that serves stays whole, and the next update goes on.
+    """
+    from isthmus.errors import ConfigError
+
+    if sum((once, every is not None, events is not None)) > 1:
+        raise ConfigError(
+            "--once, --every and --events exclude each other", where="update", hint="Give one"
+        )
+    folder = model_folder(model)
+    from isthmus.online.learner import Learner
+    from isthmus.online.log import open_log
+
+    opened = open_log(_existing_log(log, folder))
+    try:
+        learner = Learner(folder, opened)
+        with output.resumable():
+            if every is None and events is None:
+                _tell(learner.step(full=full, wait=False), as_json)
+            else:
+                pause = _every(every) if every is not None else _after(learner, events or 0)
+                _for_ever(learner, pause, as_json)
+    finally:
+        opened.close()
+
+
+@models.command("list")
+def list_versions(model: ModelFolder = None, as_json: AsJson = False) -> None:
+    """Every version that is kept, and why it does or does not serve."""
+    folder = model_folder(model)
+    rows = _versions(folder)
+    if as_json:
+        output.print_json(rows)
+        return
+    for row in rows:
+        mark = "live" if row["live"] else ""
+        line = f"{row['version']}  {mark:4}  {row['written']}  {row['kind']:14}  {row['reason']}"
+        print(output.hanging(line, 9))
+
+
+@models.command("promote")
+def promote(
+    version: Annotated[str, typer.Argument(help="Name of a version, v000007.")],
+    model: ModelFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a version that is kept serve."""
+    from isthmus.recommender.storage import KIND
+    from isthmus.training import checkpoint
+
+    found = checkpoint.promote(model_folder(model), version, kind=KIND)
+    _switched(found.folder.name, as_json)
+
+
+@models.command("rollback")
+def rollback(model: ModelFolder = None, as_json: AsJson = False) -> None:
+    """Let the version serve that did before."""
+    from isthmus.recommender.storage import KIND
+    from isthmus.training.checkpoint import roll_back
+
+    _switched(roll_back(model_folder(model), kind=KIND).folder.name, as_json)
+
+
+def _switched(version: str, as_json: bool) -> None:
+    if as_json:
+        output.print_json({"live": version})
+    else:
+        print(f"{version} serves now.")
+
+
+def _versions(folder: Path) -> list[dict[str, Any]]:
+    from isthmus.continual.progress import Progress
+    from isthmus.training.checkpoint import described
+    from isthmus.training.versions import read_pointer
+
+    found = described(folder)
+    live = read_pointer(folder).folder.name
+    rows = []
+    for name, manifest, meta in found:
+        progress = Progress.from_json(meta.get("progress"))
+        row = progress.as_json() | {
+            "version": name,
+            "live": name == live,
+            "written": manifest["written"][:19].replace("T", " "),
+            "log": meta.get("log"),
+            "reason": progress.reason,
+        }
+        del row["watch"]
+        rows.append(row)
+    return rows
+
+
+def _existing_log(given: str | None, folder: Path) -> Path | str:
+    """The log given, else that of the configuration the live version was made with.
+
+    Raises:
+        RequestError: no such file.
+    """
+    from isthmus.config import Config
+    from isthmus.errors import RequestError
+    from isthmus.training.checkpoint import described
+    from isthmus.training.versions import read_pointer
+
+    live = read_pointer(folder).folder.name
+    where: Path | str | None = given
+    if where is None:
+        meta = next(meta for name, _, meta in described(folder) if name == live)
+        where = Config.parse(meta["config"], where=f"{folder}: config").online.log
+    where = where or Path("events.db")
+    if "://" not in str(where) and not Path(where).is_file():
+        raise RequestError(
+            "no such event log",
+            where=str(where),
+            hint="Name its file or postgresql:// URL with --log, or set online.log",
+        )
+    return where
+
+
+def _tell(step: Step, as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        output.print_json(asdict(step))
+        return
+    named = f"{step.version} {'serves now' if step.live else 'is kept back'}. "
+    print(output.hanging(f"{named if step.version else ''}{step.reason}", 2), flush=True)
+
+
+def _for_ever(learner: Learner, pause: Callable[[], None], as_json: bool) -> None:
+    """Look again and again; a log or a disk that is away for a while is no reason to stop."""
+    from isthmus.errors import LogUnavailable, TrainingError
+
+    said = ""
+    while True:
+        try:
+            step = learner.step()
+        except (LogUnavailable, TrainingError) as error:
+            if str(error) != said:
+                said = str(error)
+                print(f"isthmus: {said}", file=sys.stderr, flush=True)
+        else:
+            said = ""
+            if step.version:
+                _tell(step, as_json)
+        pause()
+
+
+def _every(seconds: float) -> Callable[[], None]:
+    return lambda: time.sleep(seconds)
+
+
+def _after(learner: Learner, n_events: int) -> Callable[[], None]:
+    """Sleeps until the log has that many more events."""
+    from isthmus.errors import LogUnavailable
+    from isthmus.online.learner import new_events
+
+    seen = learner.log.head()
+
+    def pause() -> None:
+        nonlocal seen
+        found = 0
+        while found < n_events:
+            time.sleep(LOOK_SECONDS)
+            try:
+                head = learner.log.head()
+                found += new_events(learner.log, seen, head)
+                seen = head
+            except LogUnavailable:
+                continue
+
+    return pause

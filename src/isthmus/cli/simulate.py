@@ -1,0 +1,134 @@
+"""`isthmus simulate`: people whose tastes drift, and three ways to keep up with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.cli import output
+from isthmus.cli.demo import QUICK
+from isthmus.cli.folders import writable
+from isthmus.cli.options import AsJson, Overrides, words
+
+if TYPE_CHECKING:
+    from isthmus.online.simulation import Simulation
+
+
+def simulate(
+    users: Annotated[int, typer.Option("--users", min=100, help="People in the world.")] = 1000,
+    drift: Annotated[
+        float,
+        typer.Option(
+            "--drift", min=0, max=1, help="How fast tastes change; 0: never, 1: new in a year."
+        ),
+    ] = 0.5,
+    night: Annotated[
+        float, typer.Option("--night", metavar="DAYS", min=1, help="Days between two nights.")
+    ] = 60.0,
+    arms: Annotated[
+        str, typer.Option("--arms", metavar="NAME,…", help="Who answers.")
+    ] = "frozen,incremental,nightly",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of world, traffic, training.")] = 0,
+    overrides: Overrides = None,
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the results go.")
+    ] = Path("isthmus-simulation"),
+    as_json: AsJson = False,
+) -> None:
+    """Let simulated people click, and see what learning every night is worth.
+
+    A model is fitted to the first 40 % of a generated world's time. In the rest of it people whose
+    true tastes drift look at its lists and click by what they like and by how far up it stands.
+    One answerer keeps its weights, one learns incrementally every night, one is fitted anew every
+    night; all see the live history. Writes simulation.json and a chart, simulation.svg.
+    """
+    place = writable(folder)
+    from isthmus.config import Config
+    from isthmus.data.world import DomainSpec, WorldConfig, generate_world
+    from isthmus.language import TextEncoder
+    from isthmus.online.simulation import simulate as run_simulation
+    from isthmus.online.traffic import TrafficConfig
+
+    config = Config.model_validate({**QUICK, "seed": seed}).override(*(overrides or ()))
+    domains = (DomainSpec(name="books", n_items=400), DomainSpec(name="gear", n_items=300))
+    tell = output.teller()
+    world = generate_world(WorldConfig(n_users=users, seed=seed, drift=drift, domains=domains))
+    found = run_simulation(
+        world,
+        config,
+        TextEncoder.load(config.language, device=config.training.device),
+        arms=tuple(words(arms) or ()),
+        night_days=night,
+        traffic=lambda since: TrafficConfig(since, seed=seed),
+        each=lambda name, day: tell(f"{name}: {len(day.user):,} visits"),
+    )
+    document = _document(found) | {"users": users, "drift": drift, "night_days": night}
+    _write(place, found, document)
+    if as_json:
+        output.print_json(document)
+        return
+    _show(found, document)
+    print(f"\nChart {place / 'simulation.svg'}")
+
+
+def _document(found: Simulation) -> dict[str, Any]:
+    arms = list(found.days)
+    document: dict[str, Any] = {
+        "click_through": {name: found.click_through(name) for name in arms},
+        "visits": [len(day.user) for day in found.days[arms[0]]],
+        "clicks": {name: int(sum(d.clicks.sum() for d in found.days[name])) for name in arms},
+        "learning_seconds": dict(found.seconds),
+    }
+    if "frozen" in arms:
+        document["last_third_against_frozen"] = {
+            name: {"relative": gain.relative, "ci95": [gain.rel_low, gain.rel_high]}
+            for name in arms
+            if name != "frozen"
+            for gain in [found.against(name, "frozen")]
+        }
+    return document
+
+
+def _write(folder: Path, found: Simulation, document: dict[str, Any]) -> None:
+    import json
+
+    from isthmus.experiment.records import write_whole
+    from isthmus.report.lines import write_lines
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "simulation.json", json.dumps(document, indent=1).encode())
+    write_lines(
+        folder / "simulation.svg",
+        "True-preference click-through",
+        "mean true preference for what was shown",
+        {name: found.click_through(name) for name in found.days},
+        across="by night",
+    )
+
+
+def _show(found: Simulation, document: dict[str, Any]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in ("", "first", "last", "clicks", "learning", "last third against frozen"):
+        table.add_column(column, justify="left" if not column else "right")
+    gains = document.get("last_third_against_frozen", {})
+    for name in found.days:
+        through = document["click_through"][name]
+        gain = gains.get(name)
+        said = ""
+        if gain:
+            low, high = gain["ci95"]
+            said = f"{gain['relative']:+.1%} ({low:+.1%} to {high:+.1%})"
+        table.add_row(
+            name,
+            f"{through[0]:.4f}",
+            f"{through[-1]:.4f}",
+            f"{document['clicks'][name]:,}",
+            f"{document['learning_seconds'][name]:.0f} s",
+            said,
+        )
+    output.show(table)

@@ -1,0 +1,60 @@
+"""How a model that serves goes on learning, and when its successor takes over."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from isthmus.config.section import Section
+
+
+class LearningConfig(Section):
+    """Updates of a model that serves."""
+
+    passes: int = Field(3, ge=1, description="Times that an update goes over what it learns from.")
+    rate: float = Field(
+        0.5, gt=0, description="Peak rate of an update as a multiple of training.learning_rate."
+    )
+    replay: float = Field(
+        2.0, ge=0, description="Old events learnt again beside every new one; 0: none."
+    )
+    replay_most: int = Field(20_000, ge=0, description="Most old events that an update replays.")
+    distil: float = Field(
+        0.3, ge=0, description="Weight of the serving model's lists on what is replayed; 0: off."
+    )
+    distil_top: int = Field(20, ge=1, description="Items of such a list.")
+    distil_temperature: float = Field(
+        1.0, gt=0, description="Above 1 the shares within a list are more even."
+    )
+    elastic: float = Field(
+        0.0, ge=0, description="Strength of elastic weight consolidation; 0: off."
+    )
+    least_events: int = Field(
+        50, ge=2, description="Fewer new events wait, unless an update is asked for by hand."
+    )
+    held_back: float = Field(
+        0.2, gt=0, lt=1, description="Share of the new events, the latest, that judge an update."
+    )
+    held_back_most: int = Field(4000, ge=2, description="Most events that judge an update.")
+    margin: float = Field(
+        0.02, ge=0, lt=1, description="Relative loss of NDCG@100 that counts as no worse."
+    )
+    confidence: float = Field(
+        0.5, gt=0, lt=1, description="How sure it must be that the successor is no worse."
+    )
+    weight_memory: int = Field(
+        2000, ge=0, description="Questions that the part weights of the version before count as."
+    )
+    gate_memory: int = Field(
+        4000, ge=1, description="Latest validation questions, over updates, that the gate rests on."
+    )
+    full_every: int = Field(
+        0, ge=0, description="Updates from one full fine-tune to the next; 0: only after drift."
+    )
+    full_passes: int = Field(3, ge=1, description="Passes of a full fine-tune over all events.")
+    drift: bool = Field(True, description="Let drift call for a full fine-tune.")
+    drift_delta: float = Field(
+        0.002, gt=0, lt=1, description="ADWIN's bound on the chance of a false alarm."
+    )
+    keep_versions: int = Field(
+        10, ge=2, description="Versions kept in a model's folder, beside those it may go back to."
+    )

@@ -1,0 +1,1 @@
+"""Learning that goes on: a fitted system and a larger snapshot in, its successor out."""

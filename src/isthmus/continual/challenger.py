@@ -1,0 +1,161 @@
+"""A serving system and newer events in; a challenger, and whether it may take over, out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.baselines.popular import RecentPopular
+from isthmus.blend import Blend, decide
+from isthmus.config import Config
+from isthmus.continual.drift import Watch
+from isthmus.continual.judge import Verdict, judge, served_gains
+from isthmus.continual.lessons import Lessons
+from isthmus.continual.progress import Progress
+from isthmus.continual.refit import Course, refit_side
+from isthmus.continual.rolling import rolling_split
+from isthmus.data.dataset import Dataset
+from isthmus.data.features import ItemFeatures
+from isthmus.data.splits import Split
+from isthmus.errors import TrainingError
+from isthmus.scoring import Scorer
+from isthmus.transfer.sides import Side
+from isthmus.transfer.system import System
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """A successor, judged.
+
+    Attributes:
+        system: what would serve.
+        split: what it has learnt, and the questions that judged it.
+        verdict: against the system it started from.
+        progress: for its folder.
+    """
+
+    system: System
+    split: Split
+    verdict: Verdict
+    progress: Progress
+
+
+def challenge(
+    champion: System,
+    dataset: Dataset,
+    learnt: NDArray[np.bool_],
+    arrived: NDArray[np.int64],
+    raw: Sequence[ItemFeatures],
+    config: Config,
+    progress: Progress,
+    *,
+    guided: NDArray[np.int64] | None = None,
+    full: bool = False,
+    folder: Path | None = None,
+) -> Challenger:
+    """Train a successor on what is new, refresh its parts and gates, and hold it against the old.
+
+    Args:
+        champion: what serves, over the catalogues of `dataset`; it is not changed.
+        dataset: the snapshot with everything that has come.
+        learnt: bool [n_events] what the champion has learnt.
+        arrived: int64 [n] positions of events that came since the champion was made.
+        raw: text vectors per domain.
+        config: with `learning`.
+        progress: of the champion.
+        guided: int64 [n] positions of events that answer a recommendation; see `rolling_split`.
+        full: learn everything again, not the new events alone.
+        folder: checkpoints; a killed call that is made again goes on from there.
+
+    Raises:
+        TrainingError: too little is new to learn from and to judge by.
+    """
+    start = time.perf_counter()
+    settings, number = config.learning, progress.updates + 1
+    split = rolling_split(
+        dataset,
+        learnt,
+        share=settings.held_back,
+        most=settings.held_back_most,
+        salt=str(number),
+        guided=guided,
+    )
+    fresh = ~learnt & split.in_train
+    held_back = int((~split.in_train).sum())
+    if not (fresh.any() and len(split.test)):
+        raise TrainingError(
+            f"{int((~learnt).sum()):,} new events are too few to learn from and to judge by",
+            where="learning",
+            hint="Wait for more of them",
+        )
+    before = served_gains(champion.gated, dataset, split.test, config)
+    watch = Watch.new(settings.drift_delta)
+    if progress.watch is not None:
+        watch = Watch.from_state(progress.watch)
+    known = champion.transferred.neural.model.items.evidence.cpu().numpy()
+    alarms = watch.look(before, dataset, arrived, known)
+    drift = alarms if settings.drift else ()
+    due = bool(settings.full_every) and progress.since_full + 1 >= settings.full_every
+    full = full or due or bool(drift)
+    course = Course(dataset, split, fresh, raw, config, number, full, folder)
+    system, lessons = _successor(champion, course)
+    after = served_gains(system.gated, dataset, split.test, config)
+    verdict = judge(before, after, dataset.names, config)
+    made = Progress(
+        kind="full fine-tune" if full else "update",
+        updates=number,
+        since_full=0 if full else progress.since_full + 1,
+        fitted_items=progress.fitted_items,
+        learnt=int(fresh.sum()),
+        replayed=lessons.n_replayed,
+        held_back=held_back,
+        drift=drift,
+        seconds=time.perf_counter() - start,
+        verdict=verdict,
+        watch=watch.state(),
+    )
+    return Challenger(up_to_date(system, dataset), split, verdict, made)
+
+
+def _successor(champion: System, course: Course) -> tuple[System, Lessons]:
+    """Every side goes on learning; the gates are set anew. With the transferred side's lessons."""
+    transferred, lessons = refit_side(champion.transferred, course, champion.features)
+    alone: dict[int, Side] = {}
+    gates = dict(champion.gates)
+    for d, side in champion.alone.items():
+        if side is champion.transferred:
+            alone[d] = transferred
+            continue
+        alone[d] = refit_side(side, course, champion.own_features)[0]
+        gates[d] = decide(
+            transferred.fitted[d],
+            alone[d].fitted[d],
+            course.config.blend,
+            target=course.dataset.names[d],
+        )
+    return replace(champion, transferred=transferred, alone=alone, gates=gates), lessons
+
+
+def up_to_date(system: System, dataset: Dataset) -> System:
+    """Popularity counted to the last event: that is looked up, not learnt."""
+    transferred = _counted(system.transferred, dataset)
+    alone = {
+        d: transferred if side is system.transferred else _counted(side, dataset)
+        for d, side in system.alone.items()
+    }
+    return replace(system, transferred=transferred, alone=alone)
+
+
+def _counted(side: Side, dataset: Dataset) -> Side:
+    name = RecentPopular.name
+    if name not in side.parts:
+        return side
+    popular = RecentPopular.fit(dataset, dataset.events.only(*side.neural.reads))
+    parts: dict[str, Scorer] = {**side.parts, name: popular}
+    blend = Blend(parts, side.blend.weights, newcomers=side.blend.newcomers, name=side.blend.name)
+    return replace(side, parts=parts, blend=blend)

@@ -1,0 +1,241 @@
+"""A fitted system over a larger snapshot: the same weights, with room for what has come.
+
+Catalogues grow at their ends, so old items only move in the flat numbering. A new item is known by
+its text, put through the maps that were fitted to the old ones, and by nothing else: its ID row is
+zero, and counts for nothing until it has events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+
+from isthmus.alignment.domains import FeatureAlignment
+from isthmus.baselines.content import ContentKNN
+from isthmus.baselines.cooccurrence import CoOccurrence
+from isthmus.baselines.popular import RecentPopular
+from isthmus.blend import Blend
+from isthmus.config import Config
+from isthmus.data.dataset import Dataset
+from isthmus.data.features import ItemFeatures
+from isthmus.model.core import CoreModel
+from isthmus.model.scorer import NeuralScorer
+from isthmus.scoring import Scorer
+from isthmus.training.checkpoint import State
+from isthmus.transfer.sides import Side
+from isthmus.transfer.system import System
+
+Encode = Callable[[str, Sequence[str | None]], ItemFeatures]
+"""A domain's name and texts of its items → their vectors."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where old items stand among the grown catalogues.
+
+    Attributes:
+        place: int64 [n_items before] flat number that each old item has now.
+        offsets: int64 [n_domains + 1] of the larger snapshot.
+        n_before: int64 [n_domains + 1] of the smaller one.
+    """
+
+    place: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    n_before: NDArray[np.int64]
+
+    @classmethod
+    def between(cls, before: NDArray[np.int64], after: NDArray[np.int64]) -> Room:
+        """From the flat offsets of both snapshots."""
+        sizes = np.diff(before)
+        place = np.arange(before[-1]) + np.repeat(after[:-1] - before[:-1], sizes)
+        return cls(place, after, before)
+
+    def padded(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Values per old item [n_items before, …] → per item now, zero for new ones."""
+        grown = np.zeros((int(self.offsets[-1]), *values.shape[1:]), values.dtype)
+        grown[self.place] = values
+        return grown
+
+
+def grown_features(
+    raw: Sequence[ItemFeatures],
+    dataset: Dataset,
+    encode: Encode,
+) -> list[ItemFeatures]:
+    """Text vectors as the language model gives them, with those of the new items behind.
+
+    Args:
+        raw: per domain, of the smaller snapshot.
+        dataset: the larger one.
+        encode: reads texts; not called where no new item has one.
+    """
+    grown = []
+    for before, domain in zip(raw, dataset.domains, strict=True):
+        texts = domain.items["text"].to_list()[len(before) :]
+        if any(texts):
+            more = encode(domain.name, texts)
+        else:
+            vectors = np.zeros((len(texts), before.dim), np.float32)
+            more = ItemFeatures(vectors, np.zeros(len(texts), bool))
+        grown.append(_joined(before, more))
+    return grown
+
+
+def grown_system(
+    system: System,
+    before: Dataset,
+    dataset: Dataset,
+    raw: Sequence[ItemFeatures],
+    config: Config,
+    *,
+    fitted_items: Sequence[int],
+) -> System:
+    """The same system over a larger snapshot; itself where the catalogues are the same.
+
+    Args:
+        system: fitted; it is not changed.
+        before: the snapshot it belongs to.
+        dataset: the larger one, with the same domains.
+        raw: text vectors per domain of the larger snapshot; see `grown_features`.
+        config: how texts are aligned.
+        fitted_items: items per domain, the first ones, that the alignment was fitted to.
+    """
+    if np.array_equal(before.item_offsets, dataset.item_offsets):
+        return system
+    room = Room.between(before.item_offsets, dataset.item_offsets)
+    apart = system.own_features is not system.features
+    features = _extended(system.features, raw, config, before, fitted_items)
+    own_features = features
+    if apart:
+        own = config.alignment.model_copy(update={"features": ["whiten"], "basis": "own"})
+        alike = config.model_copy(update={"alignment": own})
+        own_features = _extended(system.own_features, raw, alike, before, fitted_items)
+    transferred = grown_side(system.transferred, dataset, raw, features, room)
+    alone = {
+        d: transferred
+        if side is system.transferred
+        else grown_side(side, dataset, raw, own_features, room)
+        for d, side in system.alone.items()
+    }
+    return replace(
+        system,
+        transferred=transferred,
+        alone=alone,
+        features=features,
+        own_features=own_features,
+    )
+
+
+def grown_side(
+    side: Side,
+    dataset: Dataset,
+    raw: Sequence[ItemFeatures],
+    features: Sequence[ItemFeatures],
+    room: Room,
+) -> Side:
+    """One side over the larger snapshot, with the weights it has."""
+    neural = grown_scorer(side.neural, features, room)
+    parts: dict[str, Scorer] = {
+        name: neural if name == "neural" else _grown_part(part, dataset, raw, room)
+        for name, part in side.parts.items()
+    }
+    blend = Blend(parts, side.blend.weights, newcomers=side.blend.newcomers, name=side.blend.name)
+    return replace(side, neural=neural, parts=parts, blend=blend)
+
+
+def grown_scorer(
+    neural: NeuralScorer,
+    features: Sequence[ItemFeatures],
+    room: Room,
+    evidence: NDArray[np.float32] | None = None,
+) -> NeuralScorer:
+    """A copy of a trained model over the larger catalogues; nothing of it is shared.
+
+    Args:
+        neural: trained.
+        features: aligned text vectors of all items.
+        room: where old items stand now.
+        evidence: float32 [n_items] events per item; None: as the model knows them, none of new
+            items.
+    """
+    old = neural.model
+    if evidence is None:
+        evidence = room.padded(old.items.evidence.cpu().numpy()).astype(np.float32)
+    model = CoreModel(features, evidence, old.config, seed=0)
+    weights = {name: value.detach().clone() for name, value in old.state_dict().items()}
+    table = weights["items.table"]
+    grown = table.new_zeros(model.items.table.shape)
+    grown[torch.from_numpy(room.place).to(table.device)] = table
+    weights["items.table"] = grown
+    model.load_state_dict(weights)
+    return NeuralScorer(model.to(table.device), neural.reads, name=neural.name)
+
+
+def _grown_part(part: Scorer, dataset: Dataset, raw: Sequence[ItemFeatures], room: Room) -> Scorer:
+    """A part with nothing to say of new items but what their texts tell."""
+    if isinstance(part, ContentKNN):
+        return ContentKNN.fit(dataset, dataset.events, raw, part.config)
+    if isinstance(part, CoOccurrence):
+        return CoOccurrence.from_state(_wider(part.state(), room, rows=True))
+    if isinstance(part, RecentPopular):
+        state = _wider(part.state(), room, rows=False)
+        state.arrays["untimed"] = room.padded(state.arrays["untimed"])
+        return RecentPopular.from_state(state)
+    raise TypeError(f"{type(part).__name__} is no part of a blend")
+
+
+def _wider(state: State, room: Room, *, rows: bool) -> State:
+    """A state that holds a CSR over items, in the larger numbering; items are its columns."""
+    arrays: dict[str, NDArray[np.generic]] = dict(state.arrays)
+    size, n_before = int(room.offsets[-1]), len(room.place)
+    columns = room.place[arrays["indices"].astype(np.int64)]
+    matrix = sp.csr_array(
+        (arrays["data"], columns, arrays["indptr"]), shape=(len(arrays["indptr"]) - 1, size)
+    )
+    if rows:
+        from_old = np.zeros(size, np.int64)
+        from_old[room.place] = np.diff(matrix.indptr)
+        indptr = np.concatenate([[0], np.cumsum(from_old)])
+        assert matrix.shape[0] == n_before, "similarities are square"
+        matrix = sp.csr_array((matrix.data, matrix.indices, indptr), shape=(size, size))
+    arrays |= {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
+    arrays["item_offsets"] = room.offsets
+    return State(arrays, state.meta)
+
+
+def _extended(
+    features: Sequence[ItemFeatures],
+    raw: Sequence[ItemFeatures],
+    config: Config,
+    before: Dataset,
+    fitted_items: Sequence[int],
+) -> list[ItemFeatures]:
+    """Aligned vectors with those of the new items behind; old ones stay as they are."""
+    first = [_rows(r, 0, n) for r, n in zip(raw, fitted_items, strict=True)]
+    domains = tuple(
+        replace(domain, items=domain.items.head(n))
+        for domain, n in zip(before.domains, fitted_items, strict=True)
+    )
+    alignment = FeatureAlignment.fit(first, config, replace(before, domains=domains))
+    return [
+        _joined(old, alignment.extend(d, _rows(r, len(old), len(r)))) if len(r) > len(old) else old
+        for d, (old, r) in enumerate(zip(features, raw, strict=True))
+    ]
+
+
+def _rows(features: ItemFeatures, start: int, stop: int) -> ItemFeatures:
+    return ItemFeatures(features.vectors[start:stop], features.present[start:stop])
+
+
+def _joined(one: ItemFeatures, other: ItemFeatures) -> ItemFeatures:
+    if not len(other):
+        return one
+    return ItemFeatures(
+        np.concatenate([one.vectors, other.vectors]),
+        np.concatenate([one.present, other.present]),
+    )

@@ -1,0 +1,153 @@
+"""Champion against challenger, on events that neither has learnt.
+
+Both answer the same questions, asked in the moment before each event with everything the person
+had done by then. The challenger is no worse where a bootstrap over people is confident enough that
+it keeps at least `1 - margin` of the champion's NDCG@100: over all domains together at the
+configured confidence, and in no single domain may the opposite be 95 % certain.
+
+A cutoff of 100, not 10: several times as many answers are seen, so that the questions of one night
+tell more, and the places that count most are still the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.config import Config
+from isthmus.data.dataset import Dataset
+from isthmus.data.splits import Queries
+from isthmus.evaluation.metrics import per_query
+from isthmus.evaluation.ranks import rank
+from isthmus.evaluation.significance import resampled_means
+from isthmus.scoring import Scorer
+
+CUTOFF = 100
+"""Of the NDCG that decides."""
+
+HARM_LEVEL = 0.95
+"""How sure it must be that a domain is worse off to keep a challenger back on that account."""
+
+
+@dataclass(frozen=True)
+class Gains:
+    """NDCG of the served lists, question by question.
+
+    Attributes:
+        value: float64 [n].
+        domain: int64 [n].
+        user: int64 [n].
+        time: float64 [n] Unix seconds, NaN where unknown.
+    """
+
+    value: NDArray[np.float64]
+    domain: NDArray[np.int64]
+    user: NDArray[np.int64]
+    time: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a comparison.
+
+    Attributes:
+        no_worse: whether the challenger may go live.
+        reason: why, in words.
+        n_questions: asked of both.
+        n_people: who asked.
+        champion: mean NDCG@100; NaN where nothing was asked.
+        challenger: likewise.
+        confidence: that the challenger keeps `1 - margin` of it; NaN where nothing was asked.
+        relative: change with its 95 % interval; None where nothing was asked.
+    """
+
+    no_worse: bool
+    reason: str
+    n_questions: int = 0
+    n_people: int = 0
+    champion: float = np.nan
+    challenger: float = np.nan
+    confidence: float = np.nan
+    relative: tuple[float, float, float] | None = None
+
+
+def served_gains(
+    scorer: Scorer, dataset: Dataset, queries: Queries, config: Config, *, cutoff: int = CUTOFF
+) -> Gains:
+    """Ask a scorer questions about any domains.
+
+    Args:
+        scorer: whole system, over the catalogues of `dataset`.
+        dataset: holds the questions' events.
+        queries: the questions.
+        config: batch and history length are those of evaluation; the whole catalogue is ranked.
+        cutoff: of the NDCG.
+    """
+    events = dataset.events
+    protocol = config.evaluation.model_copy(update={"candidates": None})
+    found = []
+    for d in np.unique(events.domain[queries.position]).tolist():
+        ranking = rank(scorer, dataset, queries, d, config=protocol, lists=False)
+        value = per_query(ranking, [cutoff])[f"ndcg@{cutoff}"]
+        about = np.full(len(value), d, np.int64)
+        found.append((value, about, ranking.user, events.time[ranking.position]))
+    if not found:
+        nothing = np.empty(0)
+        return Gains(nothing, nothing.astype(np.int64), nothing.astype(np.int64), nothing)
+    return Gains(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def judge(champion: Gains, challenger: Gains, names: tuple[str, ...], config: Config) -> Verdict:
+    """Whether the challenger is no worse.
+
+    Args:
+        champion: on the newest questions.
+        challenger: on the same ones.
+        names: of the domains.
+        config: margin and confidence.
+    """
+    settings = config.learning
+    if not len(champion):
+        return Verdict(False, "Nothing was asked lately that both could be judged by.")
+    columns = np.column_stack([challenger.value, champion.value])
+    # Bootstrap of relative change over people; all of a person's questions come along.
+    domains = np.unique(champion.domain)
+    masks = np.column_stack([np.ones(len(columns), bool), *(champion.domain == d for d in domains)])
+    means, draws = resampled_means(
+        columns, champion.user, masks, n_resamples=config.evaluation.bootstrap
+    )
+    kept = draws[..., 0] - (1 - settings.margin) * draws[..., 1]
+    confidence = float((kept[:, 0] >= 0).mean())
+    harmed = [
+        names[d]
+        for column, d in enumerate(domains, 1)
+        if (kept[:, column] < 0).sum() > HARM_LEVEL * np.isfinite(kept[:, column]).sum()
+    ]
+    floor = np.finfo(np.float64).tiny
+    relative = draws[:, 0, 0] / np.maximum(draws[:, 0, 1], floor) - 1
+    low, high = np.quantile(relative, [0.025, 0.975])
+    change = float(means[0, 0] / max(means[0, 1], floor) - 1)
+    people = len(np.unique(champion.user))
+    said = (
+        f"On the newest {len(columns):,} questions of {people:,} people it changes "
+        f"NDCG@{CUTOFF} by {change:+.1%} ({low:+.1%} to {high:+.1%}); that it keeps all but "
+        f"{settings.margin:.0%} is {confidence:.0%} certain, and {settings.confidence:.0%} "
+        "is asked for"
+    )
+    if harmed:
+        said += f"; {' and '.join(harmed)} would be worse off"
+    return Verdict(
+        no_worse=confidence >= settings.confidence and not harmed,
+        reason=f"{said}.",
+        n_questions=len(columns),
+        n_people=people,
+        champion=float(means[0, 1]),
+        challenger=float(means[0, 0]),
+        confidence=confidence,
+        relative=(change, float(low), float(high)),
+    )

@@ -1,0 +1,297 @@
+"""A language model that reads two texts in one sequence and tells a class or a number of them.
+
+Fine-tuned on (text of a person's history, text of an item) → label, or on any other pairs. Only
+the weights that were tuned are saved, with the fingerprint of the model they belong to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from isthmus.config import CrossEncoderConfig, TrainingConfig
+from isthmus.errors import CheckpointError, LanguageModelError
+from isthmus.language.cross_encoder_tokens import PairTokens, pair_tokens
+from isthmus.language.cross_encoder_tuning import (
+    BATCH_TOKENS,
+    TUNINGS,
+    LabelledPairs,
+    PairTask,
+    thinned,
+)
+from isthmus.language.models import (
+    ModelFacts,
+    Pooling,
+    find_model,
+    load_tokenizer,
+    load_torch_model,
+    read_facts,
+)
+from isthmus.language.pooling import pool
+from isthmus.language.tokens import length_batches
+from isthmus.settings import component
+from isthmus.training.checkpoint import State, read_folder, write_folder
+from isthmus.training.loop import Log, pick_device, train
+from isthmus.training.memory import enough_memory
+
+KIND = "cross-encoder"
+_MEMORY = ("tasks.cross_encoder.batch", "tasks.cross_encoder.max_tokens")
+
+
+class PairModel(nn.Module):
+    """The language model and its head: token pairs in, outputs [batch, width] out."""
+
+    def __init__(self, model: Any, pooling: Pooling, dim: int, width: int) -> None:
+        super().__init__()
+        self.model, self.pooling = model, pooling
+        self.kinds = int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
+        tell = nn.Linear(dim, width)
+        nn.init.normal_(tell.weight, std=0.02)
+        nn.init.zeros_(tell.bias)
+        self.head = nn.Sequential(nn.Dropout(0.1), tell)
+
+    def forward(self, ids: Tensor, mask: Tensor, second: Tensor) -> Tensor:
+        """Outputs of pairs.
+
+        Args:
+            ids: int64 [batch, length].
+            mask: int64 [batch, length], 1 for real tokens.
+            second: int64 [batch, length], 1 for tokens of the second text.
+        """
+        kinds = {"token_type_ids": second} if self.kinds else {}
+        states = self.model(input_ids=ids, attention_mask=mask, **kinds).last_hidden_state
+        outputs: Tensor = self.head(pool(states, mask, self.pooling))
+        return outputs
+
+
+class CrossEncoder:
+    """A fine-tuned reader of pairs.
+
+    Attributes:
+        classes: names of what is told; empty for numbers.
+        config: how it was tuned.
+        log: of its training.
+        n_truncated: pairs of the latest call that were longer than allowed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        facts: ModelFacts,
+        config: CrossEncoderConfig,
+        classes: Sequence[str],
+        scale: tuple[float, float],
+        device: str,
+        seed: int,
+    ) -> None:
+        self.classes, self.config, self.log, self.n_truncated = tuple(classes), config, Log(), 0
+        self._folder, self._facts, self._scale = folder, facts, scale
+        self._device = pick_device(device)
+        self._tokenizer = load_tokenizer(folder)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = PairModel(
+                load_torch_model(folder), facts.pooling, facts.dim, len(classes) or 1
+            )
+        tune: Any = component(config.tune, TUNINGS, where="tasks.cross_encoder.tune")
+        self.model.model.requires_grad_(False)
+        tune(self.model.model, config.layers)
+        self.model.to(self._device).eval()
+
+    @classmethod
+    def fit(
+        cls,
+        learn: LabelledPairs,
+        stop: LabelledPairs,
+        *,
+        classes: Sequence[str] = (),
+        base: str = "embedded",
+        config: CrossEncoderConfig | None = None,
+        training: TrainingConfig | None = None,
+        weights: Mapping[int, float] | None = None,
+        folder: Path | None = None,
+        seed: int = 0,
+    ) -> CrossEncoder:
+        """Fine-tune a language model on labelled pairs of texts.
+
+        Args:
+            learn: pairs to learn from.
+            stop: other pairs, to stop by; none: the last weights stay.
+            classes: names of the classes; none: numbers are told, with the squared error.
+            base: 'embedded', a hub name, or a folder.
+            config: how; its `model`, where there is one, goes before `base`.
+            training: device and precision.
+            weights: of each group's mean loss, 1 where not named.
+            folder: checkpoints; a killed run that is called again goes on from there.
+            seed: of the head, batches and dropout.
+
+        Raises:
+            LanguageModelError: the model cannot be found or loaded.
+            ConfigError: an unknown way of tuning, or the model's layers cannot be told.
+            TrainingError: memory ran out, or the loss is no number.
+        """
+        config, training = config or CrossEncoderConfig(), training or TrainingConfig()
+        where = find_model(config.model or base)
+        numbers = learn.label if not classes else np.array([0.0, 1.0])
+        scale = (float(numbers.mean()), float(numbers.std()) or 1.0) if not classes else (0.0, 1.0)
+        made = cls(where, read_facts(where, None), config, classes, scale, training.device, seed)
+        learn = thinned(learn, config.most_pairs, seed)
+        task, others = (
+            PairTask(
+                made.model,
+                made.losses,
+                some,
+                made.tokens(some.first, some.second),
+                size=config.batch,
+                weights=weights or {},
+                device=made._device,
+            )
+            for some in (learn, thinned(stop, config.most_pairs, seed))
+        )
+
+        def validate() -> float | None:
+            return -others.mean_loss() if len(stop) else None
+
+        how = {
+            "epochs": config.epochs,
+            "patience": config.patience,
+            "learning_rate": config.learning_rate,
+            "evaluate_every": 1,
+        }
+        with enough_memory(*_MEMORY):
+            made.log = train(
+                task,
+                validate,
+                training.model_copy(update=how),
+                seed=seed,
+                label="tuning the cross-encoder",
+                folder=folder,
+                mark=_mark(made, learn, seed),
+            )
+        return made
+
+    def tell(
+        self, first: Sequence[str | None], second: Sequence[str | None]
+    ) -> NDArray[np.float64]:
+        """What is told of pairs: probabilities [n, n_classes], or numbers [n].
+
+        Raises:
+            TrainingError: memory ran out.
+        """
+        pairs = self.tokens(first, second)
+        outputs = np.zeros((len(first), len(self.classes) or 1))
+        with torch.inference_mode(), enough_memory(_MEMORY[1]):
+            for rows in length_batches(pairs.tokens.lengths, BATCH_TOKENS):
+                outputs[rows] = self.model(*pairs.batch(rows, self._device)).double().cpu().numpy()
+        if self.classes:
+            return np.asarray(torch.from_numpy(outputs).softmax(1).numpy())
+        mean, deviation = self._scale
+        return np.asarray(mean + deviation * outputs[:, 0])
+
+    def tokens(self, first: Sequence[str | None], second: Sequence[str | None]) -> PairTokens:
+        """Both texts of each pair in one sequence, the first one shortened at its start.
+
+        Raises:
+            LanguageModelError: tokens that the model does not know.
+        """
+        pairs = pair_tokens(
+            self._tokenizer,
+            [text or "" for text in first],
+            [text or "" for text in second],
+            min(self.config.max_tokens, self._facts.positions),
+        )
+        if len(pairs.tokens.ids) and int(pairs.tokens.ids.max()) >= self._facts.vocabulary:
+            raise LanguageModelError(
+                f"the tokenizer gives token {pairs.tokens.ids.max()}, "
+                f"the model knows {self._facts.vocabulary}",
+                where=str(self._folder),
+                hint="Tokenizer and weights belong to different models; fetch both anew",
+            )
+        self.n_truncated = int(pairs.tokens.truncated.sum())
+        return pairs
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Loss of each pair, [n]: cross-entropy, or the squared error in deviations."""
+        if self.classes:
+            return F.cross_entropy(outputs.float(), labels.long(), reduction="none")
+        mean, deviation = self._scale
+        return (outputs[:, 0].float() - (labels - mean) / deviation) ** 2
+
+    def save(self, folder: Path | str) -> None:
+        """Write the tuned weights.
+
+        Raises:
+            CheckpointError: the folder cannot be written or holds other things.
+        """
+        tuned = {name for name, w in self.model.named_parameters() if w.requires_grad}
+        weights = {
+            name: w.detach().cpu().numpy()
+            for name, w in self.model.state_dict().items()
+            if name in tuned
+        }
+        meta = {
+            "base": str(self._folder),
+            "fingerprint": self._facts.content,
+            "config": self.config.model_dump(mode="json"),
+            "classes": list(self.classes),
+            "scale": list(self._scale),
+            "log": vars(self.log),
+        }
+        write_folder(folder, {"tuned": State(weights)}, kind=KIND, meta=meta)
+
+    @classmethod
+    def load(
+        cls, folder: Path | str, *, base: str | None = None, device: str = "auto"
+    ) -> CrossEncoder:
+        """Read tuned weights and the model they belong to.
+
+        Args:
+            folder: what `save` wrote.
+            base: where that model is now; None: where it was.
+            device: as in `TrainingConfig.device`.
+
+        Raises:
+            CheckpointError: no such folder, a damaged one, or the weights are for another model.
+            LanguageModelError: the model cannot be found.
+        """
+        saved = read_folder(folder, kind=KIND)
+        meta = saved.meta
+        where = find_model(base or meta["base"])
+        facts = read_facts(where, None)
+        if facts.content != meta["fingerprint"]:
+            raise CheckpointError(
+                f"tuned for another model than the one in {where} "
+                f"(fingerprint {meta['fingerprint'][:12]}…, found {facts.content[:12]}…)",
+                where=str(folder),
+                hint="Name the folder of the model that it was tuned from",
+            )
+        made = cls(
+            where,
+            facts,
+            CrossEncoderConfig.model_validate(meta["config"]),
+            meta["classes"],
+            (meta["scale"][0], meta["scale"][1]),
+            device,
+            seed=0,
+        )
+        weights = {n: torch.from_numpy(a.copy()) for n, a in saved.state("tuned").arrays.items()}
+        made.model.load_state_dict(weights, strict=False)
+        made.log = Log(**meta["log"])
+        return made
+
+
+def _mark(encoder: CrossEncoder, pairs: LabelledPairs, seed: int) -> str:
+    """What the outcome of tuning depends on, as a short text."""
+    digest = hashlib.blake2b(digest_size=16)
+    said = (encoder.config.model_dump(mode="json"), encoder._facts.content, encoder.classes, seed)
+    digest.update(repr((said, list(pairs.first), list(pairs.second))).encode())
+    digest.update(pairs.label.tobytes() + pairs.group.tobytes())
+    return digest.hexdigest()

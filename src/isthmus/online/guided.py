@@ -1,0 +1,41 @@
+"""Which events of a snapshot answered a recommendation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.data.dataset import Dataset
+from isthmus.online.events import Event
+
+
+def guided_positions(
+    dataset: Dataset, fresh: NDArray[np.int64], events: Iterable[Event]
+) -> NDArray[np.int64]:
+    """Those of `fresh` that are events with a `recommendation_id`.
+
+    Args:
+        dataset: the snapshot.
+        fresh: int64 [n] positions of events that came from a log.
+        events: what came.
+    """
+    guided = {
+        (event.user_id, event.domain, event.item_id, event.time)
+        for event in events
+        if event.recommendation_id is not None
+    }
+    if not guided:
+        return np.empty(0, np.int64)
+    found = dataset.events
+    users = dataset.user_ids.gather(found.user[fresh]).to_list()
+    ids = [domain.items["item_id"] for domain in dataset.domains]
+    keys = zip(
+        users,
+        (dataset.names[d] for d in found.domain[fresh]),
+        (ids[d][int(i)] for d, i in zip(found.domain[fresh], found.item[fresh], strict=True)),
+        found.time[fresh].tolist(),
+        strict=True,
+    )
+    return np.asarray(fresh[np.fromiter((key in guided for key in keys), bool, len(fresh))])

@@ -1,0 +1,173 @@
+"""The incremental learner: a model's folder and an event log in, a new version now and then.
+
+Runs by hand, in a loop, or as a process beside the service. All that a step depends on is in the
+folder and the log, so a killed one is made again by the next, and stopping between two steps
+changes nothing. Whoever serves finds the switch in the folder's pointer.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from isthmus.errors import LogError
+from isthmus.online.events import Event
+from isthmus.online.guided import guided_positions
+from isthmus.online.log import EventLog, between
+from isthmus.online.replay import Replayed, replay
+from isthmus.recommender import Recommender
+from isthmus.recommender.encoding import Encoder
+from isthmus.recommender.storage import KIND
+from isthmus.recommender.updating import Snapshot, grown, updated
+from isthmus.training.checkpoint import described
+from isthmus.training.versions import drop_others, read_pointer
+
+_NOTHING = "No new events: nothing to learn."
+_HALF_DONE = "update"
+"""Folder inside the model's for checkpoints of an update under way."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What came of a look at the log.
+
+    Attributes:
+        reason: in words.
+        version: the version that was written; None: none was.
+        live: whether it serves now.
+        new_events: how many there were that the live version had not seen.
+        left_out: records that were not taken, by reason.
+    """
+
+    reason: str
+    version: str | None = None
+    live: bool = False
+    new_events: int = 0
+    left_out: dict[str, int] | None = None
+
+
+class Learner:
+    """Keeps the model in a folder up with an event log.
+
+    Args:
+        folder: the model's.
+        log: the event log that it follows.
+        encoder: reads the texts of new items; None loads the configured language model.
+    """
+
+    def __init__(
+        self, folder: Path | str, log: EventLog, *, encoder: Encoder | None = None
+    ) -> None:
+        self.folder, self.log = Path(folder), log
+        self._encoder = encoder
+
+    def step(self, *, full: bool = False, wait: bool = True) -> Step:
+        """Learn what is new, if it is enough, and put the better version live.
+
+        Erased people are taken out first, whether or not anything is learnt.
+
+        Args:
+            full: a full fine-tune over all events.
+            wait: fewer new events than `learning.least_events` are left for later.
+
+        Raises:
+            LogError: model and log do not belong together, or records in between are gone.
+            LogUnavailable: the log cannot be read just now.
+            CheckpointError: the model cannot be read or written.
+            TrainingError: too little is new to learn from and to judge by, and `wait` is off.
+        """
+        live = read_pointer(self.folder).folder.name
+        if not full and self._at_the_end(live):
+            return Step(_NOTHING)
+        recommender = Recommender.load(self.folder, version=live)
+        found = self._replayed(recommender)
+        if found.forgotten:
+            self._without_erased(recommender, found, live)
+            return self.step(full=full, wait=wait)
+        n_new = len(found.fresh) + recommender.progress.waiting
+        if not full:
+            if not n_new:
+                return Step(_NOTHING, left_out=found.left_out)
+            if tried := self._tried(live, found.position.offset):
+                return Step(f"No new events since {tried}, which was kept back.", new_events=n_new)
+            least = recommender.config.learning.least_events
+            if wait and n_new < least:
+                return Step(f"{n_new:,} new events: waiting for {least:,}.", new_events=n_new)
+        return self._learnt(recommender, found, live, full=full)
+
+    def _at_the_end(self, live: str) -> bool:
+        """Whether the live version has followed this log to its end; nothing large is read."""
+        meta = next(meta for name, _, meta in described(self.folder) if name == live)
+        waiting = (meta.get("progress") or {}).get("waiting", 0)
+        return not waiting and meta.get("log") == {"id": self.log.id, "offset": self.log.head()}
+
+    def _replayed(self, recommender: Recommender) -> Replayed:
+        found = replay(
+            self.log,
+            recommender.dataset,
+            recommender.log,
+            config=recommender.config,
+            split=recommender.split,
+        )
+        if recommender.log is None and found.left_out and not len(found.fresh):
+            reasons = "; ".join(f"{n:,} {why}" for why, n in found.left_out.items())
+            raise LogError(
+                f"none of the log's events is one that this model could learn: {reasons}",
+                where=str(self.folder),
+                hint="Name the event log of this model's catalogues",
+            )
+        return found
+
+    def _learnt(self, recommender: Recommender, found: Replayed, live: str, *, full: bool) -> Step:
+        after = recommender.log.offset if recommender.log else 0
+        records = (logged.record for logged in between(self.log, after, found.position.offset))
+        events = [record for record in records if isinstance(record, Event)]
+        guided = guided_positions(found.dataset, found.fresh, events)
+        half_done = self.folder / _HALF_DONE
+        update = updated(
+            recommender,
+            replace(_snapshot(found), guided=guided),
+            self._encoder,
+            full=full,
+            folder=half_done,
+        )
+        challenger = update.recommender
+        challenger.progress = replace(update.progress, parent=live)
+        better, reason = update.verdict.no_worse, challenger.progress.reason
+        if better and read_pointer(self.folder).folder.name != live:
+            better, reason = False, f"{live} is not live any more. {reason}"
+        version = challenger.save(self.folder, live=better).name
+        shutil.rmtree(half_done, ignore_errors=True)
+        return Step(reason, version, better, len(found.fresh), found.left_out)
+
+    def _without_erased(self, recommender: Recommender, found: Replayed, live: str) -> None:
+        """The same weights over a snapshot without the erased, and no version that holds them."""
+        without = grown(recommender, _snapshot(found), self._encoder)
+        without.progress = replace(
+            without.progress,
+            kind="erasure",
+            parent=live,
+            waiting=recommender.progress.waiting + len(found.fresh),
+        )
+        without.save(self.folder)
+        drop_others(self.folder)
+
+    def _tried(self, live: str, offset: int) -> str | None:
+        """A version that started from the live one, at this offset, and was kept back."""
+        for name, manifest, meta in described(self.folder):
+            progress, place = meta.get("progress") or {}, meta.get("log") or {}
+            same = progress.get("parent") == live and place.get("offset") == offset
+            if manifest["kind"] == KIND and name != live and same:
+                return name
+        return None
+
+
+def _snapshot(found: Replayed) -> Snapshot:
+    assert found.split is not None, "asked for"
+    return Snapshot(found.dataset, found.split, found.fresh, found.position)
+
+
+def new_events(log: EventLog, after: int, upto: int) -> int:
+    """Events, not impressions, with offsets above `after` and at most `upto`."""
+    return sum(isinstance(logged.record, Event) for logged in between(log, after, upto))

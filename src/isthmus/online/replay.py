@@ -1,0 +1,173 @@
+"""From a log to a dataset: everything up to an offset, the same however often one stops.
+
+A model remembers the log it follows and how far (`LogPosition`). Replaying from there to an offset
+in one go, or in any number of pieces, gives the same snapshot.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from isthmus.config import Config
+from isthmus.data.appending import COLUMNS, append_events
+from isthmus.data.dataset import Dataset
+from isthmus.data.forgetting import forget
+from isthmus.data.splits import Split
+from isthmus.errors import LogError
+from isthmus.online.events import Event, Logged
+from isthmus.online.log import EventLog, between
+from isthmus.recommender.storage import LogPosition
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A snapshot that has followed a log.
+
+    Attributes:
+        dataset: with the log's events, without the people erased from it.
+        position: how far it has followed.
+        fresh: int64 [n] where the log's events stand in `dataset.events`, rising.
+        left_out: records that were not taken, by reason.
+        forgotten: raw ids of people who were erased since.
+        split: the questions given, about this dataset; None where none were given.
+    """
+
+    dataset: Dataset
+    position: LogPosition
+    fresh: NDArray[np.int64]
+    left_out: dict[str, int]
+    forgotten: tuple[str, ...]
+    split: Split | None
+
+
+def replay(
+    log: EventLog,
+    dataset: Dataset,
+    position: LogPosition | None,
+    *,
+    config: Config | None = None,
+    upto: int | None = None,
+    split: Split | None = None,
+) -> Replayed:
+    """Take in what the log holds after a position.
+
+    `user_id` in the log is the id of the person as in the dataset. Impressions stay in the log.
+
+    Args:
+        log: to follow.
+        dataset: a snapshot that has followed it up to `position`.
+        position: None: it has followed none.
+        config: which kinds and ratings count, and whether unknown people and items join; None: all.
+        upto: the last offset to take in; None: the latest.
+        split: questions about `dataset` to carry over; new events may be learnt from.
+
+    Raises:
+        LogError: dataset and log do not belong together, or records in between are gone.
+        LogUnavailable: the log cannot be read just now.
+    """
+    start = place_in(log, position)
+    head = log.head()
+    end = head if upto is None else max(start, min(upto, head))
+    config = config or Config()
+    forgotten = tuple(erased_people(log, dataset.user_ids, after=start))
+    if forgotten:
+        without = forget(dataset, forgotten)
+        dataset = without.dataset
+        split = None if split is None else without.split(split)
+    rows, left_out = _rows(dataset, config, between(log, start, end))
+    growth = append_events(dataset, rows)
+    return Replayed(
+        dataset=growth.dataset,
+        position=LogPosition(log.id, end),
+        fresh=growth.fresh,
+        left_out=dict(left_out),
+        forgotten=forgotten,
+        split=None if split is None else growth.split(split),
+    )
+
+
+def place_in(log: EventLog, position: LogPosition | None) -> int:
+    """The offset after which a model that has followed a log goes on; 0 where it followed none.
+
+    Raises:
+        LogError: it followed another log, is ahead of this one, or records that it has not seen
+            have been compacted away.
+    """
+    if position is None:
+        return 0
+    if position.id != log.id:
+        raise LogError(
+            f"the model follows the event log {position.id}, and this is {log.id}",
+            hint="Set online.log to the model's own log, or fit a model for this one",
+        )
+    if position.offset > (head := log.head()):
+        raise LogError(
+            f"the model has followed the event log up to {position.offset:,}, and it ends at "
+            f"{head:,}: it was put back to an older state",
+            hint="Restore a newer copy of the log, or go back to a model from before that",
+        )
+    if position.offset < (compacted := log.compacted()):
+        raise LogError(
+            f"the model has followed the event log up to {position.offset:,}, and records up to "
+            f"{compacted:,} have been compacted away",
+            hint="Go on from a later version of the model, or fit again",
+        )
+    return position.offset
+
+
+def erased_people(log: EventLog, user_ids: Iterable[str], *, after: int = 0) -> dict[str, int]:
+    """Which of these people were erased after an offset, and the offset of each one's last mark."""
+    marks = {mark.person: mark.offset for mark in log.erased(after)}
+    if not marks:
+        return {}
+    names = ((user_id, log.pseudonym(user_id)) for user_id in user_ids)
+    return {user_id: marks[name] for user_id, name in names if name in marks}
+
+
+def _rows(
+    dataset: Dataset, config: Config, records: Iterable[Logged]
+) -> tuple[pl.DataFrame, Counter[str]]:
+    """The events that count as the columns that `append_events` takes."""
+    rows: list[tuple[object, ...]] = []
+    left_out: Counter[str] = Counter()
+    for logged in records:
+        event = logged.record
+        if not isinstance(event, Event):
+            continue
+        if reason := _left_out(event, dataset, config):
+            left_out[reason] += 1
+            continue
+        rows.append(
+            (
+                *(event.user_id, event.domain, event.item_id, event.time),
+                *(event.kind, event.rating, event.weight),
+            )
+        )
+    return pl.DataFrame(rows, schema=COLUMNS, orient="row"), left_out
+
+
+def _left_out(event: Event, dataset: Dataset, config: Config) -> str | None:
+    """Why an event does not count, as it would not in a table."""
+    if event.domain not in dataset.names:
+        return f"of domain {event.domain!r}, which the model does not have"
+    cleaning, domain = config.cleaning, config.domains.get(event.domain)
+    if domain and domain.keep_kinds is not None and event.kind not in domain.keep_kinds:
+        return f"of kind {event.kind!r}, which is not kept"
+    if event.rating is not None:
+        low, high = cleaning.rating_scale or (event.rating, event.rating)
+        if not low <= event.rating <= high:
+            return "rated outside the scale"
+        if cleaning.min_rating is not None and event.rating < cleaning.min_rating:
+            return f"rated below {cleaning.min_rating:g}"
+    if cleaning.unknown_users == "drop" and event.user_id not in dataset.user_index:
+        return "of people whom the model does not know"
+    catalogue = dataset.domains[dataset.names.index(event.domain)]
+    if cleaning.unknown_items == "drop" and event.item_id not in catalogue.item_index:
+        return "on items that the catalogue does not have"
+    return None

@@ -1,0 +1,171 @@
+"""The same answers as `Recommender.recommend`, quickly: all sides laid out, and the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isthmus.data.features import ItemFeatures
+from isthmus.recommender.asking import Asked
+from isthmus.recommender.ranking import Top, best_columns
+from isthmus.scoring import Float
+from isthmus.serving.quick_side import Indices, QuickSide, Share
+from isthmus.transfer.sides import Side
+from isthmus.transfer.system import System
+
+
+@dataclass(frozen=True)
+class Quick:
+    """A system laid out for quick answers; an immutable value, so readers of one never mix two.
+
+    Attributes:
+        system: what it was taken from.
+        sides: each of its sides, once.
+    """
+
+    system: System
+    sides: tuple[QuickSide, ...]
+
+    @classmethod
+    def of(cls, system: System) -> Quick:
+        """Lay out every side."""
+        made: list[QuickSide] = []
+        answering = [side for d in range(len(system.features)) for side in system.sides(d)]
+        with torch.inference_mode():
+            for side in (system.transferred, *answering):
+                if side is not None and all(side is not other.side for other in made):
+                    made.append(QuickSide.of(side, made))
+        return cls(system, tuple(made))
+
+    def laid_out(self, side: Side) -> QuickSide:
+        """The tables of one of the system's sides."""
+        return next(quick for quick in self.sides if quick.side is side)
+
+    def n_items(self, domain: int) -> int:
+        """Size of a domain's catalogue, new items included."""
+        return len(self._behind(domain).vectors[domain])
+
+    def _behind(self, domain: int) -> QuickSide:
+        return self.laid_out(self.system.sides(domain)[0])
+
+    def described(self, domain: int, item: Indices) -> Float:
+        """Vectors by which items [n] of a domain are compared: of their texts, or neural ones."""
+        side, rows = self._behind(domain), torch.from_numpy(item)
+        if not side.texts:
+            return side.vectors[domain][rows].numpy()
+        texts = side.texts[domain]
+        row = texts.row[rows]
+        return (texts.table[row] * (row != texts.missing)[:, None]).numpy()
+
+    def extended(
+        self,
+        domain: int,
+        item: Indices,
+        aligned: ItemFeatures,
+        own: ItemFeatures,
+        whitened: ItemFeatures | None,
+    ) -> Quick:
+        """With new items, or new texts; see `QuickSide.extended`.
+
+        Args:
+            domain: index.
+            item: int64 [m] local indices.
+            aligned: as the transferred side and those of joined domains read texts.
+            own: as the target-only sides do.
+            whitened: as text similarity does.
+        """
+        apart = [s for s in self.system.alone.values() if s is not self.system.transferred]
+        sides = tuple(
+            quick.extended(
+                domain, item, own if any(quick.side is s for s in apart) else aligned, whitened
+            )
+            # To a side that was made before the domain joined, there is no such domain.
+            if domain < quick.side.n_domains
+            else quick
+            for quick in self.sides
+        )
+        return replace(self, sides=sides)
+
+    @torch.inference_mode()
+    def top(
+        self,
+        asked: Asked,
+        domain: int,
+        k: int,
+        *,
+        offered: NDArray[np.bool_],
+        rank_of_equals: Indices,
+        seen: bool | Sequence[bool] = False,
+    ) -> Top:
+        """The best items of each request; see `recommender.ranking.best_items`.
+
+        Args:
+            asked: the batch.
+            domain: index of the target.
+            k: length of the lists.
+            offered: bool [n_items] for all requests, or [batch, n_items].
+            rank_of_equals: int64 [n_items], which of two items with one score goes first.
+            seen: whether items of a person's own history are offered too; one for all, or each.
+        """
+        gated = self.system.gated
+        visible = gated.known(asked.visible, domain)
+        weight = gated.weights(visible, domain)
+        behind, before = self.system.sides(domain)
+        total = torch.zeros(len(asked), self.n_items(domain))
+        pieces = []
+        for side, let_in in ((behind, weight), (before, 1 - weight)):
+            rows = np.flatnonzero(let_in > 0)
+            if side is None or not len(rows):
+                continue
+            everybody = len(rows) == len(asked)
+            some = visible if everybody else visible.select(rows)
+            for name, share in self.laid_out(side).shares(some, domain).items():
+                share.weight.mul_(torch.from_numpy(let_in[rows]))
+                pieces.append((name, rows, share))
+                if everybody:
+                    total.addcmul_(share.scores, share.weight[:, None])
+                else:
+                    scores = share.scores * share.weight[:, None]
+                    total.index_add_(0, torch.from_numpy(rows), scores)
+        open_to = np.broadcast_to(offered, total.shape).copy()
+        closed = np.flatnonzero(~np.broadcast_to(np.asarray(seen), (len(asked),)))
+        own = asked.whole.only(domain)
+        mine = np.isin(own.rows, closed)
+        open_to[own.rows[mine], own.item[mine]] = False
+        total.masked_fill_(torch.from_numpy(~open_to), -torch.inf)
+        item = best_items_of(total, k, rank_of_equals)
+        return _read_off(pieces, item, open_to.sum(1))
+
+
+def best_items_of(total: Tensor, k: int, rank_of_equals: Indices) -> Indices:
+    """As `best_columns`, by way of a plain top-k where no tie crosses the end of the list."""
+    m = min(k + 1, total.shape[1])
+    value, index = (found.numpy() for found in total.topk(m, dim=1))
+    order = np.lexsort((rank_of_equals[index], -value), axis=-1)
+    index, value = (np.take_along_axis(a, order, axis=1) for a in (index, value))
+    chosen = np.where(value > -np.inf, index, -1)[:, :k]
+    if m > k:
+        tied = np.flatnonzero((value[:, k - 1] == value[:, k]) & (value[:, k] > -np.inf))
+        if len(tied):
+            chosen[tied] = best_columns(total[torch.from_numpy(tied)].numpy(), k, rank_of_equals)
+    return np.pad(chosen, ((0, 0), (0, k - chosen.shape[1])), constant_values=-1)
+
+
+def _read_off(
+    pieces: Sequence[tuple[str, Indices, Share]], item: Indices, n_offered: Indices
+) -> Top:
+    """What each part contributed to the chosen items [batch, k]."""
+    column = np.maximum(item, 0)
+    parts: dict[str, Float] = {}
+    opinion: dict[str, NDArray[np.bool_]] = {}
+    for name, rows, share in pieces:
+        parts.setdefault(name, np.zeros(item.shape, np.float32))[rows] += share.at(column[rows])
+        spoke = (share.spoke & (share.weight != 0)).numpy()
+        opinion.setdefault(name, np.zeros(len(item), bool))[rows] |= spoke
+    score: Float = np.asarray(np.sum(list(parts.values()), axis=0), np.float32)
+    return Top(item, score, parts, opinion, n_offered)

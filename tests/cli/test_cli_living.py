@@ -1,0 +1,97 @@
+"""`isthmus update` and `isthmus models`, as somebody with a model and a log types them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from cli_runner import run
+from conftest import Shop
+
+from isthmus.online.events import Event
+from isthmus.online.log import open_log
+
+
+@pytest.fixture
+def place(shop: Shop, tmp_path: Path) -> Path:
+    """The shop's model, and a log with what people will have done by tomorrow."""
+    model = next((shop.folder / "models").iterdir())
+    shutil.copytree(model, tmp_path / "model")
+    events = pl.read_parquet(shop.folder / "gear-interactions.parquet")
+    items = events["item_id"].unique(maintain_order=True)
+    latest = float(events["time"].max())  # type: ignore[arg-type]
+    log = open_log(tmp_path / "events.db")
+    log.append(
+        [
+            Event(f"e{n}", user, "gear", items[n * 7 % len(items)], latest + 60.0 * n)
+            for n, user in enumerate(events["user_id"].to_list()[:120])
+        ]
+    )
+    log.close()
+    return tmp_path
+
+
+def test_an_update_is_listed_promoted_and_rolled_back(place: Path) -> None:
+    said = run("update", "--model", "model", "--log", "events.db", "--once", cwd=place)
+    assert said.code == 0
+    assert said.out.startswith(("v000002 serves now. On the newest", "v000002 is kept back. On"))
+    again = run("update", "--model", "model", "--log", "events.db", "--json", cwd=place)
+    assert again.json["version"] is None
+    assert again.json["reason"].startswith("No new events")
+
+    listed = run("models", "list", "--model", "model", "--json", cwd=place).json
+    assert [row["version"] for row in listed] == ["v000001", "v000002"]
+    assert [row["kind"] for row in listed] == ["fit", "update"]
+    assert listed[1]["parent"] == "v000001"
+    assert sum(row["live"] for row in listed) == 1
+    plain = run("models", "list", "--model", "model", cwd=place).out
+    assert "Fitted from the start." in plain
+
+    promoted = run("models", "promote", "v000002", "--model", "model", cwd=place)
+    assert promoted.out == "v000002 serves now.\n"
+    back = run("models", "rollback", "--model", "model", "--json", cwd=place)
+    assert back.json == {"live": "v000001"}
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("update", "--log", "none.db"), "none.db: no such event log. Name its file"),
+        (("update",), "events.db: no such event log"),
+        (("update", "--log", "events.db", "--once", "--every", "5"), "exclude each other"),
+        (("update", "--log", "mysql://x/y"), "mysql"),
+        (("models", "promote", "v7"), "there is no version 'v7'"),
+        (("models", "rollback"), "no version that was live before v000001 is kept"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    shop: Shop, tmp_path: Path, words: tuple[str, ...], complaint: str
+) -> None:
+    model = next((shop.folder / "models").iterdir())
+    if "--once" in words:
+        open_log(tmp_path / "events.db").close()
+    found = run(*words, "--model", model, cwd=tmp_path)
+    assert found.code == 2
+    assert complaint in found.complaint
+
+
+@pytest.mark.parametrize("command", [("update",), ("models", "list"), ("models", "rollback")])
+def test_a_folder_that_is_no_model_is_named(tmp_path: Path, command: tuple[str, ...]) -> None:
+    found = run(*command, "--model", "nowhere", cwd=tmp_path)
+    assert found.code == 2
+    assert "nowhere: no such folder" in found.complaint
+
+
+def test_a_small_simulation_writes_its_figures_and_a_chart(tmp_path: Path) -> None:
+    words = ("--users", "100", "--night", "400", "--arms", "frozen,incremental", "--json")
+    tiny = ("--set", "training.epochs=1", "--set", "model.dim=16")
+    found = run("simulate", *words, *tiny, "-o", "out", cwd=tmp_path)
+    assert found.code == 0, found.err
+    assert set(found.json["click_through"]) == {"frozen", "incremental"}
+    assert all(0 < x < 1 for x in found.json["click_through"]["frozen"])
+    assert found.json["last_third_against_frozen"].keys() == {"incremental"}
+    assert "<svg" in (tmp_path / "out" / "simulation.svg").read_text()
+    wrong = run("simulate", "--arms", "frozn", "--users", "100", *tiny, cwd=tmp_path)
+    assert "Did you mean 'frozen'?" in wrong.complaint

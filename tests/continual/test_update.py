@@ -1,0 +1,304 @@
+"""A model goes on learning: it keeps what it knew, and no worse one takes over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from continual_world import BOOKS, GEAR, base, growth, moment, scores, whole, with_settings
+
+from isthmus.continual import refit
+from isthmus.continual.drift import STREAMS, Watch
+from isthmus.continual.elastic import Elastic, fisher_diagonal
+from isthmus.continual.judge import Gains, judge, served_gains
+from isthmus.data.growth import Growth
+from isthmus.data.splits import Queries
+from isthmus.errors import TrainingError
+from isthmus.model.core import CoreModel
+from isthmus.recommender import Recommender
+from isthmus.scoring import Requests
+from isthmus.training.next_item import NextItemTask
+
+
+def gear_only(before: float, after: float) -> Growth:
+    """New events in gear alone: what is known of books can be forgotten."""
+    time = whole().events.time
+    old = time < moment(before)
+    taken = old | ((time < moment(after)) & (whole().events.domain == GEAR))
+    dataset = replace(whole(), events=whole().events.keep(taken))
+    return Growth(dataset, np.flatnonzero(old[taken]), np.flatnonzero(~old[taken]))
+
+
+def likelihood(recommender: Recommender, domain: int) -> float:
+    """Mean log-probability that the network gives to what people read before anything was new."""
+    neural, dataset = recommender.system.transferred.neural, base().dataset
+    position = base().split.validation.position
+    position = position[dataset.events.domain[position] == domain]
+    requests = Requests.at(dataset, position)
+    logits = torch.from_numpy(neural.score(requests, domain).total)
+    answer = torch.from_numpy(dataset.events.item[position].astype(np.int64))
+    return float(logits.log_softmax(1).gather(1, answer[:, None]).mean())
+
+
+HARD = ("learning.rate=4", "learning.passes=8", "learning.distil=0")
+
+
+def test_less_is_forgotten_with_replay_than_without() -> None:
+    told = gear_only(0.6, 0.9)
+    forgetful = with_settings(base(), *HARD, "learning.replay=0").update(told).recommender
+    mindful = with_settings(base(), *HARD, "learning.replay=3").update(told).recommender
+    known = likelihood(base(), BOOKS)
+    assert known - likelihood(mindful, BOOKS) < 0.6 * (known - likelihood(forgetful, BOOKS))
+
+
+def agreement(one: Recommender, other: Recommender) -> float:
+    """Mean distance of the networks' shares over books, 0 where they are the same."""
+    people = Requests.of_users(base().dataset, np.arange(base().dataset.n_users))
+    shares = [
+        torch.from_numpy(r.system.transferred.neural.score(people, BOOKS).total).softmax(1)
+        for r in (one, other)
+    ]
+    return float((shares[0] - shares[1]).abs().sum(1).mean())
+
+
+def test_distillation_pulls_towards_the_serving_model() -> None:
+    told = growth(0.6, 0.8)
+    free = with_settings(base(), "learning.rate=2", "learning.distil=0").update(told)
+    bound = with_settings(base(), "learning.rate=2", "learning.distil=20").update(told)
+    assert agreement(bound.recommender, base()) < 0.8 * agreement(free.recommender, base())
+
+
+def test_elastic_weights_stay_nearer_to_where_they_were() -> None:
+    def moved(*overrides: str) -> float:
+        found = with_settings(base(), "learning.distil=0", *overrides).update(growth(0.6, 0.8))
+        before = dict(base().system.transferred.neural.model.named_parameters())
+        after = dict(found.recommender.system.transferred.neural.model.named_parameters())
+        return sum(float((after[n] - before[n]).detach().square().sum()) for n in before)
+
+    assert moved("learning.elastic=1e5") < 0.8 * moved()
+
+
+def test_the_elastic_loss_is_fisher_times_squared_distance() -> None:
+    config, neural = base().config, base().system.transferred.neural
+    features, evidence = base().system.features, neural.model.items.evidence.numpy()
+    model = CoreModel(features, evidence, config.model, seed=1)
+    events = base().split.train_events(base().dataset)
+    task = NextItemTask(
+        model,
+        events,
+        base().dataset.item_offsets,
+        config.training,
+        weights=[1.0, 1.0],
+        max_length=20,
+        device=torch.device("cpu"),
+    )
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    fisher = fisher_diagonal(task, seed=0)
+    assert all(torch.equal(before[name], w) for name, w in model.named_parameters())
+    assert any(value.sum() > 0 for value in fisher.values())
+    loss = Elastic(model, fisher, strength=3.0)
+    assert loss(None).item() == 0.0  # type: ignore[arg-type]
+    name = max(fisher, key=lambda n: float(fisher[n].sum()))
+    with torch.no_grad():
+        model.get_parameter(name).add_(0.1)
+    expected = 0.5 * 3.0 * float(fisher[name].sum()) * 0.01
+    assert loss(None).item() == pytest.approx(expected, rel=1e-4)  # type: ignore[arg-type]
+
+
+def test_saving_and_loading_between_updates_changes_nothing(tmp_path) -> None:
+    first = base().update(growth(0.6, 0.75)).recommender
+    first.save(tmp_path / "m")
+    straight = first.update(growth(0.75, 0.9))
+    resumed = Recommender.load(tmp_path / "m").update(growth(0.75, 0.9))
+    for domain in (BOOKS, GEAR):
+        one, other = scores(straight.recommender, domain), scores(resumed.recommender, domain)
+        np.testing.assert_array_equal(one, other)
+    assert replace(straight.progress, seconds=0) == replace(resumed.progress, seconds=0)
+    assert straight.recommender.gates == resumed.recommender.gates
+
+
+def test_an_update_leaves_the_serving_model_alone_and_follows_from_its_input() -> None:
+    before = scores(base(), GEAR)
+    weights = {k: v.clone() for k, v in base().system.transferred.neural.model.state_dict().items()}
+    found, again = (base().update(growth(0.6, 0.75)) for _ in range(2))
+    np.testing.assert_array_equal(scores(base(), GEAR), before)
+    after = base().system.transferred.neural.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in weights.items())
+    np.testing.assert_array_equal(scores(found.recommender, GEAR), scores(again.recommender, GEAR))
+    assert not np.array_equal(scores(found.recommender, GEAR), before)
+
+
+def test_what_judged_an_update_is_learnt_by_the_next() -> None:
+    first = base().update(growth(0.6, 0.75)).recommender
+    held = ~first.split.in_train
+    assert held.sum() == first.progress.held_back
+    second = first.update(growth(0.75, 0.9)).recommender
+    place = growth(0.75, 0.9).position
+    assert second.split.in_train[place[held]].all()
+    assert not np.isin(second.split.test.position, place).any()
+
+
+def test_a_sabotaged_challenger_is_kept_back(monkeypatch) -> None:
+    learn = refit._learn
+
+    def sabotage(side, student, lessons, course):
+        log = learn(side, student, lessons, course)
+        with torch.no_grad():
+            for weight in student.parameters():
+                weight.copy_(torch.randn_like(weight))
+        return log
+
+    monkeypatch.setattr(refit, "_learn", sabotage)
+    # And the other parts cannot make up for it.
+    neural_alone = {"neural": 1.0}
+    monkeypatch.setattr(
+        refit,
+        "drawn_towards",
+        lambda now, before, n, memory: {name: neural_alone.get(name, 0.0) for name in now},
+    )
+    found = base().update(growth(0.6, 0.9))
+    assert not found.verdict.no_worse
+    assert found.verdict.challenger < found.verdict.champion
+    assert "is asked for" in found.verdict.reason
+
+
+def gains(*values: float, domain: int = 0) -> Gains:
+    n = len(values)
+    return Gains(np.array(values), np.full(n, domain), np.arange(n), np.arange(n, dtype=float))
+
+
+def joined(one: Gains, other: Gains) -> Gains:
+    return Gains(
+        *(
+            np.concatenate([getattr(one, name), getattr(other, name)])
+            for name in ("value", "domain", "user", "time")
+        )
+    )
+
+
+def test_the_same_answers_are_no_worse_and_a_margin_is_granted() -> None:
+    config = base().config
+    rng = np.random.default_rng(0)
+    old = gains(*rng.random(300))
+    assert judge(old, old, ("books",), config).no_worse
+    slightly, clearly = (replace(old, value=old.value * factor) for factor in (0.985, 0.97))
+    assert judge(old, slightly, ("books",), config).no_worse
+    assert not judge(old, clearly, ("books",), config).no_worse
+
+
+def test_one_domain_may_not_pay_for_another() -> None:
+    config = base().config
+    rng = np.random.default_rng(0)
+    many, few = gains(*rng.random(500)), gains(*rng.random(60), domain=1)
+    better = replace(many, value=np.minimum(many.value * 1.2, 1))
+    worse = replace(few, value=few.value * 0.7)
+    found = judge(joined(many, few), joined(better, worse), ("books", "gear"), config)
+    assert found.relative is not None
+    assert found.relative[0] > 0
+    assert not found.no_worse
+    assert "gear would be worse off" in found.reason
+
+
+def test_nothing_to_judge_by_is_no_reason_to_take_over() -> None:
+    none = gains()
+    assert not judge(none, none, ("books",), base().config).no_worse
+
+
+def test_too_little_that_is_new_is_refused() -> None:
+    done = base().update(growth(0.6, 0.9)).recommender
+    few = done.update().recommender  # what was held back, and a little of it held back again
+    n = len(few.dataset.events)
+    learnt = replace(few.split, in_train=np.ones(n, bool))
+    nothing = Recommender(few.dataset, few.config, learnt, few.raw, few.system)
+    with pytest.raises(TrainingError, match="0 new events are too few"):
+        nothing.update()
+
+
+def test_every_so_many_updates_everything_is_learnt_again() -> None:
+    often = with_settings(base(), "learning.full_every=2")
+    first = often.update(growth(0.6, 0.75))
+    second = first.recommender.update(growth(0.75, 0.9))
+    assert [first.progress.kind, second.progress.kind] == ["update", "full fine-tune"]
+    assert first.progress.replayed <= 2.5 * first.progress.learnt
+    in_train = second.recommender.split.train_events(second.recommender.dataset)
+    targets = (np.diff(in_train.offsets) - 1).clip(0).sum()
+    # Whatever anybody did after something else, new or old.
+    assert targets - second.progress.learnt <= second.progress.replayed <= targets
+    assert second.progress.since_full == 0
+
+
+def test_a_fall_in_either_stream_is_drift_and_calls_for_a_full_fine_tune() -> None:
+    dataset = whole()
+    known = np.zeros(dataset.n_items, np.float32)
+    known[: dataset.n_items // 2] = 50
+    rng = np.random.default_rng(0)
+    steady = replace(gains(*rng.random(600)))
+    fallen = replace(steady, value=steady.value * 0.3)
+    events = dataset.events
+    flat = dataset.flat(events.domain, events.item)
+    famous, unknown = np.flatnonzero(known[flat] > 0)[:600], np.flatnonzero(known[flat] == 0)[:600]
+    watch = Watch.new(0.002)
+    assert watch.look(steady, dataset, famous, known) == ()
+    assert watch.look(steady, dataset, unknown, known) == (STREAMS[1],)
+    assert watch.look(fallen, dataset, unknown[:0], known) == (STREAMS[0],)
+    # That quality rises again after an update is no alarm.
+    assert watch.look(steady, dataset, unknown[:0], known) == ()
+
+    alarmed = with_settings(base(), "learning.drift=true")
+    alarmed.progress = replace(alarmed.progress, watch=_about_to_fall())
+    found = alarmed.update(growth(0.6, 0.9))
+    assert found.progress.drift == (STREAMS[1],)
+    assert found.progress.kind == "full fine-tune"
+    assert found.recommender.progress.reason.startswith("Drift in chosen items.")
+
+
+def _about_to_fall() -> dict:
+    """A watch that has seen nothing but the best known items."""
+    watch = Watch.new(0.002)
+    watch.windows[STREAMS[1]].extend([1.0] * 600)
+    return watch.state()
+
+
+def test_a_killed_update_goes_on_from_its_checkpoint(tmp_path, monkeypatch) -> None:
+    from isthmus.training import loop
+
+    whole_run = base().update(growth(0.6, 0.75))
+    real, calls = loop._Run.checkpoint, []
+
+    def dying(self, folder):
+        real(self, folder)
+        calls.append(folder)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop._Run, "checkpoint", dying)
+    with pytest.raises(KeyboardInterrupt):
+        base().update(growth(0.6, 0.75), folder=tmp_path)
+    epochs = []
+    run_epoch = loop._Run.epoch
+    monkeypatch.setattr(
+        loop._Run, "epoch", lambda self, v: (epochs.append(1), run_epoch(self, v))[1]
+    )
+    resumed = base().update(growth(0.6, 0.75), folder=tmp_path)
+    # Two passes for each of three sides, one of which was done before the kill.
+    assert len(epochs) == 5
+    for domain in (BOOKS, GEAR):
+        one, other = scores(resumed.recommender, domain), scores(whole_run.recommender, domain)
+        np.testing.assert_array_equal(one, other)
+
+
+def test_served_gains_are_those_of_the_evaluator() -> None:
+    found = served_gains(
+        base().system.gated, base().dataset, base().split.test, base().config, cutoff=10
+    )
+    measured = base().evaluate()
+    for d, name in ((BOOKS, "books"), (GEAR, "gear")):
+        mine = found.value[found.domain == d].mean()
+        # Evaluation asks cold users again as another slice; the plain questions come first.
+        n = (found.domain == d).sum()
+        theirs = measured[name]["gated"].values["ndcg@10"][:n].mean()
+        assert mine == pytest.approx(theirs)
+    none = Queries(np.empty(0, np.int64))
+    assert not len(served_gains(base().system.gated, base().dataset, none, base().config))

@@ -1,0 +1,241 @@
+"""The learner follows a log: it learns what is new, and what serves is whole at any moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from continual_world import GEAR, WordEncoder, base, moment, scores, whole
+
+from isthmus.errors import LogError
+from isthmus.online import learner as learner_module
+from isthmus.online.events import Event
+from isthmus.online.guided import guided_positions
+from isthmus.online.learner import Learner, new_events
+from isthmus.online.log import EventLog, open_log
+from isthmus.recommender import Recommender
+from isthmus.training.checkpoint import described, promote
+from isthmus.training.versions import read_pointer
+
+
+def events(start: float, stop: float) -> list[Event]:
+    """What happened in the world between two shares of its events, in order of time."""
+    dataset, found = whole(), []
+    end = np.inf if stop == 1 else moment(stop)
+    time = dataset.events.time
+    places = np.flatnonzero((time >= moment(start)) & (time < end))
+    for place in places[np.argsort(time[places], kind="stable")]:
+        domain = dataset.domains[dataset.events.domain[place]]
+        found.append(
+            Event(
+                event_id=f"e{place}",
+                user_id=dataset.user_ids[int(dataset.events.user[place])],
+                domain=domain.name,
+                item_id=domain.items["item_id"][int(dataset.events.item[place])],
+                time=float(time[place]),
+            )
+        )
+    return found
+
+
+@pytest.fixture
+def log(tmp_path: Path):
+    opened = open_log(tmp_path / "events.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    base().save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def learner(folder: Path, log: EventLog) -> Learner:
+    return Learner(folder, log, encoder=WordEncoder())
+
+
+def live(folder: Path) -> str:
+    return read_pointer(folder).folder.name
+
+
+def test_no_new_events_are_said_to_be_none_and_nothing_is_written(folder, log) -> None:
+    step = learner(folder, log).step()
+    assert step.reason == "No new events: nothing to learn."
+    assert step.version is None
+    assert len(described(folder)) == 1
+
+
+def test_few_new_events_wait_unless_asked_for(folder, log) -> None:
+    log.append(events(0.6, 0.61)[:10])
+    step = learner(folder, log).step()
+    assert step.reason == "10 new events: waiting for 50."
+    assert learner(folder, log).step(wait=False).version == "v000002"
+
+
+def test_an_update_is_a_version_with_its_reason_offset_and_parent(folder, log) -> None:
+    log.append(events(0.6, 0.8))
+    step = learner(folder, log).step()
+    assert step.version == "v000002"
+    meta = described(folder)[-1][2]
+    assert meta["log"] == {"id": log.id, "offset": log.head()}
+    assert meta["progress"]["parent"] == "v000001"
+    assert meta["progress"]["verdict"]["reason"] in step.reason
+    assert (live(folder) == "v000002") == step.live
+    again = learner(folder, log).step()
+    assert again.version is None
+    assert again.reason.startswith("No new events")
+
+
+def test_what_is_kept_back_is_not_tried_again_until_more_has_come(folder, log, monkeypatch) -> None:
+    from dataclasses import replace
+
+    real = learner_module.updated
+
+    def worse(*args, **kwargs):
+        found = real(*args, **kwargs)
+        verdict = replace(found.verdict, no_worse=False)
+        progress = replace(found.progress, verdict=verdict)
+        return replace(found, verdict=verdict, progress=progress)
+
+    monkeypatch.setattr(learner_module, "updated", worse)
+    log.append(events(0.6, 0.8))
+    step = learner(folder, log).step()
+    assert (step.version, step.live, live(folder)) == ("v000002", False, "v000001")
+    assert learner(folder, log).step().reason == (
+        "No new events since v000002, which was kept back."
+    )
+    log.append(events(0.8, 0.85))
+    monkeypatch.setattr(learner_module, "updated", real)
+    more = learner(folder, log).step()
+    # What the refused version learnt is still new to the one that serves.
+    assert more.new_events == len(events(0.6, 0.85))
+    assert more.version == "v000003"
+
+
+def test_steps_in_one_process_or_in_two_give_the_same(folder, log, tmp_path) -> None:
+    log.append(events(0.6, 0.75))
+    first = learner(folder, log)
+    first.step(wait=False)
+    log.append(events(0.75, 0.9))
+    same = first.step(wait=False)
+    other = tmp_path / "other"
+    base().save(other)
+    second = open_log(tmp_path / "again.db")
+    second.append(events(0.6, 0.75))
+    learner(other, second).step(wait=False)
+    second.append(events(0.75, 0.9))
+    resumed = learner(other, second).step(wait=False)
+    second.close()
+    assert (same.version, same.live, same.reason) == (
+        resumed.version,
+        resumed.live,
+        resumed.reason,
+    )
+    one, two = (Recommender.load(place, version=same.version) for place in (folder, other))
+    np.testing.assert_array_equal(scores(one, GEAR), scores(two, GEAR))
+
+
+def test_a_model_does_not_follow_another_log(folder, log, tmp_path) -> None:
+    log.append(events(0.6, 0.75))
+    learner(folder, log).step(wait=False)
+    other = open_log(tmp_path / "other.db")
+    other.append(events(0.6, 0.75))
+    # Whether or not it serves, the new version was made from the first log.
+    promote(folder, "v000002")
+    with pytest.raises(LogError, match="follows the event log"):
+        learner(folder, other).step()
+    other.close()
+
+
+def test_a_log_of_other_catalogues_is_refused(folder, log) -> None:
+    log.append([Event(f"e{n}", "ann", "films", "f1", 1.6e9 + n) for n in range(60)])
+    with pytest.raises(LogError, match=r"none of the log's events.*60 of domain 'films'"):
+        learner(folder, log).step()
+    assert live(folder) == "v000001"
+
+
+def test_an_erased_person_is_out_of_the_snapshot_the_replay_and_every_version(folder, log) -> None:
+    busiest = int(np.argmax(np.diff(base().dataset.events.offsets)))
+    person = base().dataset.user_ids[busiest]
+    log.append(events(0.6, 0.75))
+    learner(folder, log).step(wait=False)
+    log.erase(person)
+    log.append(
+        [event for event in events(0.75, 0.9) if event.user_id != person],
+    )
+    learner(folder, log).step(wait=False)
+    for name, *_ in described(folder):
+        dataset = Recommender.load(folder, version=name).dataset
+        assert person not in dataset.user_ids
+        assert not np.diff(dataset.events.offsets)[busiest]
+    assert all(meta["progress"]["kind"] != "fit" for *_, meta in described(folder))
+
+
+def test_a_killed_step_leaves_the_old_version_and_the_next_one_goes_on(
+    folder, log, monkeypatch, tmp_path
+) -> None:
+    log.append(events(0.6, 0.8))
+    other = tmp_path / "other"
+    base().save(other)
+    whole_step = learner(other, log).step()
+
+    def dying(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recommender, "save", dying)
+        with pytest.raises(KeyboardInterrupt):
+            learner(folder, log).step()
+    assert live(folder) == "v000001"
+    assert (folder / "update").is_dir()
+    Recommender.load(folder)
+    step = learner(folder, log).step()
+    assert (step.version, step.live, step.reason) == (
+        whole_step.version,
+        whole_step.live,
+        whole_step.reason,
+    )
+    assert not (folder / "update").exists()
+    one, two = (Recommender.load(place, version=step.version) for place in (folder, other))
+    np.testing.assert_array_equal(scores(one, GEAR), scores(two, GEAR))
+
+
+def test_a_challenger_to_a_version_that_serves_no_more_is_kept_back(
+    folder, log, monkeypatch
+) -> None:
+    real = learner_module.updated
+
+    def meanwhile(*args, **kwargs):
+        base().save(folder)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(learner_module, "updated", meanwhile)
+    log.append(events(0.6, 0.9))
+    step = learner(folder, log).step()
+    assert not step.live
+    assert live(folder) == "v000002"
+
+
+def test_a_full_fine_tune_can_be_asked_for(folder, log) -> None:
+    log.append(events(0.6, 0.8))
+    assert learner(folder, log).step(full=True).version
+    assert described(folder)[-1][2]["progress"]["kind"] == "full fine-tune"
+
+
+def test_events_are_counted_and_answers_to_recommendations_found(log) -> None:
+    from dataclasses import replace
+
+    told = events(0.6, 0.65)
+    mixed = [
+        replace(event, recommendation_id="r1") if n % 3 == 0 else event
+        for n, event in enumerate(told)
+    ]
+    log.append(mixed)
+    assert new_events(log, 0, log.head()) == len(told)
+    time = whole().events.time
+    fresh = np.flatnonzero((time >= moment(0.6)) & (time < moment(0.65)))
+    found = guided_positions(whole(), fresh, mixed)
+    ids = {f"e{place}" for place in found}
+    assert ids == {event.event_id for event in mixed if event.recommendation_id}

@@ -1,0 +1,215 @@
+"""New versions, arrivals and marks take effect whole, and while answers are given."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from serving_world import Running, WordEncoder, fitted, running, users
+
+from isthmus.errors import LogError
+from isthmus.online.catalogue import Item, open_catalogue
+from isthmus.online.log import open_log
+from isthmus.recommender import Recommender
+from isthmus.recommender.storage import LogPosition
+from isthmus.serving.keeper import Keeper
+
+
+def wait(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+def test_a_published_version_is_taken_over_and_rolled_back(tmp_path: Path) -> None:
+    with running(tmp_path) as shop:
+        keeper = shop.service.keeper
+        item = {
+            "domain": "gear",
+            "item_id": "NEW",
+            "title": "compass",
+            "attributes": {"price": 777},
+        }
+        shop.client.put("/v1/items", json={"items": [item]})
+        fitted(1).save(tmp_path / "model")
+        wait(lambda: keeper.live.version == "v000002")
+        answer = shop.recommend(user_id=users()[0], domains=["gear"], filter="price > 700")
+        assert answer["model_version"] == "v000002"
+        # What was registered is known to the new version too.
+        assert [i["item_id"] for i in answer["lists"][0]["items"]] == ["NEW"]
+        assert shop.client.post("/v1/models/rollback").json() == {"live": "v000001"}
+        wait(lambda: keeper.live.version == "v000001")
+        promoted = shop.client.post("/v1/models/promote", json={"version": "v000002"})
+        assert promoted.json() == {"live": "v000002"}
+        wait(lambda: keeper.live.version == "v000002")
+        versions = shop.client.get("/v1/models").json()
+        assert versions["answering"] == versions["live"] == "v000002"
+        assert [v["version"] for v in versions["versions"]] == ["v000002", "v000001"]
+
+
+def test_no_answer_is_dropped_or_mixed_while_versions_change(tmp_path: Path) -> None:
+    one, other = fitted(), fitted(1)
+    person = users()[0]
+    expected = {
+        version: {
+            domain: model.recommend(domain, users=[person], k=10)["item_id"].to_list()
+            for domain in ("books", "gear")
+        }
+        for version, model in (("odd", one), ("even", other))
+    }
+    assert expected["odd"] != expected["even"]
+    seen, wrong, stop = set(), [], threading.Event()
+
+    def ask(shop: Running) -> None:
+        while not stop.is_set():
+            answer = shop.client.post("/v1/recommend", json={"user_id": person, "k": 10})
+            if answer.status_code != 200:
+                wrong.append(answer.text)
+                continue
+            found = answer.json()
+            version = found["model_version"]
+            seen.add(version)
+            of = expected["odd" if int(version[1:]) % 2 else "even"]
+            for listing in found["lists"]:
+                ids = [item["item_id"] for item in listing["items"]]
+                if ids != of[listing["domain"]]:
+                    wrong.append((version, listing["domain"], ids))
+
+    with running(tmp_path) as shop:
+        threads = [threading.Thread(target=ask, args=(shop,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for n in range(5):
+            (other if n % 2 == 0 else one).save(tmp_path / "model")
+            version = f"v{n + 2:06d}"
+            wait(lambda version=version: shop.service.keeper.live.version == version)
+            wait(lambda version=version: version in seen)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert len(seen) == 6
+
+
+def test_a_version_that_cannot_be_taken_over_leaves_the_present_one(tmp_path: Path) -> None:
+    with running(tmp_path) as shop:
+        fitted(1).save(tmp_path / "model")
+        wait(lambda: shop.service.keeper.live.version == "v000002")
+        aside = tmp_path / "aside"
+        aside.write_text('{"version": "v000009", "seal": "x"}\n')
+        aside.replace(tmp_path / "model" / "current")
+        wait(lambda: shop.service.keeper.problem is not None)
+        assert shop.recommend(user_id=users()[0])["model_version"] == "v000002"
+        assert "missing" in shop.client.get("/v1/ready").json()["problem"]
+
+
+def test_a_model_of_another_log_is_refused(tmp_path: Path) -> None:
+    model = fitted()
+    copy = Recommender(
+        model.dataset,
+        model.config,
+        model.split,
+        model.raw,
+        model.system,
+        LogPosition("somebody else's", 12),
+    )
+    copy.save(tmp_path / "model")
+    log, catalogue = open_log(tmp_path / "e.db"), open_catalogue(tmp_path / "e.db")
+    with pytest.raises(LogError, match="another event log"):
+        Keeper(tmp_path / "model", log, catalogue)
+
+
+def test_two_workers_see_each_others_registrations(tmp_path: Path) -> None:
+    """What one process acknowledges, the next answer of another respects."""
+    with running(tmp_path) as first:
+        where = tmp_path / "events.db"
+        second = Keeper(
+            tmp_path / "model",
+            open_log(where),
+            open_catalogue(where),
+            poll_seconds=0.05,
+            encoder=WordEncoder(),
+        )
+        second.start()
+        try:
+            shelf = second.live.shelves[1]
+            key = {"domain": "gear", "item_id": shelf.ids[0]}
+            first.client.post("/v1/items/hide", json=key)
+            assert not second.refresh().shelves[1].offered[0]
+            first.client.post("/v1/users/hide", json={"user_id": "shy"})
+            second.refresh()
+            assert "shy" in second.hidden_people
+            item = {"domain": "gear", "item_id": "NEW", "title": "compass"}
+            first.client.put("/v1/items", json={"items": [item]})
+            wait(lambda: "NEW" in second.live.shelves[1].index)
+            # An erased person is a stranger to both, whatever the model holds.
+            person = users()[1]
+            first.client.delete("/v1/users", params={"user_id": person})
+            assert len(second.past(second.refresh(), person, [], limit=10)) == 0
+        finally:
+            second.close()
+
+
+def test_marks_made_while_texts_are_read_are_kept(tmp_path: Path) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    class Slow(WordEncoder):
+        def encode(self, texts):  # type: ignore[no-untyped-def]
+            reading.set()
+            assert go_on.wait(30)
+            return super().encode(texts)
+
+    fitted().save(tmp_path / "model")
+    where = tmp_path / "events.db"
+    catalogue = open_catalogue(where)
+    keeper = Keeper(
+        tmp_path / "model", open_log(where), catalogue, poll_seconds=0.05, encoder=Slow()
+    )
+    keeper.start()
+    try:
+        change = catalogue.describe([Item("gear", "NEW", title="compass")])
+        assert not keeper.wait_for(change, 0.2)
+        assert reading.wait(30)
+        catalogue.hide("gear", keeper.live.shelves[1].ids[0])
+        assert not keeper.refresh().shelves[1].offered[0]
+        go_on.set()
+        assert keeper.wait_for(change, 30)
+        assert "NEW" in keeper.live.shelves[1].index
+        assert not keeper.live.shelves[1].offered[0]
+    finally:
+        go_on.set()
+        keeper.close()
+
+
+def test_an_item_hidden_before_it_is_described_stays_hidden(tmp_path: Path) -> None:
+    with running(tmp_path) as shop:
+        catalogue = shop.service.keeper.catalogue
+        catalogue.hide("gear", "LATER")
+        item = {
+            "domain": "gear",
+            "item_id": "LATER",
+            "title": "compass",
+            "attributes": {"price": 888},
+        }
+        shop.client.put("/v1/items", json={"items": [item]})
+        asked = {"user_id": users()[0], "domains": ["gear"], "filter": "price > 800"}
+        assert shop.items(**asked) == []
+        shop.client.post("/v1/items/show", json={"domain": "gear", "item_id": "LATER"})
+        assert shop.items(**asked) == ["LATER"]
+        # A new description of a hidden item does not show it.
+        shop.client.post("/v1/items/hide", json={"domain": "gear", "item_id": "LATER"})
+        shop.client.put("/v1/items", json={"items": [{**item, "title": "chart"}]})
+        assert shop.items(**asked) == []
+
+
+def test_registrations_outlive_the_process(tmp_path: Path) -> None:
+    item = {"domain": "gear", "item_id": "NEW", "title": "compass", "attributes": {"price": 777}}
+    with running(tmp_path) as shop:
+        shop.client.put("/v1/items", json={"items": [item]})
+    with running(tmp_path, model=tmp_path / "model") as shop:
+        asked = {"user_id": users()[0], "domains": ["gear"], "filter": "price > 700"}
+        assert shop.items(**asked) == ["NEW"]

@@ -1,0 +1,151 @@
+"""`isthmus serve` as its users run it: a process of its own, on a free port of this machine."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving_world import fitted, users
+
+from isthmus.serving.keys import add_key
+
+
+@dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[str]
+    port: int
+    folder: Path
+    secret: str
+
+    def ask(self, method: str, path: str, content: Any = None) -> tuple[int, Any]:
+        """Over a connection of its own, so that any worker may answer."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as line:
+            body = None if content is None else json.dumps(content)
+            headers = {
+                "Authorization": f"Bearer {self.secret}",
+                "Content-Type": "application/json",
+            }
+            line.request(method, path, body, headers)
+            answer = line.getresponse()
+            text = answer.read().decode()
+        plain = answer.headers.get_content_type() != "application/json"
+        return answer.status, text if plain else json.loads(text)
+
+
+def words(folder: Path, port: int, *more: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "isthmus", "serve", "--model", str(folder / "model")),
+        *("--log", str(folder / "events.db"), "--port", str(port)),
+        *("--exports", str(folder / "exports"), *more),
+    ]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    fitted().save(folder / "model")
+    _, secret = add_key(folder / "keys.json", ["admin"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        words(folder, port, "--keys", str(folder / "keys.json"), "--workers", "2"),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    found = Server(process, port, folder, secret)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if found.ask("GET", "/v1/ready")[0] == 200:
+                break
+        except OSError:
+            time.sleep(0.1)
+    assert process.poll() is None, process.stderr.read() if process.stderr else ""
+    yield found
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_an_event_counts_in_the_next_answer_of_every_worker(server: Server) -> None:
+    gear = fitted().dataset.domains[1].items["item_id"].to_list()
+    for n in range(10):
+        event = {"event_id": f"e{n}", "user_id": f"u{n}", "domain": "gear", "item_id": gear[n]}
+        assert server.ask("POST", "/v1/events", event)[0] == 200
+        asked = {"user_id": f"u{n}", "domains": ["gear"], "k": 60}
+        status, answer = server.ask("POST", "/v1/recommend", asked)
+        assert status == 200
+        (listing,) = answer["lists"]
+        assert not listing["fallback"]
+        assert gear[n] not in [item["item_id"] for item in listing["items"]]
+
+
+def test_answers_over_the_wire_are_those_of_the_facade(server: Server) -> None:
+    person = users()[2]
+    expected = fitted().recommend("gear", users=[person], k=5)["item_id"].to_list()
+    asked = {"user_id": person, "domains": ["gear"], "k": 5}
+    _, answer = server.ask("POST", "/v1/recommend", asked)
+    assert [item["item_id"] for item in answer["lists"][0]["items"]] == expected
+
+
+def test_what_is_hidden_by_one_worker_no_worker_shows(server: Server) -> None:
+    asked = {"user_id": users()[3], "domains": ["gear"], "k": 1}
+    for _ in range(5):
+        _, answer = server.ask("POST", "/v1/recommend", asked)
+        best = answer["lists"][0]["items"][0]["item_id"]
+        server.ask("POST", "/v1/items/hide", {"domain": "gear", "item_id": best})
+        for _ in range(4):
+            _, answer = server.ask("POST", "/v1/recommend", asked)
+            assert answer["lists"][0]["items"][0]["item_id"] != best
+        server.ask("POST", "/v1/items/show", {"domain": "gear", "item_id": best})
+
+
+def test_numbers_are_those_of_all_workers(server: Server) -> None:
+    def counted() -> float:
+        _, text = server.ask("GET", "/v1/metrics")
+        found = re.search(r'isthmus_requests_total\{route="/v1/health",status="200"\} (\S+)', text)
+        return float(found[1]) if found else 0.0
+
+    before = counted()
+    for _ in range(20):
+        server.ask("GET", "/v1/health")
+    assert {counted() for _ in range(6)} == {before + 20}
+
+
+def test_a_second_service_on_the_same_log_is_refused(server: Server) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    second = subprocess.run(
+        words(server.folder, port, "--no-auth"), capture_output=True, text=True, timeout=120
+    )
+    assert second.returncode == 2
+    assert "another service" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_a_new_version_is_taken_over_by_every_worker(server: Server) -> None:
+    fitted(1).save(server.folder / "model")
+    deadline, seen = time.monotonic() + 60, [""]
+    while time.monotonic() < deadline and set(seen[-8:]) != {"v000002"}:
+        status, answer = server.ask("POST", "/v1/recommend", {"user_id": users()[0]})
+        assert status == 200
+        seen.append(answer["model_version"])
+    assert set(seen[-8:]) == {"v000002"}

@@ -1,0 +1,225 @@
+"""Heads that learn ratings and classes on a fitted recommender."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tasks_world import fresh, once, task_config
+
+from isthmus.errors import DataError, RequestError, TrainingError
+from isthmus.recommender import Recommender
+from isthmus.tasks.examples import Role, rated_events
+from isthmus.tasks.reader import Reader
+from isthmus.tasks.teach import HeadTask, labelled, teach
+
+ITEMS = ["g00000", "g00001", "g00002"]
+
+
+def lists(recommender: Recommender) -> np.ndarray:
+    return recommender.recommend("gear", users=list(recommender.dataset.user_ids[:5]))[
+        "score"
+    ].to_numpy()
+
+
+@pytest.mark.parametrize("head", ["squared", "ordinal"])
+def test_ratings_are_told_better_than_by_the_mean(head: str) -> None:
+    recommender = fresh()
+    before = lists(recommender)
+    recommender.teach("rate", config=task_config(tasks={"rate": {"head": head}, "batch": 64}))
+    found = recommender.judge("rate").by_domain
+    examples = rated_events(recommender.dataset, recommender.split)
+    truth = examples.of(Role.TEST).label
+    mean = examples.of(Role.TRAIN).label.mean()
+    assert set(found) == {"books", "gear", "all"}
+    assert found["all"]["rmse"] < 0.97 * np.sqrt(np.mean((truth - mean) ** 2))
+    assert found["all"]["mae"] < found["all"]["rmse"]
+    assert np.array_equal(lists(recommender), before)
+
+
+def test_clicks_are_told_better_than_by_chance() -> None:
+    recommender = fresh()
+    recommender.teach("click")
+    found = recommender.judge("click")
+    assert found.by_domain["all"]["auc"] > 0.57
+    assert found.by_domain["all"]["calibration_error"] < 0.1
+    assert [line.name for line in found.report] == ["0", "1", "macro", "weighted"]
+    assert sum(b.n for b in found.calibration) == found.by_domain["all"]["n"]
+
+
+def test_events_against_drawn_items() -> None:
+    recommender = fresh(impressions=False)
+    settings = {"hidden": 8, "click": {"negatives": 2}}
+    recommender.teach("click", config=task_config(tasks=settings))
+    # Popularity is no help here, and what else a small world tells is little.
+    assert recommender.judge("click").by_domain["all"]["auc"] > 0.53
+
+
+def test_the_joint_loss_is_the_sum_of_the_two_domains_means() -> None:
+    recommender = once()
+    reader = Reader(
+        "rate", recommender.dataset, recommender.split, recommender.system, recommender.config
+    )
+    examples = rated_events(recommender.dataset, recommender.split)
+    taught = teach(reader, examples, task_config(tasks={"epochs": 1}))
+    train = examples.of(Role.TRAIN)
+    pairs = {d: labelled(reader, train.take(train.domain == d), in_training=True) for d in (0, 1)}
+    rng = np.random.default_rng(0)
+
+    def loss(*domains: int) -> float:
+        chosen = {d: pairs[d] for d in domains}
+        task = whole_batch(HeadTask(taught.net.double(), doubled(chosen), 1, {}))
+        (batch,) = task.batches(rng)
+        return task.loss(batch, rng).item()
+
+    means = []
+    for d in (0, 1):
+        told = taught.net.double()(*vars(doubled(pairs)[d].inputs).values(), d)[:, 0]
+        means.append(((told - pairs[d].labels) ** 2).mean().item())
+    assert loss(0, 1) == pytest.approx(loss(0) + loss(1), abs=1e-6)
+    assert loss(0, 1) == pytest.approx(sum(means), abs=1e-6)
+    assert len(pairs[0].labels) != len(pairs[1].labels)
+
+
+def whole_batch(task: HeadTask) -> HeadTask:
+    task.batch = len(task.domain)
+    return task
+
+
+def doubled(pairs: dict) -> dict:
+    """In double precision, so that the order of adding does not matter to 1e-6."""
+    from isthmus.tasks.reader import Inputs
+    from isthmus.tasks.teach import Labelled
+
+    return {
+        d: Labelled(Inputs(*(t.double() for t in vars(p.inputs).values())), p.labels.double())
+        for d, p in pairs.items()
+    }
+
+
+def test_a_killed_teaching_goes_on_to_the_same_heads(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    config = task_config(training={"checkpoint_seconds": 0})
+    whole = fresh().teach("rate", config=config)
+    recommender = fresh()
+    real, calls = HeadTask.loss, []
+
+    def failing(self: HeadTask, *given: object) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) > 20:
+            raise Killed
+        return real(self, *given)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HeadTask, "loss", failing)
+        with pytest.raises(Killed):
+            recommender.teach("rate", config=config, folder=tmp_path)
+    resumed = recommender.teach("rate", config=config, folder=tmp_path)
+    for name, weight in whole.net.state_dict().items():
+        assert torch.equal(weight, resumed.net.state_dict()[name])
+
+
+def test_a_saved_model_tells_the_same(tmp_path: Path) -> None:
+    recommender = fresh()
+    recommender.teach("rate")
+    recommender.teach("click")
+    recommender.save(tmp_path / "model")
+    again = Recommender.load(tmp_path / "model")
+    people = {"users": [recommender.dataset.user_ids[0], "nobody"]}
+    for task in ("rate", "click"):
+        first, second = (getattr(r, task)("gear", ITEMS, **people) for r in (recommender, again))
+        assert first.equals(second)
+        assert recommender.judge(task).to_dict() == again.judge(task).to_dict()
+
+
+def test_everybody_is_answered() -> None:
+    recommender = fresh()
+    recommender.teach("rate")
+    history = [("books", "b00000"), ("books", "b00001")]
+    user = recommender.dataset.user_ids[0]
+    found = recommender.rate("gear", ITEMS, users=["nobody", user], histories=[history])
+    assert found["request"].to_list() == [
+        *["nobody"] * 3,
+        *[user] * 3,
+        *["history 1"] * 3,
+    ]
+    assert found["item_id"].to_list() == ITEMS * 3
+    assert found["rating"].is_between(1, 5).all()
+    alone = recommender.rate("gear", ITEMS[1:2], users=[user])
+    assert alone["rating"][0] == pytest.approx(found["rating"][4], abs=1e-5)
+
+
+def test_somebody_who_rates_high_is_told_to_rate_high() -> None:
+    recommender = fresh()
+    recommender.teach("rate", config=task_config(tasks={"batch": 64, "epochs": 10}))
+    events = recommender.dataset.events
+    rated = np.where(np.isnan(events.rating), 3, events.rating)
+    sums = np.add.reduceat(rated - rated.mean(), events.offsets[:-1])
+    order = np.argsort(sums)
+    low, high = (
+        recommender.rate("gear", ITEMS, users=recommender.dataset.user_ids.gather(some).to_list())[
+            "rating"
+        ].mean()
+        for some in (order[:10], order[-10:])
+    )
+    assert high > low + 0.2
+
+
+def test_a_task_that_was_not_taught() -> None:
+    with pytest.raises(RequestError, match=r"was not taught to rate\. It only ranks; teach it"):
+        once().rate("gear", ITEMS, users=["nobody"])
+    with pytest.raises(RequestError, match="no task is called 'ratings'"):
+        once().teach("ratings")
+    recommender = fresh()
+    recommender.teach("rate")
+    with pytest.raises(RequestError, match=r"was not taught to click\. It knows rate"):
+        recommender.click("gear", ITEMS, users=["nobody"])
+
+
+def test_questions_that_cannot_be_answered() -> None:
+    recommender = fresh()
+    recommender.teach("rate")
+    with pytest.raises(RequestError, match="no item is asked about"):
+        recommender.rate("gear", [], users=["nobody"])
+    with pytest.raises(RequestError, match="'g0000' is not in the catalogue of 'gear'"):
+        recommender.rate("gear", ["g0000"], users=["nobody"])
+    with pytest.raises(RequestError, match="domain 'gears' is not in this dataset"):
+        recommender.rate("gears", ITEMS, users=["nobody"])
+
+
+def test_a_domain_without_ratings_is_not_told_about() -> None:
+    from dataclasses import replace
+
+    usual = once()
+    rating = np.where(usual.dataset.events.domain == 1, np.nan, usual.dataset.events.rating)
+    dataset = replace(usual.dataset, events=replace(usual.dataset.events, rating=rating))
+    recommender = Recommender(dataset, usual.config, usual.split, usual.raw, usual.system)
+    recommender.teach("rate")
+    assert set(recommender.judge("rate").by_domain) == {"books", "all"}
+    with pytest.raises(RequestError, match="'rate' was not learnt in 'gear'"):
+        recommender.rate("gear", ITEMS, users=["nobody"])
+
+
+def test_out_of_memory_names_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(*_given: object) -> torch.Tensor:
+        return torch.empty(1 << 60)
+
+    monkeypatch.setattr(HeadTask, "loss", greedy)
+    with pytest.raises(TrainingError, match=r"memory ran out\. Lower .*tasks\.batch"):
+        fresh().teach("rate")
+
+
+def test_ratings_missing_is_said_before_anything_is_trained() -> None:
+    from dataclasses import replace
+
+    usual = once()
+    events = replace(usual.dataset.events, rating=np.full_like(usual.dataset.events.rating, np.nan))
+    recommender = Recommender(
+        replace(usual.dataset, events=events), usual.config, usual.split, usual.raw, usual.system
+    )
+    with pytest.raises(DataError, match="no event has a rating"):
+        recommender.teach("rate")
