@@ -19,7 +19,7 @@ SIZES = {
 QUICK = [word for key, value in SIZES.items() for word in ("--set", f"pretraining.{key}={value}")]
 FEW = (
     *("--set", "tuning.steps=4"),
-    *("--set", "tuning.batch_pairs=32"),
+    *("--set", "tuning.batch_examples=32"),
     *("--set", "tuning.negatives=16"),
     *("--set", "tuning.width=16"),
     *("--set", "tuning.rank=2"),
@@ -115,4 +115,4 @@ def test_running_out_of_memory_names_what_to_lower(own, shop: Shop, monkeypatch)
     model = ("--set", "language.model=bert", "--set", "seed=9", *FEW)
     found = ask(shop, folder, "tune-language", *model)
     assert found.code == 2
-    assert "Lower tuning.batch_pairs" in found.complaint
+    assert "Lower tuning.batch_examples" in found.complaint

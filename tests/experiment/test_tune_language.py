@@ -28,7 +28,7 @@ def config(tmp_path_factory, tiny_bert):
                 "cache": str(tmp_path_factory.mktemp("cache")),
                 "runtime": "torch",
             },
-            "tuning": {"steps": 60, "batch_pairs": 128, "negatives": 128, "width": 64},
+            "tuning": {"steps": 60, "batch_examples": 128, "negatives": 128, "width": 64},
             "evaluation": {"min_slice": 20, "bootstrap": 100, "cutoffs": [10, 100]},
         }
     )

@@ -2,17 +2,19 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from isthmus.config import TUNING_METHODS, LanguageConfig, TuningConfig
+from isthmus.data.next_items import NextItems
 from isthmus.data.pairs import ItemPairs
 from isthmus.errors import LanguageModelError
 from isthmus.language import TextEncoder
 from isthmus.language.folders import save_model
 from isthmus.language.models import load_tokenizer, load_torch_model, read_facts
 from isthmus.language.tokens import tokenize
-from isthmus.language.tuning.contrast import Readable
 from isthmus.language.tuning.methods import MERGEABLE, Tunable
+from isthmus.language.tuning.samplers import Readable
 from isthmus.language.tuning.tune import Material, tune
 from isthmus.language.tuning.weights import TunedWeights
 
@@ -36,8 +38,6 @@ SMALL = {"rank": 4, "bottleneck": 8, "virtual_tokens": 4, "width": 32, "last_lay
 
 def material() -> Material:
     """Twelve texts of three themes; items of one theme go together, whatever their words."""
-    import scipy.sparse as sp
-
     texts = [text for theme in NOUNS.values() for text in theme]
     theme = np.repeat(np.arange(3), 4)
     first, second = np.nonzero((theme[:, None] == theme) & ~np.eye(12, dtype=bool))
@@ -45,11 +45,20 @@ def material() -> Material:
     pairs = ItemPairs(first, second, np.ones(len(first)), np.zeros(len(first), int), 1, together)
     eye = (np.zeros(32, np.float32), np.eye(32, dtype=np.float32))
     readable = Readable(np.arange(12), np.zeros(12, int))
-    return Material(texts, readable, pairs, [eye], eye)
+    return Material(texts, readable, pairs, histories(), [eye], eye)
+
+
+def histories() -> NextItems:
+    """Forty people who each keep to one theme."""
+    rng = np.random.default_rng(0)
+    item = np.concatenate([4 * (p % 3) + rng.permutation(4) for p in range(40)])
+    person = np.repeat(np.arange(40), 4)
+    chosen = sp.csr_array((np.ones(160, bool), (person, item)), shape=(40, 12))
+    return NextItems(item, np.zeros(160, int), person, np.repeat(np.arange(0, 160, 4), 4), chosen)
 
 
 def settings(method: str, **changes) -> TuningConfig:
-    given = {"steps": 36, "batch_pairs": 16, "negatives": 8, "held_out": 0.3, "patience": 100}
+    given = {"steps": 36, "batch_examples": 16, "negatives": 8, "held_out": 0.3, "patience": 100}
     # A model this small learns faster than the real ones that the default rates suit.
     rate = FAST.get(method, 0.03)
     return TuningConfig(method=method, **{**SMALL, **given, "learning_rate": rate, **changes})

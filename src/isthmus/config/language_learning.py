@@ -72,40 +72,52 @@ class TuningConfig(Section):
 
     method: TuningMethod = Field(
         "side",
-        description="What learns: side: a network over the cached layers; full, last-layers, "
-        "adapter, lora, dora, adalora, ia3, prefix, prompt: part of the model itself.",
+        description="What learns: side: a network on top of the cached vectors; full, "
+        "last-layers, adapter, lora, dora, adalora, ia3, prefix, prompt: part of the model itself.",
     )
     last_layers: int = Field(2, ge=1, description="last-layers: blocks that learn.")
     rank: int = Field(8, ge=1, description="lora, dora, adalora: rank.")
     scale: float = Field(2.0, gt=0, description="lora, dora, adalora: alpha as a multiple of rank.")
     bottleneck: int = Field(48, ge=1, description="adapter: width of the bottleneck.")
     virtual_tokens: int = Field(8, ge=1, description="prefix, prompt: learned tokens in front.")
-    width: int = Field(512, ge=1, description="side: width of the network.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="side: inside the network.")
+    width: int = Field(384, ge=1, description="side: width of the network.")
     steps: int = Field(600, ge=1, description="Training steps.")
-    batch_pairs: int | None = Field(
-        None, ge=2, description="Pairs a step; None: 512 for side, else 64."
+    batch_examples: int | None = Field(
+        None, ge=2, description="Histories or pairs a step; None: 512 for side, else 64."
+    )
+    history: int | None = Field(
+        None,
+        ge=0,
+        description="Latest items of a history that together stand for it, and whose next item is "
+        "learnt; 0: pairs of items instead; None: 8 for side, else 0.",
+    )
+    recency: float = Field(
+        0.75, gt=0, le=1, description="history: weight of an item, per event of age."
     )
     negatives: int | None = Field(
         None,
         ge=0,
-        description="Items a step that no pair holds, drawn beside the batch's own; None: 512 for "
-        "side, else none.",
+        description="Items a step that are drawn beside the batch's own; None: 512 for side, else "
+        "none.",
     )
     hard_share: float = Field(
         0.0, ge=0, le=1, description="Of these, drawn among the texts nearest to the answers."
     )
-    temperature: float = Field(0.1, gt=0, description="Of the cosines.")
+    temperature: float = Field(0.07, gt=0, description="Of the cosines.")
     learning_rate: float | None = Field(
         None, gt=0, description="Peak, AdamW; None: what suits the method."
     )
-    window: int = Field(10, ge=1, description="Most events apart that two items make a pair.")
-    order_decay: float = Field(0.9, gt=0, le=1, description="Weight of a pair, per event apart.")
-    cross_share: float = Field(
-        0.25, ge=0, le=1, description="Steps on pairs across domains, where there are some."
+    window: int = Field(3, ge=1, description="pairs: most events apart that two items make one.")
+    order_decay: float = Field(
+        1.0, gt=0, le=1, description="pairs: weight of one, per event apart."
     )
-    held_out: float = Field(0.02, gt=0, le=0.5, description="Share of the pairs to stop early by.")
-    patience: int = Field(3, ge=1, description="Looks at held-out pairs without gain to stop.")
+    cross_share: float = Field(
+        0.25, ge=0, le=1, description="pairs: steps on those across domains, where there are some."
+    )
+    held_out: float = Field(
+        0.02, gt=0, le=0.5, description="Share of the people, or pairs, to stop early by."
+    )
+    patience: int = Field(3, ge=1, description="Looks at what is held out without gain to stop.")
 
 
 class DistillationConfig(Section):

@@ -229,13 +229,16 @@ def _extended(
 
 
 def _rows(features: ItemFeatures, start: int, stop: int) -> ItemFeatures:
-    return ItemFeatures(features.vectors[start:stop], features.present[start:stop])
+    return replace(
+        features, vectors=features.vectors[start:stop], present=features.present[start:stop]
+    )
 
 
 def _joined(one: ItemFeatures, other: ItemFeatures) -> ItemFeatures:
     if not len(other):
         return one
-    return ItemFeatures(
-        np.concatenate([one.vectors, other.vectors]),
-        np.concatenate([one.present, other.present]),
+    return replace(
+        one,
+        vectors=np.concatenate([one.vectors, other.vectors]),
+        present=np.concatenate([one.present, other.present]),
     )

@@ -1,7 +1,8 @@
 """Behaviour-aware tuning of the language model, from a dataset to weights and what they are worth.
 
-Pairs come from the training events of the split alone. What is reported is measured on the half of
-the validation questions that the gate uses; the test questions are left for `compare`.
+Histories and pairs come from the training events of the split alone. What is reported is measured
+on the half of the validation questions that the gate uses; the test questions are left for
+`compare`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from isthmus.alignment.features import Whitening
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
+from isthmus.data.next_items import next_items
 from isthmus.data.pairs import surprising_pairs
 from isthmus.data.splits import Split, make_split
 from isthmus.experiment.environment import begin_peak, peak_rss_mb
 from isthmus.experiment.records import write_whole
 from isthmus.experiment.text_only import figures, text_only
 from isthmus.language.catalogues import encode_catalogues
-from isthmus.language.tuning.contrast import Readable
+from isthmus.language.tuning.samplers import Readable
 from isthmus.language.tuning.tune import Map, Material, Tuning, tune
 
 _SHRINKAGE = 0.05  # as in text similarity, which reads the vectors
@@ -82,7 +84,7 @@ def tune_language(
         config: everything else.
         out: folder of the weights.
         split: None makes the configured one.
-        only: domains to tune for; pairs are then within these. None: all.
+        only: domains to tune for; what is learnt from is then within these. None: all.
         checkpoints: where a killed run goes on from.
         tell: told what begins.
 
@@ -103,7 +105,7 @@ def tune_language(
     device = config.training.device
     frozen = encode_catalogues(dataset.domains, base, device=device)
     material = gather(dataset, split, frozen, config, chosen)
-    tell(f"tuning by {config.tuning.method} on {len(material.pairs) // 2:,} pairs")
+    tell(f"tuning by {config.tuning.method}")
     begin_peak()
     tuning = tune(
         material,
@@ -140,14 +142,14 @@ def gather(
     config: Config,
     domains: Sequence[int],
 ) -> Material:
-    """Texts, pairs, and the coordinates in which they are compared.
+    """Texts, behaviour, and the coordinates in which texts are compared.
 
     Args:
         dataset: the snapshot.
         split: what may be learnt from.
         frozen: vectors of the base model, by domain.
         config: window and decay of pairs, hard negatives.
-        domains: pairs are within and across these.
+        domains: behaviour is within and across these.
     """
     place: dict[str, int] = {}
     text = np.array(
@@ -160,9 +162,8 @@ def gather(
     )
     home = np.repeat(np.arange(len(dataset.domains)), np.diff(dataset.item_offsets))
     tuning = config.tuning
-    pairs = surprising_pairs(
-        dataset, split.train_events(dataset), window=tuning.window, decay=tuning.order_decay
-    )
+    events = split.train_events(dataset)
+    pairs = surprising_pairs(dataset, events, window=tuning.window, decay=tuning.order_decay)
     usable = (text >= 0) & np.isin(home, domains)
     pairs = pairs.where(
         usable[pairs.first] & usable[pairs.second] & (text[pairs.first] != text[pairs.second])
@@ -172,8 +173,9 @@ def gather(
         list(place),
         Readable(text, home),
         pairs,
+        next_items(dataset, events, usable),
         [_whitened(rows) for rows in vectors],
-        _whitened(np.concatenate(vectors)),
+        _whitened_together(vectors),
         _nearest(frozen, dataset) if tuning.hard_share else None,
     )
 
@@ -197,6 +199,13 @@ def _whitened(rows: NDArray[np.float32]) -> Map:
         return np.zeros(rows.shape[1], np.float32), np.eye(rows.shape[1], dtype=np.float32)
     found = Whitening.fit(rows, dim=rows.shape[1], kind="zca", shrinkage=_SHRINKAGE)
     return found.mean, found.matrix
+
+
+def _whitened_together(vectors: Sequence[NDArray[np.float32]]) -> Map:
+    """One map for all domains; what merely tells their centres apart is no direction of its own."""
+    centred = np.concatenate([rows - rows.mean(0) for rows in vectors if len(rows)] or vectors)
+    mean = np.concatenate(vectors).mean(0, dtype=np.float64) if len(centred) else centred.sum(0)
+    return mean.astype(np.float32), _whitened(centred)[1]
 
 
 def _nearest(frozen: Sequence[ItemFeatures], dataset: Dataset) -> NDArray[np.int64]:

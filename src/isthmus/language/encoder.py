@@ -91,9 +91,9 @@ class TextEncoder:
         self.reader, self.pooling = reader, reader.pooling
         kept = _digest(*reader.cached, config.max_tokens, _RECIPE)
         self.fingerprint = kept
-        if reader.layers and reader.tuned is not None:
-            self.fingerprint = _digest(kept, reader.tuned.fingerprint)
-        self._cache = VectorCache(root / "vectors" / kept, reader.width) if root else None
+        if reader.side is not None:
+            self.fingerprint = _digest(kept, reader.side.fingerprint)
+        self._cache = VectorCache(root / "vectors" / kept, reader.facts.dim) if root else None
         graph = _digest(*reader.cached, _RECIPE)
         self._graphs = root / "graphs" / graph if root else None
         self._head: Head | None = None
@@ -102,16 +102,12 @@ class TextEncoder:
         self._runtime: Runtime | None = None
 
     @classmethod
-    def load(
-        cls, config: LanguageConfig | None = None, *, device: str = "auto", layers: bool = False
-    ) -> TextEncoder:
+    def load(cls, config: LanguageConfig | None = None, *, device: str = "auto") -> TextEncoder:
         """Find a model and check that it is whole; its weights are read when first needed.
 
         Args:
             config: which model and how; None: the embedded one.
             device: 'auto' (CUDA where present, else CPU), 'cpu', 'cuda', 'cuda:1' …
-            layers: give the pooled states of all layers of the base model, end to end, the last
-                one last.
 
         Raises:
             LanguageModelError: no such model, a folder without weights or tokenizer, or tuned
@@ -121,7 +117,7 @@ class TextEncoder:
         config = config or LanguageConfig()
         root = config.cache or _user_cache()
         usable = _usable(root)
-        reader = Reader.find(config, root / "models" if usable else None, layers=layers)
+        reader = Reader.find(config, root / "models" if usable else None)
         encoder = cls(config, reader, root if usable else None, device)
         if not usable:
             encoder._note(
@@ -133,13 +129,14 @@ class TextEncoder:
     @property
     def dim(self) -> int:
         """Width of the vectors."""
-        return self.reader.dim
+        return self.reader.facts.dim
 
     def encode(self, texts: Sequence[str | None]) -> ItemFeatures:
         """Vectors of texts, in their order; None and blank texts are masked, not encoded.
 
         Returns:
-            float32 [n, dim] pooled vectors, neither normalised nor whitened, and their mask.
+            float32 [n, dim] pooled vectors, neither normalised nor whitened, and their mask; of
+            a side network, vectors in whitened coordinates.
 
         Raises:
             LanguageModelError: the model cannot be loaded or run, or gives no finite numbers.
@@ -166,7 +163,7 @@ class TextEncoder:
             runtime=runtime,
             notes=tuple(self._notes),
         )
-        return ItemFeatures(vectors, present)
+        return ItemFeatures(vectors, present, whitened=self.reader.side is not None)
 
     def tokens(self, texts: Sequence[str], positions: int | None = None) -> Tokens:
         """Token numbers of texts, none blank, cut to `positions` tokens or what the model reads.
@@ -175,18 +172,6 @@ class TextEncoder:
             LanguageModelError: the tokenizer is another model's.
         """
         return self._tokenize(list(texts), positions)
-
-    def kept(self, texts: Sequence[str]) -> Encoded:
-        """What the cache keeps of distinct texts, none blank; those it lacks are encoded first.
-
-        Rows are [width] wide: the vectors themselves, or the states of all layers.
-        """
-        return self._distinct(list(texts))[0]
-
-    @property
-    def keeps(self) -> bool:
-        """Whether there is a cache on disk."""
-        return self._cache is not None
 
     def _finished(self, kept: NDArray[np.float16]) -> NDArray[np.float16] | NDArray[np.float32]:
         """Cached vectors → what is given out, by half precision in either case."""
@@ -197,7 +182,7 @@ class TextEncoder:
     def _distinct(self, texts: list[str]) -> tuple[Encoded, int, str | None]:
         """Vectors of distinct texts, how many were cached, and what ran the others."""
         keys = text_keys(texts)
-        none = Encoded.none(len(texts), self.reader.width)
+        none = Encoded.none(len(texts), self.dim)
         encoded = self._cache.get(keys) if self._cache else none
         missing = np.flatnonzero(~encoded.known)
         if not len(missing):

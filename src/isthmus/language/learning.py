@@ -156,6 +156,6 @@ def enough_memory() -> Iterator[None]:
         raise TrainingError(
             "memory ran out while the language model was learning",
             where="tuning, pretraining, distillation",
-            hint="Lower tuning.batch_pairs and tuning.negatives (or pretraining.batch_tokens, "
+            hint="Lower tuning.batch_examples and tuning.negatives (or pretraining.batch_tokens, "
             "distillation.batch_texts), then language.max_tokens; method = 'side' needs least",
         ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from isthmus.language.models import Pooling
@@ -41,23 +40,3 @@ class PooledModel(nn.Module):
         """Token ids and mask, int64 [batch, length] → [batch, dim]."""
         states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return pool(states, attention_mask, self.how)
-
-
-class LayersModel(nn.Module):
-    """A language model whose output is the pooled states of all its layers, end to end.
-
-    The embeddings come first and the last block last: [batch, length] twice → [batch, (layers + 1)
-    × dim].
-    """
-
-    def __init__(self, model: Any, how: Pooling) -> None:
-        super().__init__()
-        self.model, self.how = model, how
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token ids and mask, int64 [batch, length] → [batch, (layers + 1) × dim]."""
-        found = self.model(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True
-        )
-        layers = (*found.hidden_states[:-1], found.last_hidden_state)
-        return torch.cat([pool(states, attention_mask, self.how) for states in layers], dim=1)

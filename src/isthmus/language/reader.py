@@ -1,8 +1,8 @@
 """How texts are read: a base model, what was tuned on top of it, and what is cached of it.
 
 Weights tuned inside the model change what the model gives, so each set of them has vectors of its
-own in the cache. A side network reads the states of all layers, which are cached for the base model
-once and serve every side network on it.
+own in the cache. A side network reads the base model's vectors, which are cached once and serve
+every side network on it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ class Reader:
         facts: what it holds.
         pooling: how token states become a vector; 'auto' resolved.
         tuned: weights on top of it, or None.
-        layers: give the pooled states of all layers, not of the last alone.
     """
 
     name: str
@@ -47,16 +46,14 @@ class Reader:
     facts: ModelFacts
     pooling: Pooling
     tuned: TunedWeights | None = None
-    layers: bool = False
 
     @classmethod
-    def find(cls, config: LanguageConfig, memory: Path | None, *, layers: bool = False) -> Reader:
+    def find(cls, config: LanguageConfig, memory: Path | None) -> Reader:
         """Find a model and the weights tuned on it, and check that they belong together.
 
         Args:
             config: which.
             memory: where facts about folders are remembered; None: nowhere.
-            layers: for the states of all layers; tuned weights are then left out.
 
         Raises:
             LanguageModelError: no such model, not whole, or the weights are of another one.
@@ -65,8 +62,8 @@ class Reader:
         folder = find_model(config.model)
         facts = read_facts(folder, memory, pinned=config.model == "embedded")
         pooling = facts.pooling if config.pooling == "auto" else config.pooling
-        if config.tuned is None or layers:
-            return cls(config.model, folder, facts, pooling, None, layers)
+        if config.tuned is None:
+            return cls(config.model, folder, facts, pooling)
         tuned = TunedWeights.load(config.tuned)
         tuned.check_base(facts, base_name=config.model, where=str(config.tuned))
         if config.pooling not in ("auto", tuned.pooling):
@@ -75,18 +72,13 @@ class Reader:
                 where=str(config.tuned),
                 hint="Set language.pooling = 'auto'",
             )
-        side = tuned.config.method == "side"
-        return cls(config.model, folder, facts, tuned.pooling, tuned, layers=side)
+        return cls(config.model, folder, facts, tuned.pooling, tuned)
 
     @property
-    def dim(self) -> int:
-        """Width of what comes out in the end."""
-        return self.facts.dim if self._side or not self.layers else self.width
-
-    @property
-    def width(self) -> int:
-        """Width of what the model gives and the cache keeps."""
-        return self.facts.dim * (self.facts.layers + 1) if self.layers else self.facts.dim
+    def side(self) -> TunedWeights | None:
+        """Weights of a side network, which reads what the base model gives; None: there is none."""
+        tuned = self.tuned
+        return tuned if tuned is not None and tuned.config.method == "side" else None
 
     @property
     def positions(self) -> int:
@@ -99,26 +91,20 @@ class Reader:
     def cached(self) -> tuple[object, ...]:
         """What cached vectors depend on, beside the length of texts."""
         base: tuple[object, ...] = (self.facts.content, self.pooling)
-        if self.layers:
-            return (*base, "layers")
-        return base if self.tuned is None else (*base, self.tuned.fingerprint)
-
-    @property
-    def _side(self) -> bool:
-        return self.tuned is not None and self.layers
+        if self.tuned is None or self.side is not None:
+            return base
+        return (*base, self.tuned.fingerprint)
 
     def build(self) -> Any:
-        """A module from token ids and mask [batch, length] to [batch, width], on the CPU.
+        """A module from token ids and mask [batch, length] to [batch, dim], on the CPU.
 
         Raises:
             LanguageModelError: it cannot be loaded.
         """
-        from isthmus.language.pooling import LayersModel, PooledModel
+        from isthmus.language.pooling import PooledModel
 
         model = load_torch_model(self.folder)
-        if self.layers:
-            return LayersModel(model, self.pooling)
-        if self.tuned is None:
+        if self.tuned is None or self.side is not None:
             return PooledModel(model, self.pooling)
         from isthmus.language.tuning.methods import MERGEABLE, Tunable
 
@@ -129,11 +115,11 @@ class Reader:
         return tunable
 
     def head(self) -> Head | None:
-        """What turns cached states into vectors; None: they are the vectors."""
-        if not self._side or self.tuned is None:
+        """What turns cached vectors into those that are given out; None: they are these."""
+        if self.side is None:
             return None
         from isthmus.language.tuning.side import SideNetwork
 
-        network = SideNetwork(self.facts.layers + 1, self.facts.dim, self.tuned.config.width)
-        network.load_state_dict(self.tuned.tensors())
+        network = SideNetwork(self.facts.dim, self.side.config.width)
+        network.load_state_dict(self.side.tensors())
         return network.eval().read

@@ -121,7 +121,7 @@ class Arrivals:
         founding = slice(self._n_founding)
         sizes = model.progress.fitted_items or tuple(map(len, model.raw[founding]))
         raw = [
-            ItemFeatures(r.vectors[:n], r.present[:n])
+            replace(r, vectors=r.vectors[:n], present=r.present[:n])
             for r, n in zip(model.raw[founding], sizes, strict=True)
         ]
         domains = tuple(

@@ -1,10 +1,8 @@
 """Contrast of items: those that people choose together are drawn together, others apart.
 
-InfoNCE over pairs drawn by their weight (`data.pairs`). A step's pairs are all of one kind, from
-one domain to one domain, so that answers are told apart within one catalogue, as in ranking. The
-other answers of the batch are negatives, and so are drawn items; an item that anybody chose
-together with the anchor, or that reads the same, is never one. Cosines are taken where they will be
-used: behind the whitening of each domain.
+InfoNCE over anchors and answers (`samplers.py`). The other answers of the batch are negatives, and
+so are drawn items. Cosines are taken where they will be used: of vectors tuned inside the model,
+behind the whitening of each domain.
 
 Source of the loss: van den Oord et al., "Representation Learning with Contrastive Predictive
 Coding", 2018.
@@ -13,7 +11,6 @@ Coding", 2018.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,26 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from isthmus.data.pairs import ItemPairs
 from isthmus.language.learning import LanguageTask
+from isthmus.language.tuning.samplers import Batch, Readable, Rows, Sampler
 
 _HELD_OUT_BATCHES = 8
-Rows = NDArray[np.int64]
 Vectors = Callable[[Rows], Tensor]
 """Distinct rows of texts [n] → their vectors [n, dim], with gradients."""
-
-
-@dataclass(frozen=True)
-class Readable:
-    """Which item has which text.
-
-    Attributes:
-        text: int64 [n_items] row of its text, -1 without; equal texts share a row.
-        domain: int64 [n_items].
-    """
-
-    text: Rows
-    domain: Rows
 
 
 class Space(nn.Module):
@@ -72,98 +55,6 @@ class Space(nn.Module):
         return F.normalize(mapped, dim=1)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One step.
-
-    Attributes:
-        anchor: int64 [n] items.
-        candidates: int64 [n + m] items of one domain; the first n are the anchors' answers.
-        hidden: bool [n, n + m]; candidates that are no negatives of the anchor.
-    """
-
-    anchor: Rows
-    candidates: Rows
-    hidden: NDArray[np.bool_]
-
-
-class PairSampler:
-    """Draws steps.
-
-    Args:
-        pairs: of items that have a text.
-        readable: their texts and domains.
-        size: pairs a step.
-        negatives: further items a step.
-        cross_share: share of the steps on pairs across domains, where there are any.
-        near: int64 [n_items, k] items whose texts are nearest, within the domain; what hard
-            negatives are drawn from.
-        hard_share: share of the drawn negatives that are such.
-    """
-
-    def __init__(
-        self,
-        pairs: ItemPairs,
-        readable: Readable,
-        *,
-        size: int,
-        negatives: int,
-        cross_share: float,
-        near: Rows | None = None,
-        hard_share: float = 0.0,
-    ) -> None:
-        self._pairs, self._readable = pairs, readable
-        self._size, self._negatives = size, negatives
-        self._near, self._hard = near, round(negatives * hard_share) if near is not None else 0
-        self._rows: dict[int, Rows] = {}
-        self._mass: dict[int, NDArray[np.float64]] = {}
-        for kind in np.unique(pairs.kind):
-            rows = np.flatnonzero(pairs.kind == kind)
-            self._rows[int(kind)] = rows
-            self._mass[int(kind)] = np.cumsum(pairs.weight[rows]) / pairs.weight[rows].sum()
-        n = pairs.n_domains
-        self._catalogue = [
-            np.flatnonzero((readable.domain == d) & (readable.text >= 0)) for d in range(n)
-        ]
-        across = {kind: kind // n != kind % n for kind in self._rows}
-        shares = {True: cross_share, False: 1 - cross_share}
-        groups = {side: sum(a is side for a in across.values()) for side in (True, False)}
-        chance = np.array([shares[across[kind]] / groups[across[kind]] for kind in self._rows])
-        if not chance.sum():  # only the other sort of pairs exists
-            chance += 1.0
-        self._chance = chance / chance.sum()
-
-    def draw(self, rng: np.random.Generator) -> Batch:
-        """Pairs of one kind, and their negatives."""
-        kind = list(self._rows)[int(rng.choice(len(self._chance), p=self._chance))]
-        drawn = np.searchsorted(self._mass[kind], rng.random(self._size), side="right")
-        chosen = self._rows[kind][np.minimum(drawn, len(self._rows[kind]) - 1)]
-        anchor, answer = self._pairs.first[chosen], self._pairs.second[chosen]
-        domain = kind % self._pairs.n_domains
-        others = [rng.choice(self._catalogue[domain], self._negatives - self._hard)]
-        if self._near is not None and self._hard:
-            of = rng.choice(answer, self._hard)
-            others.append(self._near[of, rng.integers(self._near.shape[1], size=self._hard)])
-        candidates = np.concatenate([answer, *others])
-        return Batch(anchor, candidates, self._hidden(anchor, answer, candidates))
-
-    def _hidden(self, anchor: Rows, answer: Rows, candidates: Rows) -> NDArray[np.bool_]:
-        text = self._readable.text
-        # Far faster than to cut columns out of the sparse rows.
-        distinct, place = np.unique(candidates, return_inverse=True)
-        column = np.full(len(text), -1, np.int64)
-        column[distinct] = np.arange(len(distinct))
-        row, item = self._pairs.together[anchor].nonzero()
-        asked = column[item] >= 0
-        hidden = np.zeros((len(anchor), len(distinct)), bool)
-        hidden[row[asked], column[item[asked]]] = True
-        hidden = hidden[:, place]
-        hidden |= text[anchor][:, None] == text[candidates]
-        hidden |= text[answer][:, None] == text[candidates]
-        np.fill_diagonal(hidden, val=False)
-        return np.asarray(hidden, bool)
-
-
 class Contrast(LanguageTask):
     """Learns from pairs.
 
@@ -185,7 +76,7 @@ class Contrast(LanguageTask):
         whole: nn.Module,
         own: Mapping[str, nn.Parameter],
         vectors: Vectors,
-        sampler: PairSampler,
+        sampler: Sampler,
         readable: Readable,
         space: Space,
         *,
@@ -199,7 +90,7 @@ class Contrast(LanguageTask):
         self._space, self._temperature, self._extra = space, temperature, extra
 
     def batch(self, rng: np.random.Generator) -> Batch:
-        """See `PairSampler.draw`."""
+        """See `Sampler`."""
         return self._sampler.draw(rng)
 
     def loss(self, batch: Batch, rng: np.random.Generator) -> Tensor:
@@ -210,23 +101,26 @@ class Contrast(LanguageTask):
 
     def nats(self, batch: Batch) -> Tensor:
         """The contrast alone."""
+        asked = batch.anchor.size
         items, place = np.unique(
-            np.concatenate([batch.anchor, batch.candidates]), return_inverse=True
+            np.concatenate([batch.anchor.reshape(-1), batch.candidates]), return_inverse=True
         )
         texts, of_item = np.unique(self._readable.text[items], return_inverse=True)
         vectors = self._vectors(texts)
         rows = torch.from_numpy(of_item).to(vectors.device)
         domain = torch.from_numpy(self._readable.domain[items]).to(vectors.device)
         unit = self._space(vectors[rows].float(), domain)
-        n = len(batch.anchor)
         index = torch.from_numpy(place).to(vectors.device)
-        logits = unit[index[:n]] @ unit[index[n:]].T / self._temperature
+        weight = torch.from_numpy(batch.weight).to(vectors.device)
+        each = unit[index[:asked]].view(*batch.anchor.shape, -1)
+        anchor = F.normalize(torch.einsum("nld,nl->nd", each, weight), dim=1)
+        logits = anchor @ unit[index[asked:]].T / self._temperature
         hidden = torch.from_numpy(batch.hidden).to(vectors.device)
-        answers = torch.arange(n, device=vectors.device)
+        answers = torch.arange(len(anchor), device=vectors.device)
         return F.cross_entropy(logits.masked_fill(hidden, -1e4), answers)
 
 
-def held_out_score(task: Contrast, sampler: PairSampler, seed: int) -> Callable[[], float]:
+def held_out_score(task: Contrast, sampler: Sampler, seed: int) -> Callable[[], float]:
     """Minus the nats of fixed held-out steps; goes up as the model learns."""
     rng = np.random.default_rng(seed)
     batches = [sampler.draw(rng) for _ in range(_HELD_OUT_BATCHES)]

@@ -10,7 +10,7 @@
     prompt        learned vectors in front of the text
 
 The low-rank ones, IA³, prefix and prompt are `peft`'s. The tenth method, `side`, leaves the model
-alone and learns a network over its cached layers (`side.py`).
+alone and learns a network on top of its cached vectors (`side.py`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MERGEABLE = frozenset({"full", "last-layers", "lora", "dora", "adalora", "ia3"})
 """Methods whose result is a plain model again."""
 
 RATES = {
-    "side": 1e-3,
+    "side": 2e-3,
     "full": 5e-5,
     "last-layers": 1e-4,
     "adapter": 1e-3,

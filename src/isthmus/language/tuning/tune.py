@@ -12,23 +12,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isthmus.config import LanguageConfig, TuningConfig
+from isthmus.data.next_items import NextItems
 from isthmus.data.pairs import ItemPairs
 from isthmus.errors import TrainingError
 from isthmus.language.encoder import TextEncoder
 from isthmus.language.learning import Pace, enough_memory, learn, run_mark
 from isthmus.language.models import load_torch_model
 from isthmus.language.tokens import Tokens, length_batches
-from isthmus.language.tuning.contrast import (
-    Contrast,
+from isthmus.language.tuning.contrast import Contrast, Space, held_out_score
+from isthmus.language.tuning.methods import RATES, Tunable
+from isthmus.language.tuning.samplers import (
+    HistorySampler,
+    Negatives,
     PairSampler,
     Readable,
     Rows,
-    Space,
-    held_out_score,
+    Sampler,
 )
-from isthmus.language.tuning.methods import RATES, Tunable
 from isthmus.language.tuning.side import SideNetwork
-from isthmus.language.tuning.states import CachedStates
 from isthmus.language.tuning.weights import TunedWeights
 from isthmus.training.loop import pick_device
 
@@ -36,8 +37,8 @@ Map = tuple[NDArray[np.float32], NDArray[np.float32]]
 """What is taken off vectors, and what they are then multiplied with."""
 
 _TOKENS_AT_ONCE = 2048
-_PAIRS = {"side": 512}
-_NEGATIVES = {"side": 512}
+# What suits a network that costs next to nothing a text, and what suits all others.
+_EXAMPLES, _NEGATIVES, _HISTORY = {"side": 512}, {"side": 512}, {"side": 8}
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,16 @@ class Material:
         texts: distinct, none blank.
         readable: which item has which of them.
         pairs: of items that have a text.
+        behaviour: histories of such items.
         spaces: the map of each domain behind which cosines are taken.
-        whole: the map [dim, dim] over all domains together, in whose coordinates `side` learns.
+        whole: the map [dim, dim] of all domains together, in whose coordinates `side` learns.
         near: int64 [n_items, k] items with the nearest texts, for hard negatives; None: none.
     """
 
     texts: list[str]
     readable: Readable
     pairs: ItemPairs
+    behaviour: NextItems
     spaces: Sequence[Map]
     whole: Map
     near: Rows | None = None
@@ -89,6 +92,7 @@ class _Learner:
     module: torch.nn.Module
     own: dict[str, torch.nn.Parameter]
     vectors: Callable[[Rows], Tensor]
+    space: Space
     share: float
     truncated: int
     extra: Callable[[int], Tensor | None] = lambda _step: None
@@ -142,38 +146,24 @@ def _tuned(
     about: dict[str, object],
 ) -> Tuning:
     place = pick_device(device)
-    training, held_out = _divided(material.pairs, config.held_out, seed)
     base = language.model_copy(update={"tuned": None, "tuned_by_domain": {}})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         learner, encoder = _learner(material, base, config, place)
-    size = config.batch_pairs or _PAIRS.get(config.method, 64)
-    drawn = _NEGATIVES.get(config.method, 0) if config.negatives is None else config.negatives
-
-    def sampler(pairs: ItemPairs) -> PairSampler:
-        return PairSampler(
-            pairs,
-            material.readable,
-            size=size,
-            negatives=drawn,
-            cross_share=config.cross_share,
-            near=material.near,
-            hard_share=config.hard_share,
-        )
-
+    training, held_out = _samplers(material, config, seed)
     task = Contrast(
         learner.module,
         learner.own,
         learner.vectors,
-        sampler(training),
+        training,
         material.readable,
-        Space(material.spaces, place),
+        learner.space,
         temperature=config.temperature,
         steps=config.steps,
         device=place,
         extra=learner.extra,
     )
-    score = held_out_score(task, sampler(held_out), seed)
+    score = held_out_score(task, held_out, seed)
     learner.module.eval()
     before = score()
     pace = Pace(
@@ -182,7 +172,8 @@ def _tuned(
         seed=seed,
         folder=folder,
         mark=run_mark(
-            config, seed, encoder.fingerprint, material.texts, training.weight, training.first
+            *(config, seed, encoder.fingerprint, material.texts),
+            *(material.pairs.weight, material.pairs.first, material.behaviour.item),
         ),
         threads=threads,
     )
@@ -206,21 +197,68 @@ def _tuned(
     )
 
 
-def _divided(pairs: ItemPairs, share: float, seed: int) -> tuple[ItemPairs, ItemPairs]:
+def _samplers(material: Material, config: TuningConfig, seed: int) -> tuple[Sampler, Sampler]:
+    """Of what is learnt from, and of what is held out to stop by."""
+    size = config.batch_examples or _EXAMPLES.get(config.method, 64)
+    drawn = _NEGATIVES.get(config.method, 0) if config.negatives is None else config.negatives
+    length = _HISTORY.get(config.method, 0) if config.history is None else config.history
+    negatives = Negatives(material.readable, drawn, material.near, config.hard_share)
+    if not length:
+        learnt, held = (
+            PairSampler(
+                pairs,
+                material.readable,
+                size=size,
+                negatives=negatives,
+                cross_share=config.cross_share,
+            )
+            for pairs in _divided_pairs(material.pairs, config.held_out, seed)
+        )
+        return learnt, held
+    first, second = (
+        HistorySampler(
+            material.behaviour,
+            answers,
+            size=size,
+            negatives=negatives,
+            length=length,
+            recency=config.recency,
+        )
+        for answers in _divided_answers(material.behaviour, config.held_out, seed)
+    )
+    return first, second
+
+
+def _divided_pairs(pairs: ItemPairs, share: float, seed: int) -> tuple[ItemPairs, ItemPairs]:
     """Pairs to learn and pairs to stop by; both directions of a pair on one side."""
     low, high = np.minimum(pairs.first, pairs.second), np.maximum(pairs.first, pairs.second)
     _, pair = np.unique(np.stack([low, high]), axis=1, return_inverse=True)
-    n = int(pair.max(initial=-1)) + 1
+    held_out = _held(pair.reshape(-1), share, seed, "pair(s) of items with a text")[
+        pair.reshape(-1)
+    ]
+    return pairs.where(~held_out), pairs.where(held_out)
+
+
+def _divided_answers(behaviour: NextItems, share: float, seed: int) -> tuple[Rows, Rows]:
+    """Answers to learn and answers to stop by, of other people."""
+    answers = behaviour.answers
+    _, person = np.unique(behaviour.person[answers], return_inverse=True)
+    held_out = _held(person, share, seed, "person(s) with two items with a text")[person]
+    return answers[~held_out], answers[held_out]
+
+
+def _held(group: Rows, share: float, seed: int, what: str) -> NDArray[np.bool_]:
+    """Which groups, numbered from 0, are held out."""
+    n = int(group.max(initial=-1)) + 1
     if n < 2:
         raise TrainingError(
-            f"{n} pair(s) of items with a text occur together more often than chance",
+            f"{n} {what} to learn from",
             where="tuning",
             hint="It takes more training events, or texts for more items; see 'isthmus check'",
         )
     held = np.zeros(n, bool)
     held[np.random.default_rng(seed).permutation(n)[: max(1, round(n * share))]] = True
-    held_out = held[pair.reshape(-1)]
-    return pairs.where(~held_out), pairs.where(held_out)
+    return held
 
 
 def _learner(
@@ -238,6 +276,7 @@ def _learner(
         tunable,
         tunable.own(),
         lambda rows: in_stretches(tunable, tokens, rows, device),
+        Space(material.spaces, device),
         tunable.trainable_share(),
         int(tokens.truncated.sum()),
         tunable.before_step,
@@ -248,20 +287,22 @@ def _learner(
 def _side_learner(
     material: Material, base: LanguageConfig, config: TuningConfig, device: torch.device
 ) -> tuple[_Learner, TextEncoder]:
-    encoder = TextEncoder.load(base, device=str(device), layers=True)
-    states = CachedStates(encoder, material.texts)
-    facts = encoder.reader.facts
-    network = SideNetwork(facts.layers + 1, facts.dim, config.width, config.dropout)
-    network.settle((states[rows] for rows in states.stretches()), *material.whole)
+    encoder = TextEncoder.load(base, device=str(device))
+    vectors = torch.from_numpy(encoder.encode(material.texts).vectors).to(device)
+    facts, report = encoder.reader.facts, encoder.report
+    network = SideNetwork(facts.dim, config.width)
+    network.settle(*material.whole)
     network.to(device)
     own = sum(p.numel() for p in network.parameters())
-    truncated = int(encoder.tokens(material.texts).truncated.sum())
+    # The network's own coordinates are whitened.
+    plain = (np.zeros(facts.dim, np.float32), np.eye(facts.dim, dtype=np.float32))
     learner = _Learner(
         network,
         dict(network.named_parameters()),
-        lambda rows: network(torch.from_numpy(states[rows]).to(device).float()),
+        lambda rows: network(vectors[torch.from_numpy(rows).to(device)]),
+        Space([plain] * len(material.spaces), device),
         own / (own + facts.weight_bytes // 4),
-        truncated,
+        report.n_truncated if report else 0,
     )
     return learner, encoder
 
