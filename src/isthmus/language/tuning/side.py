@@ -58,8 +58,8 @@ class SideNetwork(nn.Module):
         """Vectors [n, dim] → what is compared while it learns, [n, dim]."""
         # Whitened vectors are about √dim long.
         own = self.dim**0.5 * self.whitened(vectors)
-        learnt: Tensor = self.up(F.gelu(self.down(own)))
-        return own + self.dim**0.5 * learnt
+        found: Tensor = own + self.dim**0.5 * self.up(F.gelu(self.down(own)))
+        return found
 
     @torch.inference_mode()
     def read(self, vectors: NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.float32]:

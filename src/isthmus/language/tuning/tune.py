@@ -232,10 +232,9 @@ def _samplers(material: Material, config: TuningConfig, seed: int) -> tuple[Samp
 def _divided_pairs(pairs: ItemPairs, share: float, seed: int) -> tuple[ItemPairs, ItemPairs]:
     """Pairs to learn and pairs to stop by; both directions of a pair on one side."""
     low, high = np.minimum(pairs.first, pairs.second), np.maximum(pairs.first, pairs.second)
-    _, pair = np.unique(np.stack([low, high]), axis=1, return_inverse=True)
-    held_out = _held(pair.reshape(-1), share, seed, "pair(s) of items with a text")[
-        pair.reshape(-1)
-    ]
+    _, inverse = np.unique(np.stack([low, high]), axis=1, return_inverse=True)
+    pair = inverse.reshape(-1)
+    held_out = _held(pair, share, seed, "surprising pair(s) of items with a text")[pair]
     return pairs.where(~held_out), pairs.where(held_out)
 
 
