@@ -1,4 +1,4 @@
-"""One run of behaviour-aware tuning, by any method: pairs and texts in, tuned weights out."""
+"""One run of behaviour-aware tuning, by any method: texts and behaviour in, tuned weights out."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class Tuning:
     Attributes:
         weights: to be saved.
         trainable_share: parameters that learnt, as a share of the base model's and their own.
-        seconds_per_step: mean, looks at held-out pairs left out.
-        steps: done before held-out pairs stopped gaining.
+        seconds_per_step: mean, looks at held-out examples left out.
+        steps: done before held-out examples stopped gaining.
         nats: held-out loss before and after.
         truncated: texts that the model does not see the end of.
     """
@@ -115,10 +115,10 @@ def tune(
     folder: Path | None = None,
     about: dict[str, object] | None = None,
 ) -> Tuning:
-    """Tune a language model by pairs of items.
+    """Tune a language model by what people choose together.
 
     Args:
-        material: texts and pairs.
+        material: texts and behaviour.
         language: the base model; weights tuned before are left out.
         config: method, sizes, steps.
         seed: of initial values, draws and dropout.
@@ -129,7 +129,7 @@ def tune(
 
     Raises:
         LanguageModelError: the model cannot be found or does not suit the method.
-        TrainingError: too few pairs, memory ran out, or the loss is not a number.
+        TrainingError: too few examples, memory ran out, or the loss is not a number.
     """
     with enough_memory():
         return _tuned(material, language, config, seed, device, threads, folder, about or {})
