@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from isthmus.blend.weights import fit_weights, gather
+from isthmus.blend.examples import gather
+from isthmus.blend.weights import fit_weights
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
