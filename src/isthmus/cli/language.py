@@ -124,8 +124,8 @@ def tune_language(
 ) -> None:
     """Tune the language model, so that its vectors carry taste.
 
-    Items that people choose together more often than chance are drawn together, others apart,
-    by training events alone. Saves a few MB of weights for language.tuned, by default
+    What people choose together is drawn together, everything else apart, by training events
+    alone. Saves a few MB of weights for language.tuned, by default
     models/NAME-METHOD, and prints what each method cost and gave so far: texts alone, ranking on
     validation.
 
