@@ -25,7 +25,7 @@ def pairs() -> ItemPairs:
 
 def sampler(cross_share: float = 0.5, **changes) -> PairSampler:
     readable = Readable(TEXT, DOMAIN)
-    negatives = Negatives(readable, np.arange(8), 12, **changes)
+    negatives = Negatives(readable, 12, **changes)
     return PairSampler(pairs(), readable, size=16, negatives=negatives, cross_share=cross_share)
 
 
@@ -35,7 +35,7 @@ def histories(length: int) -> HistorySampler:
     person, begin = np.array([0, 0, 0, 1, 1, 0, 0]), np.array([0, 0, 0, 3, 3, 5, 5])
     chosen = sp.csr_array((np.ones(7, bool), (person, item)), shape=(2, 8))
     behaviour = NextItems(item, domain, person, begin, chosen)
-    negatives = Negatives(Readable(TEXT, DOMAIN), item, 12)
+    negatives = Negatives(Readable(TEXT, DOMAIN), 12)
     return HistorySampler(
         behaviour, behaviour.answers, size=16, negatives=negatives, length=length, recency=0.5
     )
@@ -100,14 +100,6 @@ def test_a_history_is_its_latest_items_and_its_answer_the_next_one():
         ((3, 1.0),): 1,
         ((4, 1.0),): 5,
     }
-
-
-def test_an_item_that_nobody_chose_is_never_a_negative():
-    rng = np.random.default_rng(0)
-    near = np.tile([5, 6], (8, 1))
-    negatives = Negatives(Readable(TEXT, DOMAIN), np.array([0, 1, 2, 4, 5]), 20, near, 0.5)
-    drawn = [negatives.beside(rng, np.array([4, 4]), 1) for _ in range(20)]
-    assert set(np.concatenate(drawn).tolist()) == {4, 5}
 
 
 def test_nothing_that_the_person_chose_or_that_reads_like_the_answer_is_a_negative():

@@ -60,12 +60,8 @@ class Sampler(Protocol):
 class Negatives:
     """Further candidates of a step, and which candidates are no negatives.
 
-    Only items that somebody chose are drawn. One that came later could not have been chosen, and
-    would do nothing but lose: the model would learn to put new items last.
-
     Args:
         readable: texts and domains of the items.
-        chosen: int64 items that occur in what is learnt from.
         count: items drawn a step, beside the other answers.
         near: int64 [n_items, k] items whose texts are nearest, within the domain; what hard
             negatives are drawn from.
@@ -73,21 +69,13 @@ class Negatives:
     """
 
     def __init__(
-        self,
-        readable: Readable,
-        chosen: Rows,
-        count: int,
-        near: Rows | None = None,
-        hard_share: float = 0.0,
+        self, readable: Readable, count: int, near: Rows | None = None, hard_share: float = 0.0
     ) -> None:
         self._text, self._near = readable.text, near
         self._hard = round(count * hard_share) if near is not None else 0
         self._even = count - self._hard
-        self._chosen = np.zeros(len(readable.text), bool)
-        self._chosen[chosen] = True
-        drawable = self._chosen & (readable.text >= 0)
         self._catalogue = {
-            int(d): np.flatnonzero((readable.domain == d) & drawable)
+            int(d): np.flatnonzero((readable.domain == d) & (readable.text >= 0))
             for d in np.unique(readable.domain)
         }
 
@@ -96,8 +84,7 @@ class Negatives:
         others = [rng.choice(self._catalogue[domain], self._even)]
         if self._near is not None and self._hard:
             of = rng.choice(answer, self._hard)
-            hard = self._near[of, rng.integers(self._near.shape[1], size=self._hard)]
-            others.append(np.where(self._chosen[hard], hard, of))
+            others.append(self._near[of, rng.integers(self._near.shape[1], size=self._hard)])
         return np.concatenate([answer, *others])
 
     def hidden(self, known: sp.csr_array, candidates: Rows) -> NDArray[np.bool_]:

@@ -202,9 +202,7 @@ def _samplers(material: Material, config: TuningConfig, seed: int) -> tuple[Samp
     size = config.batch_examples or _EXAMPLES.get(config.method, 64)
     drawn = _NEGATIVES.get(config.method, 0) if config.negatives is None else config.negatives
     length = _HISTORY.get(config.method, 0) if config.history is None else config.history
-    negatives = Negatives(
-        material.readable, material.behaviour.item, drawn, material.near, config.hard_share
-    )
+    negatives = Negatives(material.readable, drawn, material.near, config.hard_share)
     if not length:
         learnt, held = (
             PairSampler(
