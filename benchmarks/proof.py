@@ -196,6 +196,17 @@ def script(*arguments: str) -> Callable[[], dict[str, Any]]:
     return run
 
 
+def load() -> dict[str, Any]:
+    """The service under load, on the model of Food–Kitchen, beside a plain handler."""
+    model = WORK / "models" / "served"
+    if not (model / "current").exists():
+        config = str(BENCHMARKS / "configs" / FOOD_KITCHEN)
+        command = [sys.executable, "-m", "isthmus", "fit", "--config", config]
+        command += ["--model", str(model), "--runs", str(WORK / "runs")]
+        subprocess.run(command, check=True, cwd=ROOT)
+    return script("benchmarks/load/run.py", "--model", str(model))()
+
+
 def _last_json(output: str) -> dict[str, Any]:
     start = output.rfind("\n{") + 1 if not output.startswith("{") else 0
     found: dict[str, Any] = json.loads(output[start:])
@@ -260,6 +271,10 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "kill-resume": script("benchmarks/kill_resume.py"),
     "crash": script("benchmarks/crash.py"),
     "event-log": script("benchmarks/event_log.py"),
+    "fuzz-service": script("benchmarks/fuzz_service.py"),
+    "load": load,
+    "drift": script("benchmarks/drift.py"),
+    "replay-by-time": script("benchmarks/replay_by_time.py"),
     "peers": script("benchmarks/peers/run.py"),
     "peers-evaluation": script(
         *("benchmarks/peers/run.py", "--no-training", "--systems", "isthmus", "recbole"),
@@ -269,7 +284,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
 NEEDS_DATA = {
     *("food-kitchen", "food-kitchen-global", "food-kitchen-shuffled", "beauty", "toys"),
     *("published", "published-shuffled", "games", "ciao", "few-shot-ciao", "alignment"),
-    "neighbours",
+    *("neighbours", "load", "replay-by-time"),
     *(name for name in STUDIES if name.startswith(("uplift", "controls", "zero-shot"))),
 }
 
