@@ -123,6 +123,16 @@ def test_a_model_of_another_log_is_refused(tmp_path: Path) -> None:
         Keeper(tmp_path / "model", log, catalogue)
 
 
+def test_a_log_put_back_to_an_older_state_is_refused(tmp_path: Path) -> None:
+    model = fitted()
+    log, catalogue = open_log(tmp_path / "e.db"), open_catalogue(tmp_path / "e.db")
+    place = LogPosition(log.id, 12)
+    parts = (model.dataset, model.config, model.split, model.raw, model.system)
+    Recommender(*parts, place).save(tmp_path / "model")
+    with pytest.raises(LogError, match="up to 12, and it ends at 0: it was put back"):
+        Keeper(tmp_path / "model", log, catalogue)
+
+
 def test_two_workers_see_each_others_registrations(tmp_path: Path) -> None:
     """What one process acknowledges, the next answer of another respects."""
     with running(tmp_path) as first:

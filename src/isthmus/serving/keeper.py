@@ -22,8 +22,10 @@ from isthmus.errors import IsthmusError, LogError, LogUnavailable
 from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.log import EventLog
 from isthmus.recommender.encoding import Encoder
+from isthmus.recommender.storage import LogPosition
 from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Recommend
+from isthmus.serving.metrics import tell
 from isthmus.serving.past import Past, past_of
 from isthmus.training.checkpoint import described, promote, roll_back
 from isthmus.training.versions import read_pointer
@@ -87,6 +89,7 @@ class Keeper:
         self.refresh()
         self._take_in()
         self._warm(self.live)
+        self._show(self.live)
         self.ready.set()
         self._thread.start()
 
@@ -107,7 +110,7 @@ class Keeper:
         if (head := self.catalogue.head()) > self._seen:
             with self._lock:
                 for changes in self._changes(self._seen):
-                    self.live = self.live.marked(changes)
+                    self._show(self.live.marked(changes))
                 # A person forgotten takes a number, and leaves no change to be read.
                 self._seen = max(self._seen, head)
                 self.hidden_people = frozenset(self.catalogue.hidden_people())
@@ -208,10 +211,14 @@ class Keeper:
         upto = position.offset if position is not None else 0
         return self._erased.get(self.log.pseudonym(user_id), -1) > upto
 
+    def _show(self, live: Live) -> None:
+        self.live = live
+        tell(live.version, {shelf.name: int(shelf.offered.sum()) for shelf in live.shelves})
+
     def _load(self) -> Live:
         live = Live.load(self.folder, encoder=self._encoder)
         position = live.recommender.log
-        check_belongs(None if position is None else position.id, self.log.id, str(self.folder))
+        check_belongs(position, self.log, str(self.folder))
         return live
 
     def _run(self) -> None:
@@ -247,7 +254,8 @@ class Keeper:
             # Marks that came while it was made ready.
             for changes in self._changes(read):
                 live = live.marked(changes)
-            self.live, self._pointer, self.problem = live, pointer, None
+            self._show(live)
+            self._pointer, self.problem = pointer, None
             self._read = read
         self._nudge()
         self._prepare()
@@ -279,7 +287,7 @@ class Keeper:
             # Marks that were made meanwhile must not be undone.
             for later in self._changes(seen):
                 grown = grown.marked(later)
-            self.live = grown
+            self._show(grown)
         with self._changed:
             self._read = max(self._read, changes[-1].change)
             self._changed.notify_all()
@@ -320,11 +328,20 @@ class Keeper:
         self.problem = said
 
 
-def check_belongs(learnt_from: str | None, log_id: str, folder: str) -> None:
-    """Raise LogError if a model has learnt from another log; None: from no log yet."""
-    if learnt_from is not None and learnt_from != log_id:
+def check_belongs(position: LogPosition | None, log: EventLog, folder: str) -> None:
+    """Raise LogError if a model has learnt from another log, or from more of it than there is."""
+    if position is None:
+        return
+    if position.id != log.id:
         raise LogError(
-            f"the model has learnt from another event log ({learnt_from})",
+            f"the model has learnt from another event log ({position.id})",
             where=folder,
             hint="Name the log that belongs to it, or fit the model anew",
+        )
+    if position.offset > (head := log.head()):
+        raise LogError(
+            f"the model has learnt from the event log up to {position.offset:,}, and it ends at "
+            f"{head:,}: it was put back to an older state",
+            where=folder,
+            hint="Restore a newer copy of the log, or go back to a model from before that",
         )

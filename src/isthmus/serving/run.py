@@ -6,10 +6,14 @@ import json
 import logging
 import os
 import secrets
+import signal
 import socket
 import tempfile
+import threading
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -27,6 +31,7 @@ _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 DEFAULT_LOG = Path("events.db")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MOST_CONNECTIONS, _HEADER_MILLISECONDS = 1024, 10_000
+_LOOK_SECONDS, _GRACE_SECONDS = 0.5, 10.0
 
 
 @dataclass(frozen=True)
@@ -108,9 +113,23 @@ def from_environment() -> ASGIApp:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     torch.set_num_threads(1)
+    threading.Thread(target=_outlive_nobody, args=(os.getppid(),), daemon=True).start()
     found = json.loads(os.environ[_SETTINGS])
     settings = Settings(**{**found, "overrides": tuple(found["overrides"])})
     return application(settings, bytes.fromhex(os.environ[_SECRET]))
+
+
+def _outlive_nobody(parent: int) -> None:
+    """End this worker once the process that started it is gone.
+
+    That process may have been killed outright. Its workers would hold the port, with nobody left to
+    stop them, and the next service could not start.
+    """
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def application(settings: Settings, secret: bytes) -> ASGIApp:
@@ -142,13 +161,13 @@ def application(settings: Settings, secret: bytes) -> ASGIApp:
     return make_app(service, keys, docs=settings.docs, secret=secret, run=run)
 
 
-def _configured(settings: Settings) -> tuple[Config, str | None]:
-    """The model's configuration with the overrides, and the id of the log it has learnt from."""
+def _configured(settings: Settings) -> tuple[Config, dict[str, Any] | None]:
+    """The model's configuration with the overrides, and its place in the log it has learnt from."""
     meta = read_folder(settings.model, kind="model").meta
     config = Config.parse(
         meta["config"], overrides=settings.overrides, where="the model's configuration"
     )
-    return config, (meta.get("log") or {}).get("id")
+    return config, meta.get("log")
 
 
 def _log_of(settings: Settings, config: Config) -> str | Path:
@@ -171,10 +190,12 @@ def _checked(settings: Settings) -> Config:
         from isthmus.experiment.records import read_run
 
         read_run(Path(settings.run))
-    config, learnt_from = _configured(settings)
+    config, learnt = _configured(settings)
     log = _opened(settings, config)
     try:
-        check_belongs(learnt_from, log.id, settings.model)
+        from isthmus.recommender.storage import LogPosition
+
+        check_belongs(LogPosition(**learnt) if learnt else None, log, settings.model)
     finally:
         log.close()
     return config
