@@ -21,7 +21,12 @@ import pytest
 from serving_world import fitted, users
 
 from crash_service import workers_of
+from isthmus.errors import LogError
+from isthmus.online.log import open_log
+from isthmus.recommender import Recommender
+from isthmus.recommender.storage import LogPosition
 from isthmus.serving.keys import add_key
+from isthmus.serving.run import Settings, serve
 
 
 @dataclass(frozen=True)
@@ -198,3 +203,18 @@ def test_a_new_version_is_taken_over_by_every_worker(server: Server) -> None:
         assert status == 200
         seen.append(answer["model_version"])
     assert set(seen[-8:]) == {name}
+
+
+@pytest.mark.parametrize("offset", [None, 7])
+def test_a_model_and_a_log_that_do_not_belong_together(tmp_path: Path, offset: int | None) -> None:
+    """Another log, and one that was put back to before what the model has learnt."""
+    own = open_log(tmp_path / "own.db")
+    model = fitted()
+    place = LogPosition(own.id, offset or 0)
+    own.close()
+    parts = (model.dataset, model.config, model.split, model.raw, model.system)
+    Recommender(*parts, place).save(tmp_path / "model")
+    log = tmp_path / ("other.db" if offset is None else "own.db")
+    settings = Settings(str(tmp_path / "model"), str(log), None, str(tmp_path / "exports"))
+    with pytest.raises(LogError, match="another event log" if offset is None else "put back"):
+        serve(settings, host="127.0.0.1", port=0, workers=1)

@@ -12,28 +12,40 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from isthmus.continual.progress import Progress
-from isthmus.errors import IsthmusError, LogError, LogUnavailable
+from isthmus.errors import IsthmusError, LogUnavailable
 from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.log import EventLog
 from isthmus.recommender.encoding import Encoder
-from isthmus.recommender.storage import LogPosition
+from isthmus.serving.belonging import check_belongs
 from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Recommend
 from isthmus.serving.metrics import tell
 from isthmus.serving.past import Past, past_of
 from isthmus.training.checkpoint import described, promote, roll_back
+from isthmus.training.versions import Live as Pointer
 from isthmus.training.versions import read_pointer
 
 _log = logging.getLogger(__name__)
 RECORDED = 64
 """Latest questions that a new version is warmed with."""
 _CHANGES_AT_ONCE = 10_000
+_SELDOM_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """A published version that could not be loaded, and when to try again."""
+
+    pointer: Pointer
+    pause: float
+    until: float
 
 
 class Keeper:
@@ -81,6 +93,7 @@ class Keeper:
         self.hidden_people: frozenset[str] = frozenset()
         self._recorded: deque[Recommend] = deque(maxlen=RECORDED)
         self._pointer = read_pointer(folder)
+        self._refused: _Refused | None = None
         self.live = self._load()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -242,8 +255,13 @@ class Keeper:
         """Take over a version that was published since."""
         pointer = read_pointer(self.folder)
         if pointer == self._pointer:
+            if self._refused is not None:
+                self._refused, self.problem = None, None
             return
-        live = self._load()
+        refused = self._refused
+        if refused is not None and refused.pointer == pointer and time.monotonic() < refused.until:
+            return
+        live = self._loaded(pointer)
         read = 0
         for changes in self._changes(0):
             live = live.marked(changes)
@@ -255,11 +273,22 @@ class Keeper:
             for changes in self._changes(read):
                 live = live.marked(changes)
             self._show(live)
-            self._pointer, self.problem = pointer, None
+            self._pointer, self.problem, self._refused = pointer, None, None
             self._read = read
         self._nudge()
         self._prepare()
         _log.info("version %s answers now", live.version)
+
+    def _loaded(self, pointer: Pointer) -> Live:
+        """The published version; one that could not be loaded is tried again ever more seldom."""
+        try:
+            return self._load()
+        except Exception:
+            before, pause = self._refused, self._poll
+            if before is not None and before.pointer == pointer:
+                pause = min(2 * before.pause, _SELDOM_SECONDS)
+            self._refused = _Refused(pointer, pause, time.monotonic() + pause)
+            raise
 
     def _prepare(self) -> None:
         try:
@@ -326,22 +355,3 @@ class Keeper:
         if said != self.problem:
             _log.error("the live version stays: %s", said)
         self.problem = said
-
-
-def check_belongs(position: LogPosition | None, log: EventLog, folder: str) -> None:
-    """Raise LogError if a model has learnt from another log, or from more of it than there is."""
-    if position is None:
-        return
-    if position.id != log.id:
-        raise LogError(
-            f"the model has learnt from another event log ({position.id})",
-            where=folder,
-            hint="Name the log that belongs to it, or fit the model anew",
-        )
-    if position.offset > (head := log.head()):
-        raise LogError(
-            f"the model has learnt from the event log up to {position.offset:,}, and it ends at "
-            f"{head:,}: it was put back to an older state",
-            where=folder,
-            hint="Restore a newer copy of the log, or go back to a model from before that",
-        )

@@ -22,7 +22,8 @@ from isthmus.errors import ConfigError, RequestError
 from isthmus.online.claim import sole_service
 from isthmus.online.intake import Limits
 from isthmus.online.log import EventLog, open_log
-from isthmus.serving.keeper import check_belongs
+from isthmus.recommender.storage import LogPosition
+from isthmus.serving.belonging import check_belongs
 from isthmus.serving.keys import KeyFile
 from isthmus.training.checkpoint import read_folder
 
@@ -193,8 +194,6 @@ def _checked(settings: Settings) -> Config:
     config, learnt = _configured(settings)
     log = _opened(settings, config)
     try:
-        from isthmus.recommender.storage import LogPosition
-
         check_belongs(LogPosition(**learnt) if learnt else None, log, settings.model)
     finally:
         log.close()
