@@ -68,7 +68,8 @@ class Victim(threading.Thread):
         deaths: to be died, in turn.
         output: file for what it says.
         look: called after each death.
-        port: of the service; None: a learner, whose time runs from its start.
+        port: of a service, which lives on after its deaths; None: a learner, whose time runs from
+            its start.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Victim(threading.Thread):
         self.look, self.port = look, port
         self.by_failpoint: Counter[str] = Counter()
         self.at_random = 0
+        self.last: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
         for death in self.deaths:
@@ -95,6 +97,8 @@ class Victim(threading.Thread):
             else:
                 self.at_random += 1
             self.look()
+        if self.port is not None:
+            self.last = self.launch()
 
     def launch(self, failpoint: str | None = None) -> subprocess.Popen[bytes]:
         environment = {**os.environ, VARIABLE: failpoint or "", "OMP_NUM_THREADS": "1"}
@@ -134,7 +138,7 @@ def workers_of(pid: int) -> list[int]:
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
             for child in tasks.read_text().split():
-                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes():
                     found.append(int(child))
     return found
 
@@ -300,13 +304,13 @@ def study(place: str, first: Path, folder: Path, kills: int, seed: int = 0) -> d
     service.join()
     learner.join()
     books.closing.set()
-    last = service.launch()
     for caller in callers:
         caller.join(START_SECONDS + DRAIN_SECONDS)
         if caller.is_alive():
             books.faults.append("a request was not acknowledged at the end")
     check(place, books)
-    with_all(last, signal.SIGTERM)
+    assert service.last is not None, "it was started before its thread ended"
+    with_all(service.last, signal.SIGTERM)
     for _ in range(3):
         done = subprocess.run(update, capture_output=True, text=True, check=False)
         if done.returncode or done.stdout.startswith("No new events"):

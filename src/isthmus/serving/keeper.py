@@ -231,7 +231,8 @@ class Keeper:
     def _load(self) -> Live:
         live = Live.load(self.folder, encoder=self._encoder)
         position = live.recommender.log
-        check_belongs(position, self.log, str(self.folder))
+        learnt = None if position is None else (position.id, position.offset)
+        check_belongs(learnt, self.log, str(self.folder))
         return live
 
     def _run(self) -> None:

@@ -13,7 +13,6 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -22,7 +21,6 @@ from isthmus.errors import ConfigError, RequestError
 from isthmus.online.claim import sole_service
 from isthmus.online.intake import Limits
 from isthmus.online.log import EventLog, open_log
-from isthmus.recommender.storage import LogPosition
 from isthmus.serving.belonging import check_belongs
 from isthmus.serving.keys import KeyFile
 from isthmus.training.checkpoint import read_folder
@@ -162,13 +160,14 @@ def application(settings: Settings, secret: bytes) -> ASGIApp:
     return make_app(service, keys, docs=settings.docs, secret=secret, run=run)
 
 
-def _configured(settings: Settings) -> tuple[Config, dict[str, Any] | None]:
+def _configured(settings: Settings) -> tuple[Config, tuple[str, int] | None]:
     """The model's configuration with the overrides, and its place in the log it has learnt from."""
     meta = read_folder(settings.model, kind="model").meta
     config = Config.parse(
         meta["config"], overrides=settings.overrides, where="the model's configuration"
     )
-    return config, meta.get("log")
+    log = meta.get("log")
+    return config, (log["id"], log["offset"]) if log else None
 
 
 def _log_of(settings: Settings, config: Config) -> str | Path:
@@ -194,7 +193,7 @@ def _checked(settings: Settings) -> Config:
     config, learnt = _configured(settings)
     log = _opened(settings, config)
     try:
-        check_belongs(LogPosition(**learnt) if learnt else None, log, settings.model)
+        check_belongs(learnt, log, settings.model)
     finally:
         log.close()
     return config
