@@ -30,10 +30,12 @@ from typing import Any
 
 from crash_traffic import Books, Caller, check, errands, make_model, reports
 from isthmus.failpoints import CATALOGUE, LOG, VARIABLE, VERSIONS
+from isthmus.online.log import open_log
 
 SERVICE = (*(name for name in LOG if name != "log-compacted"), *CATALOGUE)
 """Failpoints that a service comes by; it does not compact."""
-SENDERS = 2
+SENDERS, EARLY = 2, 120
+"""Callers that report events; and events that are there before, so that there is much to learn."""
 START_SECONDS, DRAIN_SECONDS = 120.0, 60.0
 
 
@@ -224,7 +226,6 @@ def uncrashed(first: Path, crashed: Path, calm: Path, place: str, books: Books) 
     """Make the versions again without a kill, and compare each; gives the last one's metrics."""
     from isthmus.online.catalogue import open_catalogue
     from isthmus.online.learner import Learner
-    from isthmus.online.log import open_log
     from isthmus.training.checkpoint import described
     from isthmus.training.versions import read_pointer
 
@@ -253,7 +254,7 @@ def uncrashed(first: Path, crashed: Path, calm: Path, place: str, books: Books) 
 def planned(names: tuple[str, ...], kills: int, latest: float, draw: random.Random) -> list[Death]:
     """Deaths at every failpoint and then at random ones and moments, in random order."""
     at = [*names, *(f"{draw.choice(names)}:{draw.randrange(2, 9)}" for _ in range(kills))]
-    found = [Death(name, 20.0) for name in at[: max(kills // 2, min(kills, len(names)))]]
+    found = [Death(name, 45.0) for name in at[: max(kills // 2, min(kills, len(names)))]]
     found += [Death(None, draw.uniform(0.05, latest)) for _ in range(kills - len(found))]
     draw.shuffle(found)
     return found
@@ -271,6 +272,10 @@ def study(place: str, first: Path, folder: Path, kills: int, seed: int = 0) -> d
     """
     draw, books = random.Random(seed), Books()
     events = make_model(first)
+    early, events = events[:EARLY], events[EARLY:]
+    log = open_log(place)
+    log.append(early)
+    log.close()
     model = folder / "model"
     shutil.copytree(first, model)
     with socket.socket() as probe:
