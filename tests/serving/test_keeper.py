@@ -132,7 +132,7 @@ def test_what_cannot_be_loaded_is_tried_ever_more_seldom_and_forgotten_after_a_w
             keeper._follow()
         now += 1.0
     # After 1, 2, 4 … seconds, and then once a minute.
-    assert tried == 11
+    assert tried == 10
     keeper.problem = "missing"
     (model / "current").write_text(good)
     keeper._follow()
