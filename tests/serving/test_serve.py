@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from serving_world import fitted, users
 
-from crash_service import workers_of
+from crash_service import runs, workers_of
 from isthmus.errors import LogError
 from isthmus.online.log import open_log
 from isthmus.recommender import Recommender
@@ -189,10 +189,31 @@ def test_the_version_is_that_of_every_worker_that_lives(server: Server) -> None:
     fitted(1).save(server.folder / "model")
     (worker, *_) = workers_of(server.process.pid)
     os.kill(worker, signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and told() != {f"{before + 1}.0"}:
+    while runs(worker):
+        time.sleep(0.05)
+    deadline, seen = time.monotonic() + 60, {""}
+    while time.monotonic() < deadline and seen != {f"{before + 1}.0"}:
         time.sleep(0.2)
-    assert told() == {f"{before + 1}.0"}
+        # A connection that waited for the worker is reset.
+        with suppress(OSError):
+            seen = told()
+    assert seen == {f"{before + 1}.0"}
+
+
+def test_a_service_that_is_stopped_while_a_worker_starts_stops(tmp_path: Path) -> None:
+    fitted().save(tmp_path / "model")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        words(tmp_path, port, "--no-auth"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    while not workers_of(process.pid) and process.poll() is None:
+        time.sleep(0.01)
+    # It has begun, and has neither a model nor handlers of its own yet.
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
 
 
 def test_a_new_version_is_taken_over_by_every_worker(server: Server) -> None:

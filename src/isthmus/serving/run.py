@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import secrets
 import signal
@@ -102,12 +103,17 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
             http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MILLISECONDS),
             log_access=False,
             respawn_failed_workers=True,
+            workers_kill_timeout=math.ceil(config.serving.timeout + _GRACE_SECONDS),
             websockets=False,
         ).serve()
 
 
 def from_environment() -> ASGIApp:
     """A worker's application, by the settings that `serve` left in the environment."""
+    # A forked worker has the handlers of the process that started it: asked to stop before it has
+    # its own, it would go on, and be waited for without end.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     import torch
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
