@@ -31,6 +31,7 @@ from typing import Any
 from crash_traffic import Books, Caller, check, errands, make_model, reports
 from isthmus.failpoints import CATALOGUE, LOG, VARIABLE, VERSIONS
 from isthmus.online.log import open_log
+from postgres_cluster import runs
 
 SERVICE = (*(name for name in LOG if name != "log-compacted"), *CATALOGUE)
 """Failpoints that a service comes by; it does not compact."""
@@ -143,14 +144,6 @@ def workers_of(pid: int) -> list[int]:
                 if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes():
                     found.append(int(child))
     return found
-
-
-def runs(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def answers(port: int) -> bool:

@@ -35,6 +35,17 @@ CHECKS = [
 ]
 
 
+def drawing(examples: int) -> settings:
+    """So many examples, each new, however long they take."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
 def fuzz(schema: Any, examples: int, start: int = 0) -> Counter[str]:
     """Send so many requests to every operation, sound ones and unsound ones in turn.
 
@@ -54,13 +65,7 @@ def fuzz(schema: Any, examples: int, start: int = 0) -> Counter[str]:
         for kind in kinds:
 
             @seed(start)
-            @settings(
-                max_examples=examples,
-                deadline=None,
-                database=None,
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )
+            @drawing(examples)
             @given(case=operation.as_strategy(generation_mode=kind))
             def ask(case: Any) -> None:
                 answer = case.call_and_validate(checks=CHECKS)
@@ -116,13 +121,7 @@ def fuzz_filters(port: int, examples: int, start: int = 0) -> Counter[str]:
     line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     @seed(start)
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @drawing(examples)
     @given(words=FILTERS)
     def ask(words: str) -> None:
         body = json.dumps({"domains": ["gear"], "k": 3, "filter": words})

@@ -20,13 +20,14 @@ from typing import Any
 import pytest
 from serving_world import fitted, users
 
-from crash_service import runs, workers_of
+from crash_service import workers_of
 from isthmus.errors import LogError
 from isthmus.online.log import open_log
 from isthmus.recommender import Recommender
 from isthmus.recommender.storage import LogPosition
 from isthmus.serving.keys import add_key
 from isthmus.serving.run import Settings, serve
+from postgres_cluster import runs
 
 
 @dataclass(frozen=True)
