@@ -67,8 +67,8 @@ def summary(run: Path) -> dict[str, Any]:
         "differences": [
             row
             for row in metrics["differences"]
-            if row["metric"] == "ndcg@10"
-            and (row["slice"] == "all" or row["against"] == "target-only")
+            if (row["metric"] == "ndcg@10" or (row["slice"], row["metric"]) == NEW_FOUND)
+            and (row["slice"] in AGAINST_ALL or row["against"] == "target-only")
         ],
         "seeds": table.filter(
             pl.col("seed").is_not_null(), pl.col("slice") == "all", pl.col("metric").is_in(SHOWN)
@@ -157,6 +157,9 @@ def toys() -> dict[str, Any]:
     return comparison("toys.toml", name="toys")
 
 
+NEW_FOUND = ("new items", "hit_rate@10")
+AGAINST_ALL = ("all", "cold users", "new items")
+"""Slices in which every competitor is held against ours."""
 TRAINING_FREE = "recent-popular,co-occurrence,text"
 CONTROLS = ("shuffled-text", "shuffled-source", "random-overlap")
 
