@@ -44,6 +44,13 @@ class Extending:
     progress: Progress
     taught: dict[TaskName, Taught]
 
+    @property
+    def fitted_items(self) -> tuple[int, ...]:
+        """Items per domain, the first ones, that the alignment of texts rests on."""
+        known = self.progress.fitted_items
+        # What joined since rests on a map of its own, found on all that it had.
+        return (*known, *map(len, self.raw[len(known) :]))
+
     def add_domain(
         self,
         name: str,

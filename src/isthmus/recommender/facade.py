@@ -328,7 +328,7 @@ class Recommender(Extending, Telling):
         _positive(k)
         _positive(chunk, "chunk")
         starts = range(0, self.dataset.n_users, chunk)
-        offered = np.ones(self.dataset.domains[target].n_items, bool)
+        offered = self.dataset.domains[target].offered
 
         def frames() -> Iterator[pl.DataFrame]:
             for start in starts:

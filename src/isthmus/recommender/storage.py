@@ -69,10 +69,12 @@ class LogPosition:
     Attributes:
         id: of the log.
         offset: of the latest record or mark that is reflected in the model and its dataset.
+        registered: number of the latest registration of an item that is in its dataset.
     """
 
     id: str
     offset: int
+    registered: int = 0
 
 
 class Parts(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.continual.challenger import challenge
-from isthmus.continual.grow import grown_features, grown_system
+from isthmus.continual.grow import grown_features, grown_system, rows_to_read
 from isthmus.continual.judge import Verdict
 from isthmus.continual.progress import Progress
 from isthmus.data.dataset import Dataset
@@ -93,8 +93,9 @@ def grown(recommender: Recommender, snapshot: Snapshot, encoder: Encoder | None)
     def encode(domain: str, texts: Sequence[str | None]) -> ItemFeatures:
         return encoder_of(recommender.config, encoder, domain).encode(texts)
 
-    raw = grown_features(recommender.raw, snapshot.dataset, encode)
-    fitted_items = recommender.progress.fitted_items or tuple(len(r) for r in recommender.raw)
+    fitted_items = recommender.fitted_items
+    rows = rows_to_read(recommender.dataset, snapshot.dataset, fitted_items)
+    raw = grown_features(recommender.raw, snapshot.dataset, rows, encode)
     system = grown_system(
         recommender.system,
         recommender.dataset,
@@ -102,6 +103,7 @@ def grown(recommender: Recommender, snapshot: Snapshot, encoder: Encoder | None)
         raw,
         recommender.config,
         fitted_items=fitted_items,
+        rows=rows,
     )
     # New events were not learnt: they are what the next update learns from.
     in_train = snapshot.split.in_train.copy()
