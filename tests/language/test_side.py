@@ -65,3 +65,5 @@ def test_what_comes_out_is_the_sum_of_before_and_after():
     before = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     assert np.abs(after - before).max() > 0.1
     np.testing.assert_allclose(network.read(rows), before + after, atol=1e-5)
+    network.share.fill_(0.25)
+    np.testing.assert_allclose(network.read(rows), before + after / 4, atol=1e-5)

@@ -2,10 +2,13 @@
 
 The catalogue goes through the model once; every step after that touches only the network. It adds
 to whitened vectors, so that a direction in which texts differ little counts as much as any, and at
-the start it adds nothing. What is read in the end is the sum of the unit vectors before and after:
-what was learnt draws together what people choose together, and what texts say of themselves keeps
-its word. The sum stays in whitened coordinates, one set for all domains, and must not be whitened
-again: the few directions in which taste differs most would then count no more than any other.
+the start it adds nothing. What is read in the end is the unit vector before plus a share of the one
+after: what was learnt draws together what people choose together, and what texts say of themselves
+keeps its word, which is all there is to go by for items that nobody has chosen yet. How large a
+share is right depends on how many of these are asked about, and is left to validation
+(`isthmus.experiment.tune_language`). The sum stays in whitened coordinates, one set for all domains,
+and must not be whitened again: the few directions in which taste differs most would then count no
+more than any other.
 
 Sources: Sung et al., "LST: Ladder Side-Tuning for Parameter and Memory Efficient Transfer
 Learning", NeurIPS 2022; for the sum, Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models",
@@ -33,6 +36,7 @@ class SideNetwork(nn.Module):
 
     mean: Tensor
     whiten: Tensor
+    share: Tensor
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
@@ -43,6 +47,7 @@ class SideNetwork(nn.Module):
         nn.init.zeros_(self.up.bias)
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("whiten", torch.eye(dim))
+        self.register_buffer("share", torch.ones(()))
 
     @torch.no_grad()
     def settle(self, mean: NDArray[np.float32], whiten: NDArray[np.float32]) -> None:
@@ -67,6 +72,6 @@ class SideNetwork(nn.Module):
         found = np.empty((len(vectors), self.dim), np.float32)
         for start in range(0, len(vectors), _CHUNK):
             part = torch.from_numpy(vectors[start : start + _CHUNK].astype(np.float32))
-            both = self.whitened(part) + F.normalize(self(part), dim=1)
+            both = self.whitened(part) + self.share * F.normalize(self(part), dim=1)
             found[start : start + _CHUNK] = both.numpy()
         return found

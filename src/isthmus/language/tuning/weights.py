@@ -7,7 +7,7 @@ configuration, and is refused for any other.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,11 +74,20 @@ class TunedWeights:
         """Size of the tensors."""
         return sum(array.nbytes for array in self.arrays.values())
 
+    @property
+    def share(self) -> float | None:
+        """Of a side network, in what is read; None: the method has none."""
+        return float(self.arrays["share"]) if "share" in self.arrays else None
+
     def tensors(self) -> dict[str, Tensor]:
         """The tensors, copied."""
         import torch
 
         return {name: torch.from_numpy(array.copy()) for name, array in self.arrays.items()}
+
+    def with_share(self, share: float) -> TunedWeights:
+        """A side network whose part in what is read is `share` of the model's own."""
+        return replace(self, arrays={**self.arrays, "share": np.array(share, np.float32)})
 
     def save(self, folder: Path) -> None:
         """Write a folder, whole or not at all.
