@@ -6,7 +6,7 @@ the start it adds nothing. What is read in the end is the unit vector before plu
 after: what was learnt draws together what people choose together, and what texts say of themselves
 keeps its word, which is all there is to go by for items that nobody has chosen yet. How large a
 share is right depends on how many of these are asked about, and is left to validation
-(`isthmus.experiment.tune_language`). The sum stays in whitened coordinates, one set for all domains,
+(`isthmus.experiment.tune_language`). The sum stays in whitened coordinates, one set for all domains
 and must not be whitened again: the few directions in which taste differs most would then count no
 more than any other.
 
