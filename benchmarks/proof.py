@@ -162,7 +162,10 @@ CONTROLS = ("shuffled-text", "shuffled-source", "random-overlap")
 
 
 def curve(config: str, *options: str, name: str, seeds: str) -> Callable[[], dict[str, Any]]:
-    """Uplift over target-only with less of each target's data."""
+    """Uplift over target-only with less of each target's data.
+
+    Studies of one `name` share a run folder, and with it what they measure on all data.
+    """
 
     def run() -> dict[str, Any]:
         return comparison(config, *options, name=name, seeds=seeds, baselines=TRAINING_FREE)
@@ -227,11 +230,11 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "ciao": ciao,
     "neighbours": script("benchmarks/neighbours.py"),
     "uplift-food-kitchen": curve(
-        *(FOOD_KITCHEN, "--curve", "0.1,0.25,1"), name="uplift-food-kitchen", seeds="0,1,2"
+        *(FOOD_KITCHEN, "--curve", "0.1,0.25,1"), name="food-kitchen", seeds="0,1,2"
     ),
     "uplift-food-kitchen-time": curve(
         *(FOOD_KITCHEN, "--curve", "0.1,1", "--curve-by", "time"),
-        name="uplift-food-kitchen",
+        name="food-kitchen",
         seeds="0,1,2",
     ),
     "uplift-beauty-toys": curve(
@@ -239,7 +242,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     ),
     "controls-food-kitchen": curve(
         *(FOOD_KITCHEN, "--curve", "0.1,1", *(w for c in CONTROLS for w in ("--control", c))),
-        name="uplift-food-kitchen",
+        name="food-kitchen",
         seeds="0",
     ),
     "zero-shot-food": zero_shot(FOOD_KITCHEN, "food", "split.kind=global"),

@@ -27,6 +27,16 @@ class Line:
         self.writer: asyncio.StreamWriter | None = None
 
     async def send(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer; a server may have closed a line that lay idle."""
+        idle = self.writer is not None
+        try:
+            return await self._send(path, body)
+        except (OSError, asyncio.IncompleteReadError):
+            if not idle:
+                raise
+            return await self._send(path, body)
+
+    async def _send(self, path: str, body: bytes) -> tuple[int, bytes]:
         if self.writer is None:
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
         assert self.reader is not None

@@ -13,6 +13,7 @@ import argparse
 import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -171,6 +172,24 @@ def other_version(model: Path, copy: Path) -> dict[str, Any]:
     return {"users": users, "expected": expected}
 
 
+@contextmanager
+def learner(model: Path, folder: Path) -> Iterator[None]:
+    """A learner at the lowest priority that goes on updating the model until the block ends."""
+    words = [sys.executable, "-m", "isthmus", "update", "--model", str(model)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    process = subprocess.Popen(
+        ["nice", "-n", "19", *words, "--log", str(folder / "events.db"), "--every", "1"],
+        env=environment,
+    )
+    try:
+        yield
+        if process.poll() is not None:
+            raise SystemExit("the learner stopped before the load did")
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
 def swaps(plan: dict[str, Any], port: int, count: int) -> dict[str, Any]:
     """Promote one version after the other while questions are asked and answers are checked."""
     process = subprocess.Popen(
@@ -207,6 +226,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "load.json")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each step")
     parser.add_argument("--soak", type=float, default=600.0, help="seconds at half rate")
+    parser.add_argument(
+        "--learning", type=float, default=90.0, help="seconds at half rate beside a learner"
+    )
     parser.add_argument("--swaps", type=int, default=50)
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
@@ -222,11 +244,13 @@ def main() -> None:
     found: dict[str, Any] = {"load_average_before": os.getloadavg(), "workers": given.workers}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        model = folder / "model"
+        shutil.copytree(given.model, model)
         ours, plain = free_port(), free_port()
         ours_plan = {**plan, "port": ours, "path": "/v1/recommend"}
         plain_plan = {**plan, "port": plain, "path": "/recommend"}
         words = [str(HERE / "plain.py"), str(given.model), str(plain)]
-        with server(service(given.model, folder, ours, given.workers), ours, "/v1/ready") as pid:
+        with server(service(model, folder, ours, given.workers), ours, "/v1/ready") as pid:
             with server(words, plain, "/docs"):
                 rounds = []
                 for _ in range(3):
@@ -256,10 +280,15 @@ def main() -> None:
             print(found["event_to_changed_recommendation"], flush=True)
             if given.soak:
                 found["soak"] = soak({**ours_plan, "rates": half}, pid, given.soak)
+            with learner(model, folder):
+                found["both_while_learning"] = generate(
+                    {**ours_plan, "rates": half, "seconds": given.learning}
+                )
+            print(found["both_while_learning"], flush=True)
         if given.swaps:
-            two = other_version(given.model, folder / "model")
+            two = other_version(given.model, folder / "two")
             port = free_port()
-            with server(service(folder / "model", folder, port, 1), port, "/v1/ready"):
+            with server(service(folder / "two", folder, port, 1), port, "/v1/ready"):
                 changing = {**ours_plan, **two, "port": port, "rates": {"recommend": 20}}
                 found["hot_swap"] = swaps(
                     {**changing, "seconds": given.swaps * 6.0}, port, given.swaps

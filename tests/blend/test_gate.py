@@ -65,7 +65,7 @@ def test_the_gate_opens_with_confidence():
     between = [d for d in decisions if 0 < d.weight < 1]
     assert between
     for d in between:
-        assert d.weight == pytest.approx((d.confidence - 0.8) / 0.15)
+        assert d.weight == pytest.approx((d.confidence - 0.5) / 0.4)
         assert "open by" in d.reason
 
 

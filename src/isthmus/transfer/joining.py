@@ -139,7 +139,9 @@ def _arrived(
     newcomers = {domain: prior.newcomers[domain]} if domain in prior.newcomers else {}
     trained = trained_domains(system, dataset, split, domain)[1]
     known = system.features[: side.n_domains]
-    rehearsed = rehearsed_weights(side, parts, dataset, split, known, config, trained)
+    rehearsed = rehearsed_weights(
+        side.neural, parts, dataset, split, known, config, trained, newcomers=True
+    )
     if rehearsed is not None:
         weights, newcomers = {domain: {**prior.weights[domain], **rehearsed}}, {}
     blend = Blend(parts, weights, newcomers=newcomers, name=ARRIVED)

@@ -1,11 +1,11 @@
 """Part weights for a domain of which no event is known, found by pretending it of the others.
 
 Weights that suit a domain with behaviour trust its neural part too much: they know its IDs and its
-own head. So each domain that was validated is asked again as if it had just joined: its items by
-their texts alone, its head and its reading the mean of the others', its people with what they did
-elsewhere alone, and nothing known to co-occurrence and popularity. The mean of the weights fitted
-so is what a new domain starts with. A transformer trained on the domain is all that is left of it,
-for to train one without each domain would take as long as fitting all over again.
+own head. So each domain that was validated is asked again as if it were new: its items by their
+texts alone, its head and its reading the mean of the others', and nothing known to co-occurrence
+and popularity; for a domain that joins, its people with what they did elsewhere alone. The mean of
+the weights fitted so is what a new domain starts with. A transformer trained on the domain is all
+that is left of it, for to train one without each domain would take as long as fitting all again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from isthmus.blend.weights import fit_weights, gather
+from isthmus.blend.examples import gather
+from isthmus.blend.weights import fit_weights
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
@@ -23,38 +24,41 @@ from isthmus.data.splits import Split
 from isthmus.model.growth import with_domains
 from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Scorer
-from isthmus.transfer.sides import Side, judges
+from isthmus.transfer.judges import judges
 
 LEAST = 100
 """Questions about a domain for it to be rehearsed."""
 
 
 def rehearsed_weights(
-    side: Side,
+    neural: NeuralScorer,
     parts: Mapping[str, Scorer],
     dataset: Dataset,
     split: Split,
     features: Sequence[ItemFeatures],
     config: Config,
     trained: Sequence[int],
+    *,
+    newcomers: bool,
 ) -> dict[str, float] | None:
     """Mean weights of the parts that need no event, over rehearsals; None where none is possible.
 
     Args:
-        side: the transferred one.
+        neural: of the transferred side.
         parts: of a domain that joins; what they say of earlier domains rests on no event either.
         dataset: holds the questions' events.
         split: gives them.
-        features: aligned text vectors of the domains that the side knows.
+        features: aligned text vectors of the domains that it knows.
         config: protocol.
-        trained: domains that the side was trained on.
+        trained: domains that it was trained on.
+        newcomers: ask people as if they had done nothing in the domain yet.
     """
     speaking = [name for name in parts if name in ("neural", "text")]
     found = []
     for domain in trained:
         asked = dict(parts)
         if "neural" in parts:
-            asked["neural"] = _as_if_new(side, features, domain, trained)
+            asked["neural"] = _as_if_new(neural, features, domain, trained)
         questions = judges(split, dataset, domain, config.blend)
         examples = gather(
             {name: asked[name] for name in speaking},
@@ -64,7 +68,7 @@ def rehearsed_weights(
             batch=config.evaluation.batch,
             max_history=config.evaluation.max_history,
             seed=config.seed,
-            hide_target_history=len(trained) > 1,
+            hide_target_history=newcomers and len(trained) > 1,
         )
         # Somebody of whom nothing is known is no question that parts could be told apart by.
         spoken = np.asarray(examples.scores.any(axis=(1, 2)))
@@ -77,11 +81,11 @@ def rehearsed_weights(
 
 @torch.no_grad()
 def _as_if_new(
-    side: Side, features: Sequence[ItemFeatures], domain: int, trained: Sequence[int]
+    neural: NeuralScorer, features: Sequence[ItemFeatures], domain: int, trained: Sequence[int]
 ) -> NeuralScorer:
     others = [d for d in trained if d != domain] or list(trained)
-    model = side.neural.model
+    model = neural.model
     evidence = model.items.evidence.cpu().numpy().copy()
     evidence[model.bounds[domain] : model.bounds[domain + 1]] = 0
     lent = with_domains(model, features, read=others, asked=others, evidence=evidence)
-    return NeuralScorer(lent, side.neural.reads)
+    return NeuralScorer(lent, neural.reads)

@@ -19,15 +19,17 @@ from isthmus.baselines.content import ContentKNN, ContentKNNConfig
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 from isthmus.baselines.popular import RecentPopular
 from isthmus.blend import Blend, FittedWeights, fit_blend
-from isthmus.config import BlendConfig, Config
+from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
-from isthmus.data.splits import Queries, Split
+from isthmus.data.splits import Split
 from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Requests, Scorer, Scores
 from isthmus.training.loop import Log
 from isthmus.training.tracking import Tracker
 from isthmus.transfer.execution import run_stages
+from isthmus.transfer.judges import judges
+from isthmus.transfer.rehearsal import rehearsed_weights
 from isthmus.transfer.stages import Train
 from isthmus.transfer.strategies import Roles, Strategy
 
@@ -123,7 +125,7 @@ def fit_side(
     """Train a strategy's stages, fit the other parts and weigh them on validation questions.
 
     A target that the strategy leaves out on purpose is read at the question, known by its texts,
-    and gets the mean part weights of the other domains; its validation questions only judge them.
+    and gets part weights found on the other domains; its validation questions only judge them.
 
     Args:
         strategy: what trains on which domains.
@@ -171,6 +173,10 @@ def fit_side(
         for domain in last.learns
     }
     if left_out is not None:
+        unread = NeuralScorer(trained.model, last.reads)
+        rehearsed = rehearsed_weights(
+            unread, blind, dataset, split, features, config, last.learns, newcomers=False
+        )
         fitted[left_out] = fit_blend(
             parts,
             dataset,
@@ -178,21 +184,11 @@ def fit_side(
             left_out,
             config.blend,
             **how,
-            given=prior_weights(fitted, parts),
+            given={**prior_weights(fitted, parts), **(rehearsed or {})},
         )
     blend = blend_of(parts, fitted, strategy.name)
     seconds = trained.seconds | {f"blend {strategy.name}": time.perf_counter() - start}
     return Side(strategy.name, neural, parts, blend, fitted, trained.logs, seconds)
-
-
-def judges(split: Split, dataset: Dataset, domain: int, config: BlendConfig) -> Queries:
-    """The validation questions that weigh a blend and set the gate in `domain`.
-
-    The half that stopped the training joins in where the other alone is too small to tell: it chose
-    among epochs for both sides alike, and with a few hundred questions noise is the larger error.
-    """
-    about = dataset.events.domain[split.tuning.position] == domain
-    return split.tuning if about.sum() >= config.enough_questions else split.validation
 
 
 class _Reading:
