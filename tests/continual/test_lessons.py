@@ -71,17 +71,6 @@ def test_people_of_a_small_domain_do_not_bring_along_what_they_did_elsewhere() -
     assert by_domain.min() >= 0.25 * found.n_fresh * 0.9
 
 
-def test_people_who_are_read_anyway_are_replayed_before_others() -> None:
-    few, many = (lessons(whole(), replay=replay) for replay in (0.4, 20))
-    read = {*lessons(whole(), replay=0).events.user.tolist()}
-    few_people, many_people = (
-        {*found.events.user[found.replayed].tolist()} for found in (few, many)
-    )
-    assert few_people
-    assert few_people < read
-    assert many_people - read
-
-
 def test_an_erased_person_is_never_replayed_and_the_others_stay() -> None:
     before = lessons(whole(), replay=0.4)
     chosen = replayed_people(whole(), before)

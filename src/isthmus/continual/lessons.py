@@ -2,11 +2,9 @@
 
 The replay buffer keeps nothing of its own. Which people it holds follows from a hash of their ids
 and the number of the update, the lowest first: a sample without replacement like a reservoir's, the
-same whatever the order of rows, and without anybody whose events are no longer there. People who
-did something new come before all others: their histories are read anyway, and reading is what
-costs, so that what is old takes little more time than what is new. Every domain gets an equal part
-of it, so that a small one is not crowded out, and chooses for itself, so that the people who are
-active in it do not bring all that they did elsewhere along.
+same whatever the order of rows, and without anybody whose events are no longer there. Every domain
+gets an equal part of it, so that a small one is not crowded out, and chooses for itself, so that
+the people who are active in it do not bring all that they did elsewhere along.
 
 Source: replay of exemplars in Mi, Lin and Faltings, "ADER: Adaptively Distilled Exemplar Replay
 towards Continual Learning for Session-based Recommendation", RecSys 2020; sampling by the lowest
@@ -88,7 +86,7 @@ def choose_lessons(
         again = old_target
     else:
         most = min(replay * int(fresh_target.sum()), replay_most)
-        again = _replayed(dataset, events, old_target, fresh_target, most, salt)
+        again = _replayed(dataset, events, old_target, most, salt)
     learnt = fresh_target | again
     needed = np.zeros(events.n_users, bool)
     needed[events.user[learnt]] = True
@@ -109,31 +107,23 @@ def _windows(events: Events, new: NDArray[np.bool_], max_length: int) -> NDArray
 
 
 def _replayed(
-    dataset: Dataset,
-    events: Events,
-    old: NDArray[np.bool_],
-    fresh: NDArray[np.bool_],
-    most: float,
-    salt: str,
+    dataset: Dataset, events: Events, old: NDArray[np.bool_], most: float, salt: str
 ) -> NDArray[np.bool_]:
-    """What is replayed, bool [n]: every domain takes people, those who are read anyway and then
-    the others, in the order of their hashes, until their events in it are its part.
+    """What is replayed, bool [n]: every domain takes people in the order of their hashes, until
+    their events in it are its part.
 
     Args:
         dataset: gives raw ids.
         events: the windows.
         old: bool [n] events that could be replayed.
-        fresh: bool [n] events that are learnt anyway.
-        most: how many to replay.
+        most: of them.
         salt: of the hash.
     """
     found = np.zeros(len(events), bool)
     domains = np.unique(events.domain[old])
     if not len(domains) or most < 1:
         return found
-    draw = user_hash(dataset.user_ids.to_list(), f"replay-{salt}")
-    unread = np.bincount(events.user[fresh], minlength=events.n_users) == 0
-    order = np.lexsort((draw, unread))
+    order = np.argsort(user_hash(dataset.user_ids.to_list(), f"replay-{salt}"), kind="stable")
     for d in domains:
         own = old & (events.domain == d)
         count = np.bincount(events.user[own], minlength=events.n_users)
