@@ -61,16 +61,6 @@ def test_replay_is_bounded_and_no_domain_is_crowded_out() -> None:
     assert lessons(whole(), replay=5, most=30).n_replayed <= 30 + 2 * LENGTH * 2
 
 
-def test_people_of_a_small_domain_do_not_bring_along_what_they_did_elsewhere() -> None:
-    events = whole().events
-    rare = (events.domain == GEAR) & (events.user % 4 > 0)
-    found = lessons(replace(whole(), events=events.keep(~rare)), replay=0.5)
-    by_domain = np.bincount(found.events.domain[found.replayed])
-    # The last to be chosen brings all of a window.
-    assert by_domain.max() <= 0.25 * found.n_fresh + LENGTH
-    assert by_domain.min() >= 0.25 * found.n_fresh * 0.9
-
-
 def test_an_erased_person_is_never_replayed_and_the_others_stay() -> None:
     before = lessons(whole(), replay=0.4)
     chosen = replayed_people(whole(), before)

@@ -3,8 +3,7 @@
 The replay buffer keeps nothing of its own. Which people it holds follows from a hash of their ids
 and the number of the update, the lowest first: a sample without replacement like a reservoir's, the
 same whatever the order of rows, and without anybody whose events are no longer there. Every domain
-gets an equal part of it, so that a small one is not crowded out, and chooses for itself, so that
-the people who are active in it do not bring all that they did elsewhere along.
+gets an equal part of it, so that a small one is not crowded out.
 
 Source: replay of exemplars in Mi, Lin and Faltings, "ADER: Adaptively Distilled Exemplar Replay
 towards Continual Learning for Session-based Recommendation", RecSys 2020; sampling by the lowest
@@ -86,7 +85,8 @@ def choose_lessons(
         again = old_target
     else:
         most = min(replay * int(fresh_target.sum()), replay_most)
-        again = _replayed(dataset, events, old_target, most, salt)
+        people = _replayed_people(dataset, events, old_target, most, salt)
+        again = old_target & people[events.user]
     learnt = fresh_target | again
     needed = np.zeros(events.n_users, bool)
     needed[events.user[learnt]] = True
@@ -106,11 +106,10 @@ def _windows(events: Events, new: NDArray[np.bool_], max_length: int) -> NDArray
     return np.asarray(place >= begin[events.user])
 
 
-def _replayed(
+def _replayed_people(
     dataset: Dataset, events: Events, old: NDArray[np.bool_], most: float, salt: str
 ) -> NDArray[np.bool_]:
-    """What is replayed, bool [n]: every domain takes people in the order of their hashes, until
-    their events in it are its part.
+    """Who is replayed, bool [n_users]: in the order of their hashes until every domain has enough.
 
     Args:
         dataset: gives raw ids.
@@ -119,18 +118,16 @@ def _replayed(
         most: of them.
         salt: of the hash.
     """
-    found = np.zeros(len(events), bool)
+    chosen = np.zeros(events.n_users, bool)
     domains = np.unique(events.domain[old])
     if not len(domains) or most < 1:
-        return found
+        return chosen
     order = np.argsort(user_hash(dataset.user_ids.to_list(), f"replay-{salt}"), kind="stable")
     for d in domains:
-        own = old & (events.domain == d)
-        count = np.bincount(events.user[own], minlength=events.n_users)
-        before = np.empty_like(count)
-        before[order] = np.cumsum(count[order]) - count[order]
-        found |= own & (before[events.user] < most / len(domains))
-    return found
+        count = np.bincount(events.user[old & (events.domain == d)], minlength=events.n_users)
+        before = np.cumsum(count[order]) - count[order]
+        chosen[order[(count[order] > 0) & (before < most / len(domains))]] = True
+    return chosen
 
 
 def _mask(n: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
