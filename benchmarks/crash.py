@@ -1,6 +1,9 @@
 """Kill a process that appends to an event log, over and over, and count what is left; prints JSON.
 
-    python benchmarks/crash.py [--kills 120] [--databases sqlite postgresql] [--out FILE.json]
+    python benchmarks/crash.py [--kills 120] [--rounds 6] [--databases sqlite postgresql]
+
+Then do so to a running service and the learner beside it (`crash_service.py`). Each part that is
+done is kept in `benchmarks/work/crash`; a run that was stopped goes on.
 
 A child process appends from several threads, erases a person and compacts now and then, and writes
 down what it was told, each line before the next request. SIGKILL strikes at every write boundary by
@@ -8,8 +11,7 @@ failpoint (`isthmus.failpoints`), at its first and at later times, and else at r
 each kill the log is opened again: no acknowledged record may be missing, none may be there twice or
 with other content, offsets must rise, and everything that was asked and never answered is sent once
 more, by the same ids. At the end the log is replayed into a dataset, and an uncrashed log that was
-told the same is replayed in pieces: the two must be equal. Exits with 1 where anything
-differs.
+told the same is replayed in pieces: the two must be equal. Exits with 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -25,8 +27,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from isthmus.failpoints import LOG, VARIABLE
 from isthmus.online.events import Event, Impression, Outcome, Record
@@ -35,6 +40,7 @@ from postgres_cluster import Cluster
 
 NOW = 1_700_000_000.0
 OLD = NOW - 1_000_000.0
+WORK = Path(__file__).resolve().parent / "work" / "crash"
 THREADS = 4
 BATCH = 3
 READY = "appending"
@@ -262,33 +268,75 @@ def study(place: str, kills: int, seed: int = 0) -> dict[str, object]:
     }
 
 
+def cached(name: str, make: Callable[[], dict[str, object]]) -> dict[str, object]:
+    """A result, made where an earlier run has not come to it."""
+    file = WORK / f"{name}.json"
+    if not file.exists():
+        found = make()
+        WORK.mkdir(parents=True, exist_ok=True)
+        aside = file.with_suffix(".part")
+        aside.write_text(json.dumps(found))
+        aside.replace(file)
+    result: dict[str, object] = json.loads(file.read_text())
+    return result
+
+
+def both(database: str, new_place: Callable[[], str], options: argparse.Namespace) -> object:
+    """The log's writers alone, then service and learner in rounds, each from a new log."""
+    import crash_service
+
+    def round_of(seed: int) -> dict[str, object]:
+        with tempfile.TemporaryDirectory() as scratch:
+            kills = options.service_kills
+            first = WORK / "model"
+            return crash_service.study(new_place(), first, Path(scratch), kills, seed)
+
+    log = cached(
+        f"{database}-log-{options.kills}-{options.seed}",
+        lambda: study(new_place(), options.kills, options.seed),
+    )
+    rounds = [
+        cached(f"{database}-service-{options.service_kills}-{seed}", lambda n=seed: round_of(n))
+        for seed in range(options.seed, options.seed + options.rounds)
+    ]
+    return {
+        "log": log,
+        "service_and_learner": {
+            "kills": sum(found["kills"] for found in rounds),  # type: ignore[misc]
+            "rounds": rounds,
+            "passed": all(found["passed"] for found in rounds),
+        },
+        "passed": all(found["passed"] for found in (log, *rounds)),
+    }
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--append"]:
         Child(sys.argv[2], int(sys.argv[3])).run()
         return
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=120, help="per database")
+    parser.add_argument("--kills", type=int, default=120, help="of the log's writers, per database")
+    parser.add_argument(
+        "--service-kills", type=int, default=10, help="of the service, and of the learner, a round"
+    )
+    parser.add_argument("--rounds", type=int, default=6, help="of the service, per database")
     parser.add_argument(
         "--databases", nargs="+", choices=("sqlite", "postgresql"), default=["sqlite", "postgresql"]
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, Any] = {}
     if "sqlite" in options.databases:
         with tempfile.TemporaryDirectory() as scratch:
-            place = str(Path(scratch, "events.db"))
-            found["sqlite"] = study(place, options.kills, options.seed)
+            places = (str(Path(scratch, f"events-{n}.db")) for n in count())
+            found["sqlite"] = both("sqlite", lambda: next(places), options)
     if "postgresql" in options.databases:
         server = Cluster()
         try:
-            found["postgresql"] = study(server.fresh(), options.kills, options.seed)
+            found["postgresql"] = both("postgresql", server.fresh, options)
         finally:
             server.close()
-    text = json.dumps(found, indent=2)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    print(json.dumps(found, indent=1))
     if not all(result["passed"] for result in found.values()):
         sys.exit(1)
 

@@ -74,7 +74,7 @@ class Cluster:
         processes = [pid, *map(int, children)]
         for process in processes:
             os.kill(process, signal.SIGKILL)
-        while any(_runs(process) for process in processes):
+        while any(runs(process) for process in processes):
             time.sleep(0.01)
         # Where nobody collects the dead, their numbers look taken, and locks by number held.
         (self.folder / "data" / "postmaster.pid").unlink()
@@ -120,7 +120,8 @@ class Cluster:
                 raise RuntimeError(f"{program} failed: {said.read()}")
 
 
-def _runs(process: int) -> bool:
+def runs(process: int) -> bool:
+    """Whether it is there, and not merely waiting to be collected."""
     try:
         status = Path(f"/proc/{process}/stat").read_text()
     except OSError:

@@ -67,8 +67,8 @@ def summary(run: Path) -> dict[str, Any]:
         "differences": [
             row
             for row in metrics["differences"]
-            if row["metric"] == "ndcg@10"
-            and (row["slice"] == "all" or row["against"] == "target-only")
+            if (row["metric"] == "ndcg@10" or (row["slice"], row["metric"]) == NEW_FOUND)
+            and (row["slice"] in AGAINST_ALL or row["against"] == "target-only")
         ],
         "seeds": table.filter(
             pl.col("seed").is_not_null(), pl.col("slice") == "all", pl.col("metric").is_in(SHOWN)
@@ -157,6 +157,9 @@ def toys() -> dict[str, Any]:
     return comparison("toys.toml", name="toys")
 
 
+NEW_FOUND = ("new items", "hit_rate@10")
+AGAINST_ALL = ("all", "cold users", "new items")
+"""Slices in which every competitor is held against ours."""
 TRAINING_FREE = "recent-popular,co-occurrence,text"
 CONTROLS = ("shuffled-text", "shuffled-source", "random-overlap")
 
@@ -197,6 +200,17 @@ def script(*arguments: str) -> Callable[[], dict[str, Any]]:
         return {"command": _shown(command), **_last_json(out.stdout)}
 
     return run
+
+
+def load() -> dict[str, Any]:
+    """The service under load, on the model of Food–Kitchen, beside a plain handler."""
+    model = WORK / "models" / "served"
+    if not (model / "current").exists():
+        config = str(BENCHMARKS / "configs" / FOOD_KITCHEN)
+        command = [sys.executable, "-m", "isthmus", "fit", "--config", config]
+        command += ["--model", str(model), "--runs", str(WORK / "runs")]
+        subprocess.run(command, check=True, cwd=ROOT)
+    return script("benchmarks/load/run.py", "--model", str(model))()
 
 
 def _last_json(output: str) -> dict[str, Any]:
@@ -263,6 +277,10 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "kill-resume": script("benchmarks/kill_resume.py"),
     "crash": script("benchmarks/crash.py"),
     "event-log": script("benchmarks/event_log.py"),
+    "fuzz-service": script("benchmarks/fuzz_service.py"),
+    "load": load,
+    "drift": script("benchmarks/drift.py"),
+    "replay-by-time": script("benchmarks/replay_by_time.py"),
     "peers": script("benchmarks/peers/run.py"),
     "peers-evaluation": script(
         *("benchmarks/peers/run.py", "--no-training", "--systems", "isthmus", "recbole"),
@@ -272,7 +290,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
 NEEDS_DATA = {
     *("food-kitchen", "food-kitchen-global", "food-kitchen-shuffled", "beauty", "toys"),
     *("published", "published-shuffled", "games", "ciao", "few-shot-ciao", "alignment"),
-    "neighbours",
+    *("neighbours", "load", "replay-by-time"),
     *(name for name in STUDIES if name.startswith(("uplift", "controls", "zero-shot"))),
 }
 

@@ -4,7 +4,8 @@
 
 The model is that of `isthmus fit -c benchmarks/configs/food-kitchen.toml` (28,095 items, d = 64).
 Server and generator are processes of their own on this machine; the machine is shared with both,
-so ratios within one run say more than rates. Writes `benchmarks/results/load.json`.
+so ratios within one run say more than rates. Prints JSON, step by step as it goes on standard
+error; `python benchmarks/proof.py load` keeps it as `benchmarks/results/load.json`.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def ladder(plan: dict[str, Any], kind: str, rates: Sequence[float]) -> list[dict
     for rate in rates:
         step = generate({**plan, "rates": {kind: rate}})
         found.append({"rate": rate, **step[kind]})
-        print(kind, found[-1], flush=True)
+        print(kind, found[-1], file=sys.stderr)
         if step[kind].get("p99_ms", 1e9) > 20 * AIM_MS:
             break
     return found
@@ -223,7 +224,7 @@ def swaps(plan: dict[str, Any], port: int, count: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "load.json")
+    parser.add_argument("--out", type=Path, help="write it there too")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each step")
     parser.add_argument("--soak", type=float, default=600.0, help="seconds at half rate")
     parser.add_argument(
@@ -261,7 +262,7 @@ def main() -> None:
                     rounds.append(
                         {"service": both[0], "plain": both[1], "ratio": both[0] / both[1]}
                     )
-                    print(rounds[-1], flush=True)
+                    print(rounds[-1], file=sys.stderr)
                 found["saturation_16_callers"] = rounds
                 steps = ladder(plain_plan, "recommend", (10, 20, 40, 80, 120))
                 found["plain_recommend"] = steps
@@ -277,7 +278,7 @@ def main() -> None:
             found["event_to_changed_recommendation"] = generate(
                 {**ours_plan, "rates": {**half, "changed": 5}, "seconds": 20}
             )
-            print(found["event_to_changed_recommendation"], flush=True)
+            print(found["event_to_changed_recommendation"], file=sys.stderr)
             if given.soak:
                 found["soak"] = soak({**ours_plan, "rates": half}, pid, given.soak)
             with learner(model, folder):
@@ -294,8 +295,10 @@ def main() -> None:
                     {**changing, "seconds": given.swaps * 6.0}, port, given.swaps
                 )
     found["load_average_after"] = os.getloadavg()
-    given.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    print(json.dumps({k: v for k, v in found.items() if "sustained" in k}))
+    text = json.dumps(found, indent=1)
+    print(text)
+    if given.out:
+        given.out.write_text(text + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,13 @@ LOG = (
 """Those of the event log: records taken from the queue; the transaction begun; rows written, not
 committed; committed, nobody told; the first of a group told; rows deleted, not committed."""
 
+CATALOGUE = ("catalogue-written", "catalogue-committed")
+"""Those of what is registered: rows written, not committed; committed, nobody told."""
+
+VERSIONS = ("version-begun", "version-written", "version-named", "version-live")
+"""Those of a folder of versions: nothing written yet; all written, aside; under its own name, not
+live; live, older versions still there."""
+
 _name, _, _times = os.environ.get(VARIABLE, "").partition(":")
 _left = int(_times or 1) if _name else 0
 

@@ -35,6 +35,18 @@ def test_scores_are_decayed_cosines_and_texts_that_are_equal_tie() -> None:
     assert (total[:, 0] == total[:, 5]).all()
 
 
+def test_vectors_that_were_learnt_in_whitened_coordinates_are_only_centred() -> None:
+    """Taste lies in the long direction: whitening would make the short one count as much."""
+    dataset = dataset_of([[]], (4,))
+    rows = np.array([[5, 1], [5, -1], [-5, 1], [-5, -1]], np.float32)
+    for whitened, expected in ((False, [1, 0, 0, -1]), (True, [1, 24 / 26, -24 / 26, -1])):
+        features = [ItemFeatures(rows + 7, np.ones(4, bool), whitened)]
+        config = OWN.model_copy(update={"shrinkage": 0.0})
+        scorer = ContentKNN.fit(dataset, dataset.events, features, config)
+        found = scorer.score(asking([(0, 0)]), 0).total[0]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_only_the_latest_texts_count_and_gaps_do_not_age_them() -> None:
     with_gap = asking([(0, 2), (0, 1), (0, 4), (0, 0), (0, 4)])
     total = fit().score(with_gap, 0).total

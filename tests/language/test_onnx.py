@@ -34,7 +34,7 @@ def test_embedded_model_agrees_with_torch_and_its_graph_is_kept(tmp_path, monkey
     assert cosine(ours, theirs).min() >= 1 - 1e-4
 
     monkeypatch.setattr("isthmus.language.runtime.export_graph", None)
-    monkeypatch.setattr("isthmus.language.runtime.load_torch_model", None)
+    monkeypatch.setattr("isthmus.language.reader.load_torch_model", None)
     for segment in (tmp_path / "onnx" / "vectors").glob("*/*.npy"):
         segment.unlink()
     again, report = encode("embedded", tmp_path / "onnx", "auto")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_an_update_is_a_version_with_its_reason_offset_and_parent(folder, log) -
     step = learner(folder, log).step()
     assert step.version == "v000002"
     meta = described(folder)[-1][2]
-    assert meta["log"] == {"id": log.id, "offset": log.head()}
+    assert meta["log"] == {"id": log.id, "offset": log.head(), "registered": 0}
     assert meta["progress"]["parent"] == "v000001"
     assert meta["progress"]["verdict"]["reason"] in step.reason
     assert (live(folder) == "v000002") == step.live
@@ -200,6 +201,47 @@ def test_a_killed_step_leaves_the_old_version_and_the_next_one_goes_on(
     assert not (folder / "update").exists()
     one, two = (Recommender.load(place, version=step.version) for place in (folder, other))
     np.testing.assert_array_equal(scores(one, GEAR), scores(two, GEAR))
+
+
+def test_a_step_killed_between_erasing_and_dropping_older_versions_is_finished(
+    folder, log, monkeypatch
+) -> None:
+    person = base().dataset.user_ids[int(np.argmax(np.diff(base().dataset.events.offsets)))]
+    log.append([event for event in events(0.6, 0.75) if event.user_id != person])
+    log.erase(person)
+
+    def dying(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner_module, "drop_others", dying)
+        with pytest.raises(KeyboardInterrupt):
+            learner(folder, log).step()
+    assert [name for name, *_ in described(folder)] == ["v000001", "v000002"]
+    # Nothing is new, and still what holds the erased person must go.
+    learner(folder, log).step()
+    for name, *_ in described(folder):
+        assert person not in Recommender.load(folder, version=name).dataset.user_ids
+
+
+def test_a_better_version_whose_step_was_killed_before_it_served_serves_after_the_next(
+    folder, log, monkeypatch
+) -> None:
+    log.append(events(0.6, 0.8))
+    real = os.replace
+
+    def dying(source, target):
+        if Path(target).parent == folder:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dying)
+        with pytest.raises(KeyboardInterrupt):
+            learner(folder, log).step()
+    assert live(folder) == "v000001"
+    step = learner(folder, log).step()
+    assert (step.version, live(folder)) == (None, "v000002")
 
 
 def test_a_challenger_to_a_version_that_serves_no_more_is_kept_back(

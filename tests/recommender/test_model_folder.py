@@ -68,6 +68,13 @@ def test_everything_else_comes_back(folder: Path) -> None:
     assert loaded.profile(users[3]) == usual.profile(users[3])
 
 
+def test_whether_vectors_are_whitened_already_comes_back() -> None:
+    for whitened in (False, True):
+        features = replace(fitted().raw[0], whitened=whitened)
+        again = storage._features(storage._features_state(features))
+        assert again.whitened is whitened
+
+
 def test_the_place_in_an_event_log_comes_back(folder: Path, tmp_path: Path) -> None:
     assert Recommender.load(folder).log is None
     model = Recommender.load(folder)

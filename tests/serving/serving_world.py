@@ -22,6 +22,7 @@ from isthmus.config import Config, ServingConfig
 from isthmus.data.features import ItemFeatures
 from isthmus.data.world import DomainSpec, WorldConfig, generate_world
 from isthmus.online.catalogue import open_catalogue
+from isthmus.online.intake import Limits
 from isthmus.online.log import open_log
 from isthmus.recommender import Recommender
 from isthmus.serving.app import make_app
@@ -142,17 +143,23 @@ class Running:
 
 @contextmanager
 def running(
-    folder: Path, *, keys: Path | None = None, model: Path | None = None, **settings: Any
+    folder: Path,
+    *,
+    keys: Path | None = None,
+    model: Path | None = None,
+    where: str | Path | None = None,
+    limits: Limits | None = None,
+    **settings: Any,
 ) -> Iterator[Running]:
     """A service on the fitted model with a log of its own."""
     if model is None:
         model = folder / "model"
         fitted().save(model)
     config = ServingConfig(**{"poll_seconds": 0.05, **settings})
-    where = folder / "events.db"
+    where = where or folder / "events.db"
     keeper = Keeper(
         model,
-        open_log(where),
+        open_log(where, limits=limits),
         open_catalogue(where),
         poll_seconds=config.poll_seconds,
         encoder=WordEncoder(),

@@ -45,6 +45,19 @@ def test_every_route_asks_for_its_role(locked: tuple[Running, dict[str, str]], r
         assert status != 401
 
 
+def test_an_expired_key_is_told_so_and_how_to_get_another(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    _, secret = add_key(path, ["admin"], days=-1)
+    with running(tmp_path, keys=path) as shop:
+        answer = shop.client.get("/v1/domains", headers=bearer(secret))
+        assert answer.status_code == 401
+        assert answer.json()["error"] == {
+            "what": "the key has expired",
+            "where": "Authorization",
+            "hint": "Have another made with 'isthmus keys add'",
+        }
+
+
 def test_what_does_not_exist_is_not_told_to_strangers(locked) -> None:
     shop, secrets = locked
     assert shop.client.get("/v1/nothing").status_code == 401
@@ -177,3 +190,16 @@ def test_keys_that_cannot_be_made_or_revoked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=key.id):
         revoke_key(path, "x")
     assert [entry["id"] for entry in json.loads(path.read_text("utf-8"))["keys"]] == [key.id]
+
+
+def test_who_tries_keys_out_is_held_to_the_rate(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    _, secret = add_key(path, ["read"])
+    with running(tmp_path, keys=path, rate=0.01, burst=3) as shop:
+        tried = [
+            shop.client.get("/v1/domains", headers=bearer(f"isk_0_{n}")).status_code
+            for n in range(5)
+        ]
+        assert tried == [401, 401, 401, 429, 429]
+        # A sound key has a bucket of its own.
+        assert shop.client.get("/v1/domains", headers=bearer(secret)).status_code == 200

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from serving_world import Running, WordEncoder, fitted, running, users
 
-from isthmus.errors import LogError
+from isthmus.errors import CheckpointError, LogError
 from isthmus.online.catalogue import Item, open_catalogue
 from isthmus.online.log import open_log
 from isthmus.recommender import Recommender
@@ -107,6 +108,39 @@ def test_a_version_that_cannot_be_taken_over_leaves_the_present_one(tmp_path: Pa
         assert "missing" in shop.client.get("/v1/ready").json()["problem"]
 
 
+def test_what_cannot_be_loaded_is_tried_ever_more_seldom_and_forgotten_after_a_way_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, tried = 0.0, 0
+    model = tmp_path / "model"
+    fitted().save(model)
+    log, catalogue = open_log(tmp_path / "e.db"), open_catalogue(tmp_path / "e.db")
+    keeper = Keeper(model, log, catalogue, poll_seconds=1.0, encoder=WordEncoder())
+    good = (model / "current").read_text()
+    (model / "current").write_text('{"version": "v000009", "seal": "x"}\n')
+    load = Keeper._load
+
+    def counted(self: Keeper) -> object:
+        nonlocal tried
+        tried += 1
+        return load(self)
+
+    monkeypatch.setattr(Keeper, "_load", counted)
+    monkeypatch.setattr("isthmus.serving.keeper.time.monotonic", lambda: now)
+    for _ in range(300):
+        with suppress(CheckpointError):
+            keeper._follow()
+        now += 1.0
+    # After 1, 2, 4 … seconds, and then once a minute.
+    assert tried == 10
+    keeper.problem = "missing"
+    (model / "current").write_text(good)
+    keeper._follow()
+    assert keeper.problem is None
+    log.close()
+    catalogue.close()
+
+
 def test_a_model_of_another_log_is_refused(tmp_path: Path) -> None:
     model = fitted()
     copy = Recommender(
@@ -120,6 +154,16 @@ def test_a_model_of_another_log_is_refused(tmp_path: Path) -> None:
     copy.save(tmp_path / "model")
     log, catalogue = open_log(tmp_path / "e.db"), open_catalogue(tmp_path / "e.db")
     with pytest.raises(LogError, match="another event log"):
+        Keeper(tmp_path / "model", log, catalogue)
+
+
+def test_a_log_put_back_to_an_older_state_is_refused(tmp_path: Path) -> None:
+    model = fitted()
+    log, catalogue = open_log(tmp_path / "e.db"), open_catalogue(tmp_path / "e.db")
+    place = LogPosition(log.id, 12)
+    parts = (model.dataset, model.config, model.split, model.raw, model.system)
+    Recommender(*parts, place).save(tmp_path / "model")
+    with pytest.raises(LogError, match="up to 12, and it ends at 0: it was put back"):
         Keeper(tmp_path / "model", log, catalogue)
 
 

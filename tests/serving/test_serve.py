@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,14 @@ from typing import Any
 import pytest
 from serving_world import fitted, users
 
+from crash_service import workers_of
+from isthmus.errors import LogError
+from isthmus.online.log import open_log
+from isthmus.recommender import Recommender
+from isthmus.recommender.storage import LogPosition
 from isthmus.serving.keys import add_key
+from isthmus.serving.run import Settings, serve
+from postgres_cluster import runs
 
 
 @dataclass(frozen=True)
@@ -141,11 +148,95 @@ def test_a_second_service_on_the_same_log_is_refused(server: Server) -> None:
     assert "Traceback" not in second.stderr
 
 
-def test_a_new_version_is_taken_over_by_every_worker(server: Server) -> None:
+def test_workers_end_when_what_started_them_was_killed(server: Server, tmp_path: Path) -> None:
+    fitted().save(tmp_path / "model")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        words(tmp_path, port, "--no-auth"),
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env=environment,
+    )
+    alone = Server(process, port, tmp_path, "")  # type: ignore[arg-type]
+
+    def answers() -> bool:
+        try:
+            return alone.ask("GET", "/v1/ready")[0] == 200
+        except OSError:
+            return False
+
+    deadline = time.monotonic() + 120
+    while not answers() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while answers() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not answers()
+
+
+def test_the_version_is_that_of_every_worker_that_lives(server: Server) -> None:
+    """The number is right whichever worker is asked, and though one of them was killed."""
+
+    def told() -> set[str]:
+        found = [server.ask("GET", "/v1/metrics")[1] for _ in range(6)]
+        return {re.findall(r"^isthmus_model_version (\S+)", text, re.M)[0] for text in found}
+
+    before = int(told().pop().removesuffix(".0"))
     fitted(1).save(server.folder / "model")
+    (worker, *_) = workers_of(server.process.pid)
+    os.kill(worker, signal.SIGKILL)
+    while runs(worker):
+        time.sleep(0.05)
+    deadline, seen = time.monotonic() + 60, {""}
+    while time.monotonic() < deadline and seen != {f"{before + 1}.0"}:
+        time.sleep(0.2)
+        # A connection that waited for the worker is reset.
+        with suppress(OSError):
+            seen = told()
+    assert seen == {f"{before + 1}.0"}
+
+
+def test_a_service_that_is_stopped_while_a_worker_starts_stops(tmp_path: Path) -> None:
+    fitted().save(tmp_path / "model")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        words(tmp_path, port, "--no-auth"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    while not workers_of(process.pid) and process.poll() is None:
+        time.sleep(0.01)
+    # It has begun, and has neither a model nor handlers of its own yet.
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def test_a_new_version_is_taken_over_by_every_worker(server: Server) -> None:
+    name = fitted(1).save(server.folder / "model").name
     deadline, seen = time.monotonic() + 60, [""]
-    while time.monotonic() < deadline and set(seen[-8:]) != {"v000002"}:
+    while time.monotonic() < deadline and set(seen[-8:]) != {name}:
         status, answer = server.ask("POST", "/v1/recommend", {"user_id": users()[0]})
         assert status == 200
         seen.append(answer["model_version"])
-    assert set(seen[-8:]) == {"v000002"}
+    assert set(seen[-8:]) == {name}
+
+
+@pytest.mark.parametrize("offset", [None, 7])
+def test_a_model_and_a_log_that_do_not_belong_together(tmp_path: Path, offset: int | None) -> None:
+    """Another log, and one that was put back to before what the model has learnt."""
+    own = open_log(tmp_path / "own.db")
+    model = fitted()
+    place = LogPosition(own.id, offset or 0)
+    own.close()
+    parts = (model.dataset, model.config, model.split, model.raw, model.system)
+    Recommender(*parts, place).save(tmp_path / "model")
+    log = tmp_path / ("other.db" if offset is None else "own.db")
+    settings = Settings(str(tmp_path / "model"), str(log), None, str(tmp_path / "exports"))
+    with pytest.raises(LogError, match="another event log" if offset is None else "put back"):
+        serve(settings, host="127.0.0.1", port=0, workers=1)

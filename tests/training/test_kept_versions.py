@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from isthmus.training.checkpoint import (
     roll_back,
     write_folder,
 )
-from isthmus.training.versions import drop_others, kept_versions, read_pointer
+from isthmus.training.versions import drop_others, kept_versions, read_pointer, settle
 
 
 def write(folder: Path, number: int, *, live: bool = True, spare: int = 10) -> str:
@@ -107,3 +109,57 @@ def test_a_pointer_from_before_there_was_a_way_back_is_read(tmp_path: Path) -> N
     assert read_pointer(tmp_path).before == ()
     write(tmp_path, 2)
     assert roll_back(tmp_path).meta["number"] == 1
+
+
+@pytest.mark.parametrize("serves", [True, False])
+@pytest.mark.parametrize("call", ["rename", "replace"])
+def test_a_switch_that_a_kill_cut_short_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, serves: bool
+) -> None:
+    """Between the version's name and the pointer: the next one makes it live, if it was to be."""
+    write(tmp_path, 1)
+    real = getattr(os, call)
+    child = os.fork()
+    if not child:
+
+        def then_die(*names: Path) -> None:
+            if call == "rename":
+                real(*names)
+            os._exit(7)
+
+        setattr(os, call, then_die)
+        write(tmp_path, 2, live=serves)
+        os._exit(8)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    # One that is not to serve does not come to the second of the two calls.
+    assert ended == (7 if serves or call == "rename" else 8)
+    assert live(tmp_path) == 1
+    settle(tmp_path)
+    assert live(tmp_path) == (2 if serves else 1)
+    assert kept_versions(tmp_path) == ["v000001", "v000002"]
+    assert not (tmp_path / "current.new").exists()
+
+
+def test_a_switch_to_a_version_that_has_no_name_is_forgotten(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    pointer = (tmp_path / "current").read_text()
+    (tmp_path / "current.new").write_text(pointer.replace("v000001", "v000002"))
+    settle(tmp_path)
+    assert live(tmp_path) == 1
+    assert not (tmp_path / "current.new").exists()
+
+
+def test_who_is_told_that_writing_failed_does_not_find_it_done_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 1)
+
+    def refused(*names: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refused)
+        with pytest.raises(CheckpointError, match="Input/output error"):
+            write(tmp_path, 2)
+    settle(tmp_path)
+    assert live(tmp_path) == 1

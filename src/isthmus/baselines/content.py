@@ -1,7 +1,8 @@
 """More of what reads alike: cosine of text vectors to the items of the history.
 
 No training on behaviour at all, so it serves new items from their first minute. Vectors are
-whitened per domain first, which is half of what text gives.
+whitened per domain first, which is half of what text gives; those of a side network are whitened
+already and only centred.
 """
 
 from __future__ import annotations
@@ -158,11 +159,12 @@ def _whitening(
 ) -> tuple[Whitening, Float, NDArray[np.int64]]:
     """Whitening of one domain, its distinct raw vectors [n_texts, d], and the place of each."""
     distinct, inverse = np.unique(feature.vectors[feature.present], axis=0, return_inverse=True)
-    # ZCA keeps the axes of the language model, so domains whitened apart can be compared.
+    # ZCA keeps the axes of the language model, so domains whitened apart can be compared. Shrunk
+    # wholly, whitening takes off the mean and nothing else.
     whitening = Whitening.fit(
         distinct,
         dim=config.whiten_dim or distinct.shape[1],
         kind="zca",
-        shrinkage=config.shrinkage,
+        shrinkage=1.0 if feature.whitened else config.shrinkage,
     )
     return whitening, distinct, inverse

@@ -44,7 +44,7 @@ def align(
     folder = writable(runs / settings.name)
     from isthmus.alignment.measure import check_ways, measure
     from isthmus.data.build import build_dataset
-    from isthmus.language import TextEncoder
+    from isthmus.language.catalogues import encode_catalogues
     from isthmus.report.alignment import tables, write_alignment
 
     tell = output.teller()
@@ -53,8 +53,7 @@ def align(
     dataset, _ = build_dataset(settings)
     check_ways(dataset, settings, ways)
     tell("encoding texts")
-    encoder = TextEncoder.load(settings.language, device=settings.training.device)
-    raw = [encoder.encode(domain.items["text"].to_list()) for domain in dataset.domains]
+    raw = encode_catalogues(dataset.domains, settings.language, device=settings.training.device)
     found = measure(dataset, raw, settings, ways, forgiving=everything, tell=tell)
     page = write_alignment(folder / "alignment.html", settings.name, dataset, raw, found)
     if as_json:

@@ -21,6 +21,7 @@ from isthmus.cli.ask import export, profile, recommend, similar
 from isthmus.cli.demo import demo
 from isthmus.cli.events import events
 from isthmus.cli.grow import adapt_domain, add_domain
+from isthmus.cli.language import distil_language, pretrain, tune_language
 from isthmus.cli.learn import compare, evaluate, fit
 from isthmus.cli.living import models, update
 from isthmus.cli.search import search
@@ -42,6 +43,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 for command in (
     *(demo, init, check, align, fit, compare, search),
     *(evaluate, recommend, similar, profile, export),
+    *(pretrain, tune_language, distil_language),
     *(teach, rate, click, classify),
     *(add_domain, adapt_domain, serve, update, simulate),
 ):

@@ -62,12 +62,14 @@ def update(
             "--once, --every and --events exclude each other", where="update", hint="Give one"
         )
     folder = model_folder(model)
+    from isthmus.online.catalogue import open_catalogue
     from isthmus.online.learner import Learner
     from isthmus.online.log import open_log
 
-    opened = open_log(_existing_log(log, folder))
+    where = _existing_log(log, folder)
+    opened, catalogue = open_log(where), open_catalogue(where)
     try:
-        learner = Learner(folder, opened)
+        learner = Learner(folder, opened, catalogue=catalogue)
         with output.resumable():
             if every is None and events is None:
                 _tell(learner.step(full=full, wait=False), as_json)
@@ -75,6 +77,7 @@ def update(
                 pause = _every(every) if every is not None else _after(learner, events or 0)
                 _for_ever(learner, pause, as_json)
     finally:
+        catalogue.close()
         opened.close()
 
 

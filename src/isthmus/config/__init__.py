@@ -8,6 +8,13 @@ from isthmus.config.judging import (
     BlendConfig,
     EvaluationConfig,
 )
+from isthmus.config.language_learning import (
+    TUNING_METHODS,
+    DistillationConfig,
+    PretrainingConfig,
+    TuningConfig,
+    TuningMethod,
+)
 from isthmus.config.learning import (
     HEADS,
     ModelConfig,
@@ -68,6 +75,7 @@ __all__ = [
     "REPRESENTATION_LOSSES",
     "STRATEGIES",
     "TUNED",
+    "TUNING_METHODS",
     "AlignmentConfig",
     "BlendConfig",
     "CleaningConfig",
@@ -75,6 +83,7 @@ __all__ = [
     "Config",
     "CrossEncoderConfig",
     "DistilConfig",
+    "DistillationConfig",
     "DomainConfig",
     "EvaluationConfig",
     "EventColumns",
@@ -86,6 +95,7 @@ __all__ = [
     "OnlineConfig",
     "PeopleConfig",
     "PretrainConfig",
+    "PretrainingConfig",
     "PseudoLabelConfig",
     "Range",
     "RateConfig",
@@ -96,4 +106,6 @@ __all__ = [
     "TrackingConfig",
     "TrainingConfig",
     "TransferConfig",
+    "TuningConfig",
+    "TuningMethod",
 ]

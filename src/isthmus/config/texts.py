@@ -15,6 +15,12 @@ class LanguageConfig(Section):
     """The model that reads the items' texts."""
 
     model: str = Field("embedded", description="'embedded' (MiniLM), a hub name, or a folder.")
+    tuned: Path | None = Field(
+        None, description="Tuned weights on top of it, a folder of 'isthmus tune-language'."
+    )
+    tuned_by_domain: dict[str, Path] = Field(
+        default_factory=dict, description="Tuned weights of a domain's own, by its name."
+    )
     pooling: Literal["auto", "mean", "cls", "last"] = Field("auto", description="Token pooling.")
     max_tokens: int = Field(64, ge=4, description="Longer texts are truncated and counted.")
     batch_tokens: int | None = Field(
@@ -23,6 +29,11 @@ class LanguageConfig(Section):
     runtime: Literal["auto", "onnx", "torch"] = Field("auto", description="auto: ONNX if it loads.")
     cache: Path | None = Field(None, description="Folder for vectors; None: the user's cache.")
     whiten_dim: int = Field(200, ge=2, description="Dimensions kept by per-domain whitening.")
+
+    def of_domain(self, name: str) -> LanguageConfig:
+        """As one domain's texts are read: with weights of its own where it has such."""
+        own = self.tuned_by_domain.get(name)
+        return self if own is None else self.model_copy(update={"tuned": own})
 
 
 FEATURE_MAPS = ("whiten", "coral", "procrustes", "sinkhorn")

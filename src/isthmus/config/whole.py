@@ -15,6 +15,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from isthmus.config.continual import LearningConfig
 from isthmus.config.judging import BlendConfig, EvaluationConfig
+from isthmus.config.language_learning import (
+    DistillationConfig,
+    PretrainingConfig,
+    TuningConfig,
+)
 from isthmus.config.learning import ModelConfig, TrainingConfig
 from isthmus.config.online import OnlineConfig
 from isthmus.config.search import SearchConfig, TrackingConfig
@@ -45,6 +50,9 @@ class Config(Section):
     cleaning: CleaningConfig = CleaningConfig()
     split: SplitConfig = SplitConfig()
     language: LanguageConfig = LanguageConfig()
+    pretraining: PretrainingConfig = PretrainingConfig()
+    tuning: TuningConfig = TuningConfig()
+    distillation: DistillationConfig = DistillationConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
@@ -69,6 +77,12 @@ class Config(Section):
             raise ValueError(
                 f"alignment.anchor: {anchor!r} is no domain. {did_you_mean(anchor, self.domains)}"
             )
+        for name in self.language.tuned_by_domain if self.domains else ():
+            if name not in self.domains:
+                raise ValueError(
+                    f"language.tuned_by_domain: {name!r} is no domain. "
+                    f"{did_you_mean(name, self.domains)}"
+                )
         for name in self.training.domain_weights if self.domains else ():
             if name not in self.domains:
                 raise ValueError(

@@ -30,7 +30,8 @@ from isthmus.training.checkpoint import State
 from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System
 
-Encode = Callable[[Sequence[str | None]], ItemFeatures]
+Encode = Callable[[str, Sequence[str | None]], ItemFeatures]
+"""A domain's name and texts of its items → their vectors."""
 
 
 @dataclass(frozen=True)
@@ -61,27 +62,46 @@ class Room:
         return grown
 
 
+def rows_to_read(
+    before: Dataset, dataset: Dataset, fitted_items: Sequence[int]
+) -> list[NDArray[np.int64]]:
+    """Per domain, items of the larger snapshot that are new or have another text than before.
+
+    Those that the alignment was fitted to keep theirs; int64 [n].
+    """
+    found = []
+    for old, new, n_fitted in zip(before.domains, dataset.domains, fitted_items, strict=True):
+        same = new.items["text"].head(old.n_items).eq_missing(old.items["text"]).to_numpy()
+        anew = np.ones(new.n_items, bool)
+        anew[: old.n_items] = ~same
+        anew[:n_fitted] = False
+        found.append(np.flatnonzero(anew))
+    return found
+
+
 def grown_features(
     raw: Sequence[ItemFeatures],
     dataset: Dataset,
+    rows: Sequence[NDArray[np.int64]],
     encode: Encode,
 ) -> list[ItemFeatures]:
-    """Text vectors as the language model gives them, with those of the new items behind.
+    """Text vectors as the language model gives them, for the larger snapshot.
 
     Args:
         raw: per domain, of the smaller snapshot.
         dataset: the larger one.
-        encode: reads texts; not called where no new item has one.
+        rows: see `rows_to_read`.
+        encode: reads texts; not called where there is none to read.
     """
     grown = []
-    for before, domain in zip(raw, dataset.domains, strict=True):
-        texts = domain.items["text"].to_list()[len(before) :]
+    for before, domain, anew in zip(raw, dataset.domains, rows, strict=True):
+        texts = domain.items["text"].gather(anew).to_list()
         if any(texts):
-            more = encode(texts)
+            read = encode(domain.name, texts)
         else:
             vectors = np.zeros((len(texts), before.dim), np.float32)
-            more = ItemFeatures(vectors, np.zeros(len(texts), bool))
-        grown.append(_joined(before, more))
+            read = ItemFeatures(vectors, np.zeros(len(texts), bool))
+        grown.append(_replaced(before, domain.n_items, anew, read))
     return grown
 
 
@@ -93,8 +113,9 @@ def grown_system(
     config: Config,
     *,
     fitted_items: Sequence[int],
+    rows: Sequence[NDArray[np.int64]],
 ) -> System:
-    """The same system over a larger snapshot; itself where the catalogues are the same.
+    """The same system over a larger snapshot; itself where the items are the same.
 
     Args:
         system: fitted; it is not changed.
@@ -103,17 +124,18 @@ def grown_system(
         raw: text vectors per domain of the larger snapshot; see `grown_features`.
         config: how texts are aligned.
         fitted_items: items per domain, the first ones, that the alignment was fitted to.
+        rows: see `rows_to_read`.
     """
-    if np.array_equal(before.item_offsets, dataset.item_offsets):
+    if not any(map(len, rows)):
         return system
     room = Room.between(before.item_offsets, dataset.item_offsets)
     apart = system.own_features is not system.features
-    features = _extended(system.features, raw, config, before, fitted_items)
+    features = _extended(system.features, raw, config, before, fitted_items, rows)
     own_features = features
     if apart:
         own = config.alignment.model_copy(update={"features": ["whiten"], "basis": "own"})
         alike = config.model_copy(update={"alignment": own})
-        own_features = _extended(system.own_features, raw, alike, before, fitted_items)
+        own_features = _extended(system.own_features, raw, alike, before, fitted_items, rows)
     transferred = grown_side(system.transferred, dataset, raw, features, room)
     alone = {
         d: transferred
@@ -213,28 +235,33 @@ def _extended(
     config: Config,
     before: Dataset,
     fitted_items: Sequence[int],
+    rows: Sequence[NDArray[np.int64]],
 ) -> list[ItemFeatures]:
-    """Aligned vectors with those of the new items behind; old ones stay as they are."""
-    first = [_rows(r, 0, n) for r, n in zip(raw, fitted_items, strict=True)]
+    """Aligned vectors with those of what is read anew; the others stay as they are."""
+    first = [_taken(r, slice(n)) for r, n in zip(raw, fitted_items, strict=True)]
     domains = tuple(
         replace(domain, items=domain.items.head(n))
         for domain, n in zip(before.domains, fitted_items, strict=True)
     )
     alignment = FeatureAlignment.fit(first, config, replace(before, domains=domains))
     return [
-        _joined(old, alignment.extend(d, _rows(r, len(old), len(r)))) if len(r) > len(old) else old
-        for d, (old, r) in enumerate(zip(features, raw, strict=True))
+        _replaced(old, len(r), anew, alignment.extend(d, _taken(r, anew))) if len(anew) else old
+        for d, (old, r, anew) in enumerate(zip(features, raw, rows, strict=True))
     ]
 
 
-def _rows(features: ItemFeatures, start: int, stop: int) -> ItemFeatures:
-    return ItemFeatures(features.vectors[start:stop], features.present[start:stop])
+def _taken(features: ItemFeatures, rows: NDArray[np.int64] | slice) -> ItemFeatures:
+    return replace(features, vectors=features.vectors[rows], present=features.present[rows])
 
 
-def _joined(one: ItemFeatures, other: ItemFeatures) -> ItemFeatures:
-    if not len(other):
-        return one
-    return ItemFeatures(
-        np.concatenate([one.vectors, other.vectors]),
-        np.concatenate([one.present, other.present]),
-    )
+def _replaced(
+    features: ItemFeatures, n_items: int, rows: NDArray[np.int64], anew: ItemFeatures
+) -> ItemFeatures:
+    """Features of `n_items` items, some of them anew; themselves where none is."""
+    if not len(rows):
+        return features
+    n_more = n_items - len(features)
+    vectors = np.pad(features.vectors, ((0, n_more), (0, 0)))
+    present = np.pad(features.present, (0, n_more))
+    vectors[rows], present[rows] = anew.vectors, anew.present
+    return replace(features, vectors=vectors, present=present)

@@ -8,13 +8,16 @@ from typing import Any, Self
 
 from isthmus.continual.judge import Verdict
 
+ERASURE = "erasure"
+"""Kind of a version that was made to be without people, by which nothing is learnt."""
+
 
 @dataclass(frozen=True)
 class Progress:
     """Kept in a model's folder with every version.
 
     Attributes:
-        kind: `fit`, `update`, `full fine-tune`, or `erasure` of people, by which nothing is learnt.
+        kind: `fit`, `update`, `full fine-tune`, or `ERASURE`.
         updates: how many led here since the model was fitted.
         since_full: how many since the fit or the last full fine-tune.
         fitted_items: items per domain, the first ones, that the alignment of texts rests on; empty:
@@ -47,7 +50,7 @@ class Progress:
     @property
     def reason(self) -> str:
         """Why this version does or does not serve, in words."""
-        if self.kind == "erasure":
+        if self.kind == ERASURE:
             return "As before, without people who were erased."
         if self.verdict is None:
             return "Fitted from the start."

@@ -50,7 +50,7 @@ def append_events(dataset: Dataset, rows: pl.DataFrame) -> Growth:
     domains = list(dataset.domains)
     for d in np.unique(domain):
         mine = domain == d
-        domains[d], item[mine] = _in_catalogue(domains[d], rows["item_id"].filter(pl.Series(mine)))
+        domains[d], item[mine] = in_catalogue(domains[d], rows["item_id"].filter(pl.Series(mine)))
     user_ids, user = _numbered(dataset.user_ids, rows["user_id"], dataset.user_index)
     kinds, kind = _numbered(
         pl.Series(dataset.kinds, dtype=pl.String),
@@ -85,8 +85,8 @@ def append_events(dataset: Dataset, rows: pl.DataFrame) -> Growth:
     return Growth(grown, place[: len(old)], np.sort(place[len(old) :]))
 
 
-def _in_catalogue(domain: Domain, ids: pl.Series) -> tuple[Domain, NDArray[np.int64]]:
-    """The catalogue, perhaps longer, and the index of each item in it."""
+def in_catalogue(domain: Domain, ids: pl.Series) -> tuple[Domain, NDArray[np.int64]]:
+    """The catalogue, new items behind by id alone, and the index of each of `ids` in it."""
     known, index = _numbered(domain.items["item_id"], ids, domain.item_index)
     n_new = len(known) - domain.n_items
     if not n_new:

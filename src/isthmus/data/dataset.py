@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 from isthmus.errors import RequestError, did_you_mean
 
+WITHDRAWN = "_withdrawn"
+"""Column of a catalogue, where it has one: true for items that are history, and not offered."""
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -41,6 +44,13 @@ class Domain:
     def n_items(self) -> int:
         """Size of the catalogue."""
         return self.items.height
+
+    @cached_property
+    def offered(self) -> NDArray[np.bool_]:
+        """Items that may be recommended, bool [n_items]: all that are not `WITHDRAWN`."""
+        if WITHDRAWN not in self.items.columns:
+            return np.ones(self.n_items, bool)
+        return ~self.items[WITHDRAWN].fill_null(False).to_numpy()
 
     @cached_property
     def item_index(self) -> dict[str, int]:

@@ -15,10 +15,13 @@ class ItemFeatures:
     Attributes:
         vectors: float32 [n_items, dim]; rows without content are zero and never to be read.
         present: bool [n_items]; false where the item has no content.
+        whitened: whether the vectors were learnt in whitened coordinates. Their cosines then mean
+            something as they are, and whitening would undo what was learnt.
     """
 
     vectors: NDArray[np.float32]
     present: NDArray[np.bool_]
+    whitened: bool = False
 
     def __len__(self) -> int:
         return len(self.present)

@@ -51,6 +51,10 @@ from isthmus.experiment.seed_run import (
 )
 from isthmus.experiment.verdict import most_for, verdict
 from isthmus.recommender import Recommender
+from isthmus.training.versions import read_pointer
+
+# What the language model learns by counts by its result, the texts' vectors.
+_NO_MATTER = {"name", "seed", "target", "domains", "pretraining", "tuning", "distillation"}
 
 
 @dataclass(frozen=True)
@@ -328,7 +332,7 @@ def _mean_weights(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _fingerprint(config: Config, dataset: Dataset, targets: Sequence[str]) -> str:
     """What a finished part depends on beside the seed: settings, targets, events and texts."""
-    settings = config.model_dump(mode="json", exclude={"name", "seed", "target", "domains"})
+    settings = config.model_dump(mode="json", exclude=_NO_MATTER)
     events = dataset.events
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for array in (events.offsets, events.domain, events.item, events.time):
@@ -336,6 +340,10 @@ def _fingerprint(config: Config, dataset: Dataset, targets: Sequence[str]) -> st
     digest.update(json.dumps([dataset.names, sorted(targets)]).encode())
     for domain in dataset.domains:
         digest.update(domain.items.select("item_id", "text").write_json().encode())
+    language = config.language
+    for folder in (language.tuned, *language.tuned_by_domain.values()):
+        if folder is not None:
+            digest.update(read_pointer(folder).seal.encode())
     if config.alignment.pairs is not None:
         digest.update(config.alignment.pairs.read_bytes())
     return digest.hexdigest()

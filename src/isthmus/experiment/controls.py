@@ -117,7 +117,7 @@ def _shuffled_text(
         source[place] = origin
         text = domain.items["text"].gather(source)
         domains.append(replace(domain, items=domain.items.with_columns(text=text)))
-        features.append(ItemFeatures(feature.vectors[source], feature.present))
+        features.append(replace(feature, vectors=feature.vectors[source]))
     return replace(dataset, domains=tuple(domains)), features
 
 

@@ -94,7 +94,7 @@ class _Prepared:
     """What all trials share: tables, split, and the texts' vectors."""
 
     def __init__(self, config: Config) -> None:
-        from isthmus.language import TextEncoder
+        from isthmus.language.catalogues import encode_catalogues
 
         self.dataset: Dataset = build_dataset(config)[0]
         self.split: Split = make_split(
@@ -103,10 +103,9 @@ class _Prepared:
             quantiles=config.split.quantiles,
             min_history=config.split.min_history,
         )
-        encoder = TextEncoder.load(config.language, device=config.training.device)
-        self.raw: list[ItemFeatures] = [
-            encoder.encode(domain.items["text"].to_list()) for domain in self.dataset.domains
-        ]
+        self.raw: list[ItemFeatures] = encode_catalogues(
+            self.dataset.domains, config.language, device=config.training.device
+        )
 
     def judge(self, config: Config, folder: Path, watch: _Watch) -> float:
         """Fit the transferred side; cross-fitted validation NDCG@10, the mean over targets."""

@@ -25,7 +25,8 @@ from isthmus.config import LanguageConfig
 from isthmus.data.features import ItemFeatures
 from isthmus.errors import LanguageModelError
 from isthmus.language.cache import Encoded, VectorCache, text_keys, to_half
-from isthmus.language.models import ModelFacts, Pooling, find_model, load_tokenizer, read_facts
+from isthmus.language.models import Pooling, load_tokenizer
+from isthmus.language.reader import Head, Reader
 from isthmus.language.tokens import Tokens, length_batches, tokenize
 
 if TYPE_CHECKING:
@@ -71,30 +72,31 @@ class TextEncoder:
     """A language model that turns texts into vectors.
 
     Attributes:
-        fingerprint: the same for encoders that give the same vectors: a hash of weights,
-            tokenizer, pooling and length.
+        fingerprint: the same for encoders that give the same vectors: a hash of weights, tuned
+            weights, tokenizer, pooling and length.
+        reader: the model, and what was tuned on top of it.
         pooling: the pooling in use, 'auto' resolved.
         report: what the latest `encode` did.
     """
 
     fingerprint: str
+    reader: Reader
     pooling: Pooling
     report: EncodingReport | None = None
 
     def __init__(
-        self,
-        config: LanguageConfig,
-        folder: Path,
-        facts: ModelFacts,
-        root: Path | None,
-        device: str,
+        self, config: LanguageConfig, reader: Reader, root: Path | None, device: str
     ) -> None:
-        self._config, self._folder, self._facts, self._device = config, folder, facts, device
-        self.pooling = facts.pooling if config.pooling == "auto" else config.pooling
-        self.fingerprint = _digest(facts.content, self.pooling, config.max_tokens, _RECIPE)
-        self._cache = VectorCache(root / "vectors" / self.fingerprint, facts.dim) if root else None
-        graph = _digest(facts.content, self.pooling, _RECIPE)
+        self._config, self._device = config, device
+        self.reader, self.pooling = reader, reader.pooling
+        kept = _digest(*reader.cached, config.max_tokens, _RECIPE)
+        self.fingerprint = kept
+        if reader.side is not None:
+            self.fingerprint = _digest(kept, reader.side.fingerprint)
+        self._cache = VectorCache(root / "vectors" / kept, reader.facts.dim) if root else None
+        graph = _digest(*reader.cached, _RECIPE)
         self._graphs = root / "graphs" / graph if root else None
+        self._head: Head | None = None
         self._notes: list[str] = []
         self._tokenizer: Any = None
         self._runtime: Runtime | None = None
@@ -108,16 +110,15 @@ class TextEncoder:
             device: 'auto' (CUDA where present, else CPU), 'cpu', 'cuda', 'cuda:1' …
 
         Raises:
-            LanguageModelError: no such model, or a folder without weights or tokenizer.
+            LanguageModelError: no such model, a folder without weights or tokenizer, or tuned
+                weights of another model.
+            CheckpointError: tuned weights that are absent or damaged.
         """
         config = config or LanguageConfig()
         root = config.cache or _user_cache()
         usable = _usable(root)
-        folder = find_model(config.model)
-        facts = read_facts(
-            folder, root / "models" if usable else None, pinned=config.model == "embedded"
-        )
-        encoder = cls(config, folder, facts, root if usable else None, device)
+        reader = Reader.find(config, root / "models" if usable else None)
+        encoder = cls(config, reader, root if usable else None, device)
         if not usable:
             encoder._note(
                 f"The vector cache {root} cannot be written: texts are encoded anew each time. "
@@ -128,13 +129,14 @@ class TextEncoder:
     @property
     def dim(self) -> int:
         """Width of the vectors."""
-        return self._facts.dim
+        return self.reader.facts.dim
 
     def encode(self, texts: Sequence[str | None]) -> ItemFeatures:
         """Vectors of texts, in their order; None and blank texts are masked, not encoded.
 
         Returns:
-            float32 [n, dim] pooled vectors, neither normalised nor whitened, and their mask.
+            float32 [n, dim] pooled vectors, neither normalised nor whitened, and their mask; of
+            a side network, vectors in whitened coordinates.
 
         Raises:
             LanguageModelError: the model cannot be loaded or run, or gives no finite numbers.
@@ -149,7 +151,7 @@ class TextEncoder:
         present = row >= 0
         encoded, n_cached, runtime = self._distinct(list(place))
         vectors = np.zeros((len(row), self.dim), np.float32)
-        vectors[present] = encoded.vectors[row[present]]
+        vectors[present] = self._finished(encoded.vectors)[row[present]]
         self.report = EncodingReport(
             n_texts=len(row),
             n_missing=int((~present).sum()),
@@ -161,12 +163,27 @@ class TextEncoder:
             runtime=runtime,
             notes=tuple(self._notes),
         )
-        return ItemFeatures(vectors, present)
+        return ItemFeatures(vectors, present, whitened=self.reader.side is not None)
+
+    def tokens(self, texts: Sequence[str], positions: int | None = None) -> Tokens:
+        """Token numbers of texts, none blank, cut to `positions` tokens or what the model reads.
+
+        Raises:
+            LanguageModelError: the tokenizer is another model's.
+        """
+        return self._tokenize(list(texts), positions)
+
+    def _finished(self, kept: NDArray[np.float16]) -> NDArray[np.float16] | NDArray[np.float32]:
+        """Cached vectors → what is given out, by half precision in either case."""
+        if self._head is None:
+            self._head = self.reader.head()
+        return kept if self._head is None else to_half(self._head(kept))
 
     def _distinct(self, texts: list[str]) -> tuple[Encoded, int, str | None]:
         """Vectors of distinct texts, how many were cached, and what ran the others."""
         keys = text_keys(texts)
-        encoded = self._cache.get(keys) if self._cache else Encoded.none(len(texts), self.dim)
+        none = Encoded.none(len(texts), self.dim)
+        encoded = self._cache.get(keys) if self._cache else none
         missing = np.flatnonzero(~encoded.known)
         if not len(missing):
             return encoded, len(texts), None
@@ -187,15 +204,16 @@ class TextEncoder:
             self._cache.merge()
         return encoded, len(texts) - len(missing), runtime.name
 
-    def _tokenize(self, texts: list[str]) -> Tokens:
+    def _tokenize(self, texts: list[str], positions: int | None = None) -> Tokens:
         if self._tokenizer is None:
-            self._tokenizer = load_tokenizer(self._folder)
-        limit = min(self._config.max_tokens, self._facts.positions)
+            self._tokenizer = load_tokenizer(self.reader.folder)
+        limit = min(self._config.max_tokens, positions or self.reader.positions)
         tokens = tokenize(self._tokenizer, texts, limit)
-        if (largest := int(tokens.ids.max())) >= self._facts.vocabulary:
+        known = self.reader.facts.vocabulary
+        if (largest := int(tokens.ids.max())) >= known:
             raise LanguageModelError(
-                f"the tokenizer gives token {largest}, the model knows {self._facts.vocabulary}",
-                where=str(self._folder),
+                f"the tokenizer gives token {largest}, the model knows {known}",
+                where=str(self.reader.folder),
                 hint="Tokenizer and weights belong to different models; fetch both anew",
             )
         return tokens
@@ -210,11 +228,9 @@ class TextEncoder:
         stored = self._graphs is not None and any(self._graphs.glob("*.onnx"))
         if asked == "torch" or device != "cpu" or (asked == "auto" and not bulk and not stored):
             if self._runtime is None:
-                self._runtime = torch_runtime(self._folder, self.pooling, device)
+                self._runtime = torch_runtime(self.reader, device)
         elif self._runtime is None or (self._runtime.name == "torch" and not self._runtime.note):
-            self._runtime = onnx_runtime(
-                self._folder, self._facts, self.pooling, self._graphs, needed=asked == "onnx"
-            )
+            self._runtime = onnx_runtime(self.reader, self._graphs, needed=asked == "onnx")
             if self._runtime.note:
                 self._note(self._runtime.note)
         return self._runtime
@@ -230,7 +246,9 @@ class TextEncoder:
         def work(batch: NDArray[np.int64]) -> NDArray[np.float16]:
             vectors = runtime.run(*tokens.padded(batch))
             if not np.isfinite(vectors).all():
-                raise LanguageModelError("the model gives NaN or infinity", where=str(self._folder))
+                raise LanguageModelError(
+                    "the model gives NaN or infinity", where=str(self.reader.folder)
+                )
             return to_half(vectors)
 
         with ThreadPoolExecutor(runtime.workers) as pool, _progress(batches) as advance:

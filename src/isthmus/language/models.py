@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -49,6 +49,8 @@ class ModelFacts:
         dim: width of its hidden states.
         vocabulary: number of tokens it has embeddings for.
         positions: the longest text it can read, in tokens.
+        layers: number of its transformer blocks.
+        decoder: whether it reads from left to right.
     """
 
     content: str
@@ -58,6 +60,8 @@ class ModelFacts:
     dim: int
     vocabulary: int
     positions: int
+    layers: int
+    decoder: bool
 
 
 def find_model(name: str) -> Path:
@@ -123,7 +127,7 @@ def load_torch_model(folder: Path) -> Any:
     import torch
     from transformers import AutoModel
 
-    with _quiet(), _explained(folder, "the model cannot be loaded"):
+    with quiet(), _explained(folder, "the model cannot be loaded"):
         model, loading = AutoModel.from_pretrained(
             folder,
             dtype=torch.float32,
@@ -131,18 +135,46 @@ def load_torch_model(folder: Path) -> Any:
             trust_remote_code=False,
             output_loading_info=True,
         )
-    # A pooler is often missing and never used here; any other gap is filled with random numbers.
-    gaps = sorted(name for name in loading["missing_keys"] if not name.startswith("pooler."))
-    if gaps:
-        raise LanguageModelError(
-            f"the weights lack {len(gaps)} of the model's tensors, first {gaps[0]!r}",
-            where=str(folder),
-            hint="The weights belong to another configuration, or the download was cut short",
-        )
+    _no_gaps(loading["missing_keys"], folder)
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     model.config.use_cache = False
     return model.eval()
+
+
+def load_headed_model(folder: Path, objective: str, *, seed: int) -> tuple[Any, bool]:
+    """A model with its language-modelling head, fp32, on the CPU, and whether the head is new.
+
+    Args:
+        folder: as `find_model` gives it.
+        objective: 'mlm' or 'clm'.
+        seed: of a new head's weights.
+
+    Raises:
+        LanguageModelError: it has no such head, or the weights do not fill its body.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    kind = AutoModelForMaskedLM if objective == "mlm" else AutoModelForCausalLM
+    with (
+        quiet(),
+        _explained(folder, f"the model cannot be loaded for {objective}"),
+        torch.random.fork_rng(devices=[]),
+    ):
+        torch.manual_seed(seed)
+        model, loading = kind.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    body = f"{model.base_model_prefix}."
+    missing = sorted(loading["missing_keys"])
+    _no_gaps([name.removeprefix(body) for name in missing if name.startswith(body)], folder)
+    model.config.use_cache = False
+    return model.eval(), bool(missing)
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -153,8 +185,19 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with _quiet(), _explained(folder, "the tokenizer cannot be loaded"):
+    with quiet(), _explained(folder, "the tokenizer cannot be loaded"):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def _no_gaps(missing: Iterable[str], folder: Path) -> None:
+    """A pooler may be missing, which is never used; any other gap is filled with random numbers."""
+    gaps = sorted(name for name in missing if not name.startswith("pooler."))
+    if gaps:
+        raise LanguageModelError(
+            f"the weights lack {len(gaps)} of the model's tensors, first {gaps[0]!r}",
+            where=str(folder),
+            hint="The weights belong to another configuration, or the download was cut short",
+        )
 
 
 def _from_hub(name: str) -> Path:
@@ -232,7 +275,7 @@ def _find_out(folder: Path, files: list[Path]) -> ModelFacts:
             hashes[name] = hashlib.file_digest(opened, "sha256").hexdigest()
     weights = [file for file in files if file.suffix == ".safetensors"]
     shards = [hashes[file.name] for file in weights]
-    with _quiet(), _explained(folder, "config.json is not understood"):
+    with quiet(), _explained(folder, "config.json is not understood"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         kind = config.model_type
         decoder = (
@@ -247,6 +290,8 @@ def _find_out(folder: Path, files: list[Path]) -> ModelFacts:
             dim=int(config.hidden_size),
             vocabulary=int(config.vocab_size),
             positions=int(getattr(config, "max_position_embeddings", None) or _UNBOUNDED),
+            layers=int(config.num_hidden_layers),
+            decoder=decoder,
         )
 
 
@@ -286,7 +331,7 @@ def _explained(folder: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Transformers without its bars and its report on heads that nobody asked for."""
     from transformers.utils import logging
 

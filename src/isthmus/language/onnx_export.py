@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from isthmus.language.aside import write_aside
-from isthmus.language.pooling import PooledModel
 
 _WORST_COSINE = 1 - 1e-4
 _LARGEST_BYTES = 1_900_000_000  # a protobuf ends at 2 GB
@@ -47,7 +47,7 @@ def store_graph(folder: Path, graph: bytes) -> None:
     write_aside(folder / _name(graph), graph)
 
 
-def export_graph(model: PooledModel, vocabulary: int, positions: int) -> bytes:
+def export_graph(model: nn.Module, vocabulary: int, positions: int) -> bytes:
     """Export a model and check the graph on texts of other shapes than the example's.
 
     Args:
@@ -113,7 +113,7 @@ def _example(batch: int, length: int, vocabulary: int) -> tuple[torch.Tensor, to
     return ids, (torch.arange(length) < lengths[:, None]).long()
 
 
-def _check(model: PooledModel, session: Any, example: tuple[torch.Tensor, torch.Tensor]) -> None:
+def _check(model: nn.Module, session: Any, example: tuple[torch.Tensor, torch.Tensor]) -> None:
     ids, mask = example
     (ours,) = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
     with torch.inference_mode():

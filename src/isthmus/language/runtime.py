@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from isthmus.errors import LanguageModelError
-from isthmus.language.models import ModelFacts, Pooling, load_torch_model
 from isthmus.language.onnx_export import (
     ExportError,
     export_graph,
@@ -21,7 +20,7 @@ from isthmus.language.onnx_export import (
     store_graph,
     stored_graph,
 )
-from isthmus.language.pooling import PooledModel
+from isthmus.language.reader import Reader
 
 _log = logging.getLogger(__name__)
 Matrix = NDArray[np.int64]
@@ -47,9 +46,9 @@ class Runtime:
     note: str | None = None
 
 
-def torch_runtime(folder: Path, pooling: Pooling, device: str, note: str | None = None) -> Runtime:
+def torch_runtime(reader: Reader, device: str, note: str | None = None) -> Runtime:
     """PyTorch on a device, fp32."""
-    model = PooledModel(load_torch_model(folder), pooling).eval().to(device)
+    model = reader.build().eval().to(device)
 
     def run(ids: Matrix, mask: Matrix) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -61,15 +60,11 @@ def torch_runtime(folder: Path, pooling: Pooling, device: str, note: str | None 
     return Runtime("torch", run, 1, 1024 if on_cpu else 32_768, note)
 
 
-def onnx_runtime(
-    folder: Path, facts: ModelFacts, pooling: Pooling, graphs: Path | None, *, needed: bool
-) -> Runtime:
+def onnx_runtime(reader: Reader, graphs: Path | None, *, needed: bool) -> Runtime:
     """ONNX Runtime on the CPU with the stored graph, or one exported now and stored.
 
     Args:
-        folder: the model.
-        facts: what it holds.
-        pooling: how token states become a vector.
+        reader: the model.
         graphs: where this model's graph is kept; None: nowhere.
         needed: a failure is an error; otherwise PyTorch takes over and `note` says so.
 
@@ -84,15 +79,16 @@ def onnx_runtime(
             _log.info("stored graph in %s does not open, it is made again: %s", graphs, error)
     if session is None:
         try:
-            model = PooledModel(load_torch_model(folder), pooling).eval()
-            graph = export_graph(model, facts.vocabulary, facts.positions)
+            graph = export_graph(
+                reader.build().eval(), reader.facts.vocabulary, reader.facts.positions
+            )
         except ExportError as error:
             said = f"No ONNX graph of the language model ({error})"
             if needed:
                 raise LanguageModelError(
                     said, where="language.runtime", hint="Set language.runtime = 'torch'"
                 ) from error
-            return torch_runtime(folder, pooling, "cpu", f"{said}; PyTorch encodes instead, slower")
+            return torch_runtime(reader, "cpu", f"{said}; PyTorch encodes instead, slower")
         if graphs is not None:
             store_graph(graphs, graph)
         session = open_session(graph, threads=1)

@@ -7,10 +7,12 @@ serves can ask what has changed since, and what it knew before stays right.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from isthmus.failpoints import reached
 from isthmus.online.database import Database, Row, Statements
 from isthmus.online.migrations import migrate
 
@@ -121,7 +123,7 @@ class Catalogue:
         Returns:
             Number of the last of these changes.
         """
-        with self._database.writing() as write:
+        with self._changing() as write:
             head = _head(write)
             write.many(
                 _DESCRIBE,
@@ -160,7 +162,7 @@ class Catalogue:
 
     def put_person(self, user_id: str, attributes: Mapping[str, Value]) -> int:
         """Register a person, or what is new of them; gives the number of the change."""
-        with self._database.writing() as write:
+        with self._changing() as write:
             change = _head(write) + 1
             write.run(
                 "INSERT INTO isthmus_people (user_id, change, attributes, hidden) "
@@ -172,7 +174,7 @@ class Catalogue:
 
     def hide_person(self, user_id: str, *, hidden: bool = True) -> int:
         """Record and use nothing of a person, or do so again; gives the number of the change."""
-        with self._database.writing() as write:
+        with self._changing() as write:
             change = _head(write) + 1
             write.run(
                 "INSERT INTO isthmus_people (user_id, change, attributes, hidden) "
@@ -184,7 +186,7 @@ class Catalogue:
 
     def forget(self, user_id: str) -> int:
         """Delete what is registered of a person; gives how many rows there were."""
-        with self._database.writing() as write:
+        with self._changing() as write:
             gone = write.run("DELETE FROM isthmus_people WHERE user_id = ?", (user_id,))
             _moved(write, _head(write) + 1)
         self._database.purge()
@@ -207,6 +209,13 @@ class Catalogue:
         """Let go of the database."""
         self._database.close()
 
+    @contextmanager
+    def _changing(self) -> Iterator[Statements]:
+        with self._database.writing() as write:
+            yield write
+            reached("catalogue-written")
+        reached("catalogue-committed")
+
     def _people(self, condition: str, values: Sequence[object]) -> list[Person]:
         with self._database.reading() as ask:
             rows = ask.rows(
@@ -217,7 +226,7 @@ class Catalogue:
 
     def _mark(self, column: str, domain: str, item_id: str, value: bool) -> int:
         marks = tuple(int(value) if name == column else 0 for name in ("hidden", "deleted"))
-        with self._database.writing() as write:
+        with self._changing() as write:
             change = _head(write) + 1
             write.run(_MARK.format(column=column), (domain, item_id, change, *marks))
             return _moved(write, change)

@@ -11,17 +11,21 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from isthmus.continual.progress import ERASURE
+from isthmus.data.dataset import Dataset
 from isthmus.errors import LogError
+from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.events import Event
 from isthmus.online.guided import guided_positions
 from isthmus.online.log import EventLog, between
+from isthmus.online.registered import with_registered
 from isthmus.online.replay import Replayed, replay
 from isthmus.recommender import Recommender
 from isthmus.recommender.encoding import Encoder
 from isthmus.recommender.storage import KIND
 from isthmus.recommender.updating import Snapshot, grown, updated
 from isthmus.training.checkpoint import described
-from isthmus.training.versions import drop_others, read_pointer
+from isthmus.training.versions import drop_others, kept_versions, read_pointer, settle
 
 _NOTHING = "No new events: nothing to learn."
 _HALF_DONE = "update"
@@ -53,14 +57,20 @@ class Learner:
     Args:
         folder: the model's.
         log: the event log that it follows.
+        catalogue: what was registered beside it; None: nothing.
         encoder: reads the texts of new items; None loads the configured language model.
     """
 
     def __init__(
-        self, folder: Path | str, log: EventLog, *, encoder: Encoder | None = None
+        self,
+        folder: Path | str,
+        log: EventLog,
+        *,
+        catalogue: Catalogue | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
-        self.folder, self.log = Path(folder), log
-        self._encode = encoder.encode if encoder else None
+        self.folder, self.log, self.catalogue = Path(folder), log, catalogue
+        self._encoder = encoder
 
     def step(self, *, full: bool = False, wait: bool = True) -> Step:
         """Learn what is new, if it is enough, and put the better version live.
@@ -77,7 +87,7 @@ class Learner:
             CheckpointError: the model cannot be read or written.
             TrainingError: too little is new to learn from and to judge by, and `wait` is off.
         """
-        live = read_pointer(self.folder).folder.name
+        live = self._settled()
         if not full and self._at_the_end(live):
             return Step(_NOTHING)
         recommender = Recommender.load(self.folder, version=live)
@@ -96,20 +106,41 @@ class Learner:
                 return Step(f"{n_new:,} new events: waiting for {least:,}.", new_events=n_new)
         return self._learnt(recommender, found, live, full=full)
 
+    def _settled(self) -> str:
+        """Name of the live version, after what a killed step had begun was finished."""
+        read_pointer(self.folder)
+        settle(self.folder)
+        live = read_pointer(self.folder).folder.name
+        meta = next(meta for name, _, meta in described(self.folder) if name == live)
+        if (meta.get("progress") or {}).get("kind") == ERASURE and (
+            kept_versions(self.folder)[0] != live
+        ):
+            # Versions from before the erasure still hold the erased.
+            drop_others(self.folder)
+        return live
+
     def _at_the_end(self, live: str) -> bool:
         """Whether the live version has followed this log to its end; nothing large is read."""
         meta = next(meta for name, _, meta in described(self.folder) if name == live)
         waiting = (meta.get("progress") or {}).get("waiting", 0)
-        return not waiting and meta.get("log") == {"id": self.log.id, "offset": self.log.head()}
+        followed = meta.get("log") or {}
+        at_the_end = followed.get("offset") == self.log.head()
+        return not waiting and at_the_end and followed.get("id") == self.log.id
 
     def _replayed(self, recommender: Recommender) -> Replayed:
+        # Before the registrations, so that none is missing of what the events are on.
+        end = self.log.head()
+        dataset, registered = self._with_registered(recommender)
         found = replay(
             self.log,
-            recommender.dataset,
+            dataset,
             recommender.log,
             config=recommender.config,
+            upto=end,
             split=recommender.split,
+            hidden=self.catalogue.hidden_people() if self.catalogue else (),
         )
+        found = replace(found, position=replace(found.position, registered=registered))
         if recommender.log is None and found.left_out and not len(found.fresh):
             reasons = "; ".join(f"{n:,} {why}" for why, n in found.left_out.items())
             raise LogError(
@@ -118,6 +149,16 @@ class Learner:
                 hint="Name the event log of this model's catalogues",
             )
         return found
+
+    def _with_registered(self, recommender: Recommender) -> tuple[Dataset, int]:
+        """The live version's snapshot with what was registered since, and up to which number."""
+        upto = recommender.log.registered if recommender.log else 0
+        items: list[Item] = []
+        while self.catalogue and (some := self.catalogue.items(upto)):
+            items += some
+            upto = some[-1].change
+        fitted_items = recommender.fitted_items
+        return with_registered(recommender.dataset, items, fitted_items=fitted_items), upto
 
     def _learnt(self, recommender: Recommender, found: Replayed, live: str, *, full: bool) -> Step:
         after = recommender.log.offset if recommender.log else 0
@@ -128,7 +169,7 @@ class Learner:
         update = updated(
             recommender,
             replace(_snapshot(found), guided=guided),
-            self._encode,
+            self._encoder,
             full=full,
             folder=half_done,
         )
@@ -143,10 +184,10 @@ class Learner:
 
     def _without_erased(self, recommender: Recommender, found: Replayed, live: str) -> None:
         """The same weights over a snapshot without the erased, and no version that holds them."""
-        without = grown(recommender, _snapshot(found), self._encode)
+        without = grown(recommender, _snapshot(found), self._encoder)
         without.progress = replace(
             without.progress,
-            kind="erasure",
+            kind=ERASURE,
             parent=live,
             waiting=recommender.progress.waiting + len(found.fresh),
         )

@@ -7,7 +7,7 @@ in one go, or in any number of pieces, gives the same snapshot.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,7 @@ def replay(
     config: Config | None = None,
     upto: int | None = None,
     split: Split | None = None,
+    hidden: Collection[str] = (),
 ) -> Replayed:
     """Take in what the log holds after a position.
 
@@ -66,6 +67,7 @@ def replay(
         config: which kinds and ratings count, and whether unknown people and items join; None: all.
         upto: the last offset to take in; None: the latest.
         split: questions about `dataset` to carry over; new events may be learnt from.
+        hidden: people who want nothing of theirs used.
 
     Raises:
         LogError: dataset and log do not belong together, or records in between are gone.
@@ -80,11 +82,11 @@ def replay(
         without = forget(dataset, forgotten)
         dataset = without.dataset
         split = None if split is None else without.split(split)
-    rows, left_out = _rows(dataset, config, between(log, start, end))
+    rows, left_out = _rows(dataset, config, between(log, start, end), frozenset(hidden))
     growth = append_events(dataset, rows)
     return Replayed(
         dataset=growth.dataset,
-        position=LogPosition(log.id, end),
+        position=LogPosition(log.id, end, position.registered if position else 0),
         fresh=growth.fresh,
         left_out=dict(left_out),
         forgotten=forgotten,
@@ -131,7 +133,7 @@ def erased_people(log: EventLog, user_ids: Iterable[str], *, after: int = 0) -> 
 
 
 def _rows(
-    dataset: Dataset, config: Config, records: Iterable[Logged]
+    dataset: Dataset, config: Config, records: Iterable[Logged], hidden: frozenset[str]
 ) -> tuple[pl.DataFrame, Counter[str]]:
     """The events that count as the columns that `append_events` takes."""
     rows: list[tuple[object, ...]] = []
@@ -140,7 +142,8 @@ def _rows(
         event = logged.record
         if not isinstance(event, Event):
             continue
-        if reason := _left_out(event, dataset, config):
+        reason = "of people who are hidden" if event.user_id in hidden else None
+        if reason := reason or _left_out(event, dataset, config):
             left_out[reason] += 1
             continue
         rows.append(

@@ -44,6 +44,13 @@ class Extending:
     progress: Progress
     taught: dict[TaskName, Taught]
 
+    @property
+    def fitted_items(self) -> tuple[int, ...]:
+        """Items per domain, the first ones, that the alignment of texts rests on."""
+        known = self.progress.fitted_items
+        # What joined since rests on a map of its own, found on all that it had.
+        return (*known, *map(len, self.raw[len(known) :]))
+
     def add_domain(
         self,
         name: str,
@@ -119,7 +126,7 @@ class Extending:
             DataError: the larger snapshot does not extend this one.
         """
         snapshot = Snapshot.of(self._whole, growth)
-        return updating.grown(self._whole, snapshot, encoder.encode if encoder else None)
+        return updating.grown(self._whole, snapshot, encoder)
 
     def update(
         self,
@@ -149,9 +156,8 @@ class Extending:
             DataError: the larger snapshot does not extend this one.
             TrainingError: too little is new to learn from and to judge by.
         """
-        encode = encoder.encode if encoder else None
         snapshot = Snapshot.of(self._whole, growth, guided)
-        return updating.updated(self._whole, snapshot, encode, full=full, folder=folder)
+        return updating.updated(self._whole, snapshot, encoder, full=full, folder=folder)
 
     @property
     def _whole(self) -> Recommender:

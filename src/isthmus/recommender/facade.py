@@ -29,7 +29,7 @@ from isthmus.evaluation.result import Evaluation
 from isthmus.recommender import storage
 from isthmus.recommender.answers import table
 from isthmus.recommender.asking import Asked, History, Origin, ask, ask_rows
-from isthmus.recommender.encoding import Encoder, encoder_of
+from isthmus.recommender.encoding import Encoder, read_catalogues
 from isthmus.recommender.export import write_lists
 from isthmus.recommender.extending import Extending
 from isthmus.recommender.filters import offered_items
@@ -126,8 +126,7 @@ class Recommender(Extending, Telling):
             min_history=config.split.min_history,
         )
         check_alignment(dataset, config)
-        encoder = encoder_of(config, encoder)
-        raw = [encoder.encode(domain.items["text"].to_list()) for domain in dataset.domains]
+        raw = read_catalogues(dataset.domains, config, encoder)
         system = fit_system(dataset, split, raw, config, targets=indices, folder=folder)
         return cls(dataset, config, split, raw, system)
 
@@ -329,7 +328,7 @@ class Recommender(Extending, Telling):
         _positive(k)
         _positive(chunk, "chunk")
         starts = range(0, self.dataset.n_users, chunk)
-        offered = np.ones(self.dataset.domains[target].n_items, bool)
+        offered = self.dataset.domains[target].offered
 
         def frames() -> Iterator[pl.DataFrame]:
             for start in starts:

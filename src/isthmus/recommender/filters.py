@@ -30,7 +30,7 @@ def offered_items(
     Raises:
         RequestError: an allowed item is unknown, or the filters leave nothing; says which.
     """
-    offered = np.ones(domain.n_items, bool)
+    offered = domain.offered.copy()
     applied: list[str] = []
     if category is not None:
         text = domain.items["category"].cast(pl.String).str.to_lowercase()

@@ -96,7 +96,7 @@ def with_domain(
             hint=f"Map its text columns, under domains.{name}.catalogue.text, or give its events",
         )
     split = grown.split(before.split)
-    raw = [*before.raw, encoder_of(config, encoder).encode(items["text"].to_list())]
+    raw = [*before.raw, encoder_of(config, encoder, name).encode(items["text"].to_list())]
     domain = len(grown.dataset.domains) - 1
     system = join(before.system, grown.dataset, split, raw, config, domain)
     if len(grown.fresh):

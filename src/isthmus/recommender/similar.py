@@ -56,7 +56,7 @@ def similar_items(
         name: share(relation(relations, name, own, start, stop)) / np.float32(len(relations.names))
         for name in relations.names
     }
-    total = np.sum(list(parts.values()), axis=0)
+    total = np.where(dataset.domains[to].offered, np.sum(list(parts.values()), axis=0), -np.inf)
     if domain == to:
         total[item] = -np.inf
     best = best_columns(total[None], k, rank_of_equals)[0]

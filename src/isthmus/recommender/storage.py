@@ -69,10 +69,12 @@ class LogPosition:
     Attributes:
         id: of the log.
         offset: of the latest record or mark that is reflected in the model and its dataset.
+        registered: number of the latest registration of an item that is in its dataset.
     """
 
     id: str
     offset: int
+    registered: int = 0
 
 
 class Parts(NamedTuple):
@@ -218,12 +220,17 @@ def _features_state(features: ItemFeatures) -> State:
     half = vectors.astype(np.float16)
     # Encoded vectors have passed through half precision, so most often nothing is lost.
     exact = np.array_equal(half.astype(np.float32), vectors)
-    return State({"vectors": half if exact else vectors, "present": features.present})
+    return State(
+        {"vectors": half if exact else vectors, "present": features.present},
+        {"whitened": features.whitened},
+    )
 
 
 def _features(state: State) -> ItemFeatures:
     return ItemFeatures(
-        state.arrays["vectors"].astype(np.float32), state.arrays["present"].astype(bool)
+        state.arrays["vectors"].astype(np.float32),
+        state.arrays["present"].astype(bool),
+        bool(state.meta.get("whitened", False)),
     )
 
 

@@ -47,7 +47,7 @@ def suggestion(
         sources = tuple(names[d] for d in np.unique(elsewhere.domain))
         shut = f"nothing is carried over: {names[target]} is served from its own events alone"
         return Suggestion(names[target], sources, (), shut)
-    offered = np.ones(themes.domain.n_items, bool)
+    offered = themes.domain.offered
     # Not through the gate: without what they have in the target they would look like a newcomer.
     top = best_items(
         served.side.blend,

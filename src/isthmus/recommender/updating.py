@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.continual.challenger import challenge
-from isthmus.continual.grow import Encode, grown_features, grown_system
+from isthmus.continual.grow import grown_features, grown_system, rows_to_read
 from isthmus.continual.judge import Verdict
 from isthmus.continual.progress import Progress
 from isthmus.data.dataset import Dataset
@@ -19,6 +19,7 @@ from isthmus.data.features import ItemFeatures
 from isthmus.data.growth import Growth
 from isthmus.data.splits import Split
 from isthmus.errors import DataError, RequestError
+from isthmus.recommender.encoding import Encoder, encoder_of
 from isthmus.recommender.storage import LogPosition
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Snapshot:
         return cls(growth.dataset, moved, growth.fresh, recommender.log, guided)
 
 
-def grown(recommender: Recommender, snapshot: Snapshot, encode: Encode | None) -> Recommender:
+def grown(recommender: Recommender, snapshot: Snapshot, encoder: Encoder | None) -> Recommender:
     """The same weights over a larger snapshot; see `Recommender.grown`."""
     if joined := recommender.system.joined:
         names = ", ".join(recommender.dataset.names[d] for d in sorted(joined))
@@ -88,8 +89,13 @@ def grown(recommender: Recommender, snapshot: Snapshot, encode: Encode | None) -
             hint=f"Fit all domains together with 'isthmus fit', or teach {names} with "
             "'isthmus adapt-domain'",
         )
-    raw = grown_features(recommender.raw, snapshot.dataset, encode or _configured(recommender))
-    fitted_items = recommender.progress.fitted_items or tuple(len(r) for r in recommender.raw)
+
+    def encode(domain: str, texts: Sequence[str | None]) -> ItemFeatures:
+        return encoder_of(recommender.config, encoder, domain).encode(texts)
+
+    fitted_items = recommender.fitted_items
+    rows = rows_to_read(recommender.dataset, snapshot.dataset, fitted_items)
+    raw = grown_features(recommender.raw, snapshot.dataset, rows, encode)
     system = grown_system(
         recommender.system,
         recommender.dataset,
@@ -97,6 +103,7 @@ def grown(recommender: Recommender, snapshot: Snapshot, encode: Encode | None) -
         raw,
         recommender.config,
         fitted_items=fitted_items,
+        rows=rows,
     )
     # New events were not learnt: they are what the next update learns from.
     in_train = snapshot.split.in_train.copy()
@@ -115,13 +122,13 @@ def grown(recommender: Recommender, snapshot: Snapshot, encode: Encode | None) -
 def updated(
     recommender: Recommender,
     snapshot: Snapshot,
-    encode: Encode | None,
+    encoder: Encoder | None,
     *,
     full: bool,
     folder: Path | None,
 ) -> Update:
     """A challenger; see `Recommender.update`."""
-    champion = grown(recommender, snapshot, encode)
+    champion = grown(recommender, snapshot, encoder)
     found = challenge(
         champion.system,
         champion.dataset,
@@ -163,16 +170,3 @@ def _belongs(old: Dataset, new: Dataset) -> None:
             raise DataError(
                 "its items are not numbered as the model's are", where=after.name, hint=hint
             )
-
-
-def _configured(recommender: Recommender) -> Encode:
-    """The configured language model, loaded when the first text asks for it."""
-
-    def encode(texts: Sequence[str | None]) -> ItemFeatures:
-        from isthmus.language import TextEncoder
-
-        config = recommender.config
-        encoder = TextEncoder.load(config.language, device=config.training.device)
-        return encoder.encode(texts)
-
-    return encode

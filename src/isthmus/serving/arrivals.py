@@ -16,7 +16,7 @@ from isthmus.alignment.features import Whitening
 from isthmus.baselines.content import ContentKNN
 from isthmus.data.features import ItemFeatures
 from isthmus.recommender import Recommender
-from isthmus.recommender.encoding import Encoder
+from isthmus.recommender.encoding import Encoder, encoder_of
 from isthmus.transfer.joining import founding_alignment
 
 
@@ -45,6 +45,7 @@ class Arrivals:
 
     def __init__(self, recommender: Recommender, encoder: Encoder | None = None) -> None:
         self._recommender, self._given = recommender, encoder
+        self._encoders: dict[str, Encoder] = {}
         self._whitenings: dict[int, Whitening] = {}
         self._joined: dict[int, FeatureAlignment] = {}
 
@@ -60,7 +61,7 @@ class Arrivals:
         Raises:
             LanguageModelError: the language model cannot be found or run.
         """
-        raw = self._encoder.encode(texts)
+        raw = self._encoder(domain).encode(texts)
         aligned, own = self._mapped(domain, raw)
         whitened = None
         if (part := self._text_part) is not None:
@@ -90,14 +91,13 @@ class Arrivals:
     def _n_founding(self) -> int:
         return self._recommender.system.transferred.n_domains
 
-    @cached_property
-    def _encoder(self) -> Encoder:
-        if self._given is not None:
-            return self._given
-        from isthmus.language import TextEncoder
-
-        config = self._recommender.config
-        return TextEncoder.load(config.language, device=config.training.device)
+    def _encoder(self, domain: int) -> Encoder:
+        config, name = self._recommender.config, self._recommender.dataset.names[domain]
+        shared = name not in config.language.tuned_by_domain
+        key = "" if shared else name
+        if key not in self._encoders:
+            self._encoders[key] = encoder_of(config, self._given, name)
+        return self._encoders[key]
 
     @property
     def _text_part(self) -> ContentKNN | None:
@@ -121,7 +121,7 @@ class Arrivals:
         founding = slice(self._n_founding)
         sizes = model.progress.fitted_items or tuple(map(len, model.raw[founding]))
         raw = [
-            ItemFeatures(r.vectors[:n], r.present[:n])
+            replace(r, vectors=r.vectors[:n], present=r.present[:n])
             for r, n in zip(model.raw[founding], sizes, strict=True)
         ]
         domains = tuple(

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isthmus.config import ServingConfig
-from isthmus.serving.keys import KeyFile
+from isthmus.serving.keys import KeyFile, NotAllowed
 from isthmus.serving.limits import RateLimit
 from isthmus.serving.metrics import REQUESTS, SECONDS
 from isthmus.serving.pages.refusals import told_to_reader
@@ -87,7 +87,12 @@ class Guard:
             # Who may not even know what there is gets 401 before 404.
             role = route.role if route is not None and route.role else ROUTES[0].role
             assert role is not None, "the first route has a role"
-            caller = self._keys.check(bearer, role).id
+            try:
+                caller = self._keys.check(bearer, role).id
+            except NotAllowed:
+                # Who tries keys out is held to the rate as well, by where they come from.
+                self._rate.take(caller)
+                raise
         self._rate.take(caller)
         if route is None:
             raise HTTPException(*_missing(scope["path"], scope["method"]))

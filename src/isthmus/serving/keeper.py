@@ -12,26 +12,40 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from isthmus.continual.progress import Progress
-from isthmus.errors import IsthmusError, LogError, LogUnavailable
+from isthmus.errors import IsthmusError, LogUnavailable
 from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.log import EventLog
 from isthmus.recommender.encoding import Encoder
+from isthmus.serving.belonging import check_belongs
 from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Recommend
+from isthmus.serving.metrics import tell
 from isthmus.serving.past import Past, past_of
 from isthmus.training.checkpoint import described, promote, roll_back
+from isthmus.training.versions import Live as Pointer
 from isthmus.training.versions import read_pointer
 
 _log = logging.getLogger(__name__)
 RECORDED = 64
 """Latest questions that a new version is warmed with."""
 _CHANGES_AT_ONCE = 10_000
+_SELDOM_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """A published version that could not be loaded, and when to try again."""
+
+    pointer: Pointer
+    pause: float
+    until: float
 
 
 class Keeper:
@@ -79,6 +93,7 @@ class Keeper:
         self.hidden_people: frozenset[str] = frozenset()
         self._recorded: deque[Recommend] = deque(maxlen=RECORDED)
         self._pointer = read_pointer(folder)
+        self._refused: _Refused | None = None
         self.live = self._load()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -87,6 +102,7 @@ class Keeper:
         self.refresh()
         self._take_in()
         self._warm(self.live)
+        self._show(self.live)
         self.ready.set()
         self._thread.start()
 
@@ -107,7 +123,7 @@ class Keeper:
         if (head := self.catalogue.head()) > self._seen:
             with self._lock:
                 for changes in self._changes(self._seen):
-                    self.live = self.live.marked(changes)
+                    self._show(self.live.marked(changes))
                 # A person forgotten takes a number, and leaves no change to be read.
                 self._seen = max(self._seen, head)
                 self.hidden_people = frozenset(self.catalogue.hidden_people())
@@ -208,10 +224,15 @@ class Keeper:
         upto = position.offset if position is not None else 0
         return self._erased.get(self.log.pseudonym(user_id), -1) > upto
 
+    def _show(self, live: Live) -> None:
+        self.live = live
+        tell(live.version, {shelf.name: int(shelf.offered.sum()) for shelf in live.shelves})
+
     def _load(self) -> Live:
         live = Live.load(self.folder, encoder=self._encoder)
         position = live.recommender.log
-        check_belongs(None if position is None else position.id, self.log.id, str(self.folder))
+        learnt = None if position is None else (position.id, position.offset)
+        check_belongs(learnt, self.log, str(self.folder))
         return live
 
     def _run(self) -> None:
@@ -235,8 +256,13 @@ class Keeper:
         """Take over a version that was published since."""
         pointer = read_pointer(self.folder)
         if pointer == self._pointer:
+            if self._refused is not None:
+                self._refused, self.problem = None, None
             return
-        live = self._load()
+        refused = self._refused
+        if refused is not None and refused.pointer == pointer and time.monotonic() < refused.until:
+            return
+        live = self._loaded(pointer)
         read = 0
         for changes in self._changes(0):
             live = live.marked(changes)
@@ -247,11 +273,23 @@ class Keeper:
             # Marks that came while it was made ready.
             for changes in self._changes(read):
                 live = live.marked(changes)
-            self.live, self._pointer, self.problem = live, pointer, None
+            self._show(live)
+            self._pointer, self.problem, self._refused = pointer, None, None
             self._read = read
         self._nudge()
         self._prepare()
         _log.info("version %s answers now", live.version)
+
+    def _loaded(self, pointer: Pointer) -> Live:
+        """The published version; one that could not be loaded is tried again ever more seldom."""
+        try:
+            return self._load()
+        except Exception:
+            before, pause = self._refused, self._poll
+            if before is not None and before.pointer == pointer:
+                pause = min(2 * before.pause, _SELDOM_SECONDS)
+            self._refused = _Refused(pointer, pause, time.monotonic() + pause)
+            raise
 
     def _prepare(self) -> None:
         try:
@@ -279,7 +317,7 @@ class Keeper:
             # Marks that were made meanwhile must not be undone.
             for later in self._changes(seen):
                 grown = grown.marked(later)
-            self.live = grown
+            self._show(grown)
         with self._changed:
             self._read = max(self._read, changes[-1].change)
             self._changed.notify_all()
@@ -318,13 +356,3 @@ class Keeper:
         if said != self.problem:
             _log.error("the live version stays: %s", said)
         self.problem = said
-
-
-def check_belongs(learnt_from: str | None, log_id: str, folder: str) -> None:
-    """Raise LogError if a model has learnt from another log; None: from no log yet."""
-    if learnt_from is not None and learnt_from != log_id:
-        raise LogError(
-            f"the model has learnt from another event log ({learnt_from})",
-            where=folder,
-            hint="Name the log that belongs to it, or fit the model anew",
-        )

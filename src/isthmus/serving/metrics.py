@@ -7,6 +7,8 @@ PROMETHEUS_MULTIPROC_DIR names, and whichever is asked adds them up.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -17,7 +19,7 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -30,12 +32,12 @@ EVENTS = Counter("isthmus_events", "Events and impressions, by outcome.", ["outc
 RECOMMENDATIONS = Counter(
     "isthmus_lists", "Lists of recommendations, by domain and fallback.", ["domain", "fallback"]
 )
-VERSION = Gauge(
+_VERSION = Gauge(
     "isthmus_model_version",
     "Number of the model version that answers.",
     multiprocess_mode="livemin",
 )
-ITEMS = Gauge(
+_ITEMS = Gauge(
     "isthmus_catalogue_items",
     "Items that may be offered, by domain.",
     ["domain"],
@@ -43,13 +45,45 @@ ITEMS = Gauge(
 )
 
 
+def tell(version: str, offered: Mapping[str, int]) -> None:
+    """What this worker answers with from now on.
+
+    Told at every change, not when somebody asks: who asks is answered by one worker, and the
+    others' numbers count as well.
+
+    Args:
+        version: name of the model version.
+        offered: items that may be offered, by domain.
+    """
+    number = version.removeprefix("v")
+    _VERSION.set(int(number) if number.isdecimal() else 0)
+    for domain, count in offered.items():
+        _ITEMS.labels(domain).set(count)
+
+
 def numbers() -> CollectorRegistry:
     """All numbers of all workers."""
-    if not os.environ.get(FOLDER_VARIABLE):
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not folder:
         return REGISTRY
+    for file in Path(folder).glob("gauge_live*_*.db"):
+        # What a worker that died answered with is no answer of today's.
+        pid = int(file.stem.rpartition("_")[2])
+        if not _runs(pid):
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return registry
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def exposition() -> tuple[bytes, str]:

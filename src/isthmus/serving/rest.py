@@ -14,7 +14,7 @@ from isthmus.online.catalogue import Item
 from isthmus.serving import forms
 from isthmus.serving.exports import NotFound
 from isthmus.serving.messages import ItemRef
-from isthmus.serving.metrics import ITEMS, VERSION, exposition
+from isthmus.serving.metrics import exposition
 from isthmus.serving.service import Service
 from isthmus.serving.shelf import Shelf
 from isthmus.serving.similar import similar
@@ -267,8 +267,8 @@ def add_operation(app: FastAPI, service: Service) -> None:
     keeper = service.keeper
 
     @app.get("/v1/health", tags=["operation"])
-    def health() -> forms.Health:
-        """The process answers."""
+    async def health() -> forms.Health:
+        """The process answers; needs none of the threads that others may be waiting in."""
         return forms.Health()
 
     @app.get("/v1/ready", tags=["operation"], responses={503: {"model": forms.Readiness}})
@@ -290,9 +290,5 @@ def add_operation(app: FastAPI, service: Service) -> None:
     )
     def metrics() -> Response:
         """Counts and times of all workers, for Prometheus."""
-        live = keeper.live
-        VERSION.set(int(live.version.lstrip("v") or 0) if live.version[1:].isdecimal() else 0)
-        for shelf in live.shelves:
-            ITEMS.labels(shelf.name).set(int(shelf.offered.sum()))
         content, kind = exposition()
         return Response(content, media_type=kind)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import secrets
+import signal
 import socket
 import tempfile
+import threading
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +22,7 @@ from isthmus.errors import ConfigError, RequestError
 from isthmus.online.claim import sole_service
 from isthmus.online.intake import Limits
 from isthmus.online.log import EventLog, open_log
-from isthmus.serving.keeper import check_belongs
+from isthmus.serving.belonging import check_belongs
 from isthmus.serving.keys import KeyFile
 from isthmus.training.checkpoint import read_folder
 
@@ -27,6 +31,7 @@ _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 DEFAULT_LOG = Path("events.db")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MOST_CONNECTIONS, _HEADER_MILLISECONDS = 1024, 10_000
+_LOOK_SECONDS, _GRACE_SECONDS = 0.5, 10.0
 
 
 @dataclass(frozen=True)
@@ -98,19 +103,38 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
             http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MILLISECONDS),
             log_access=False,
             respawn_failed_workers=True,
+            workers_kill_timeout=math.ceil(config.serving.timeout + _GRACE_SECONDS),
             websockets=False,
         ).serve()
 
 
 def from_environment() -> ASGIApp:
     """A worker's application, by the settings that `serve` left in the environment."""
+    # A forked worker has the handlers of the process that started it: asked to stop before it has
+    # its own, it would go on, and be waited for without end.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     import torch
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     torch.set_num_threads(1)
+    threading.Thread(target=_outlive_nobody, args=(os.getppid(),), daemon=True).start()
     found = json.loads(os.environ[_SETTINGS])
     settings = Settings(**{**found, "overrides": tuple(found["overrides"])})
     return application(settings, bytes.fromhex(os.environ[_SECRET]))
+
+
+def _outlive_nobody(parent: int) -> None:
+    """End this worker once the process that started it is gone.
+
+    That process may have been killed outright. Its workers would hold the port, with nobody left to
+    stop them, and the next service could not start.
+    """
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def application(settings: Settings, secret: bytes) -> ASGIApp:
@@ -142,13 +166,14 @@ def application(settings: Settings, secret: bytes) -> ASGIApp:
     return make_app(service, keys, docs=settings.docs, secret=secret, run=run)
 
 
-def _configured(settings: Settings) -> tuple[Config, str | None]:
-    """The model's configuration with the overrides, and the id of the log it has learnt from."""
+def _configured(settings: Settings) -> tuple[Config, tuple[str, int] | None]:
+    """The model's configuration with the overrides, and its place in the log it has learnt from."""
     meta = read_folder(settings.model, kind="model").meta
     config = Config.parse(
         meta["config"], overrides=settings.overrides, where="the model's configuration"
     )
-    return config, (meta.get("log") or {}).get("id")
+    log = meta.get("log")
+    return config, (log["id"], log["offset"]) if log else None
 
 
 def _log_of(settings: Settings, config: Config) -> str | Path:
@@ -171,10 +196,10 @@ def _checked(settings: Settings) -> Config:
         from isthmus.experiment.records import read_run
 
         read_run(Path(settings.run))
-    config, learnt_from = _configured(settings)
+    config, learnt = _configured(settings)
     log = _opened(settings, config)
     try:
-        check_belongs(learnt_from, log.id, settings.model)
+        check_belongs(learnt, log, settings.model)
     finally:
         log.close()
     return config

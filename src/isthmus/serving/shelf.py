@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isthmus.data.dataset import Domain
+from isthmus.data.dataset import WITHDRAWN, Domain
 from isthmus.data.splits import user_hash
 from isthmus.errors import RequestError, did_you_mean
 from isthmus.online.catalogue import Item
@@ -26,7 +26,7 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 _MASKS = 64
 """Filters whose items are remembered until the catalogue changes."""
-_OWN = ("item_id", "text", "title", "category")
+_OWN = ("item_id", "text", "title", "category", WITHDRAWN)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Shelf:
             titles=tuple(items["title"].to_list()),
             categories=tuple(items["category"].cast(pl.String).to_list()),
             extra={name: tuple(items[name].to_list()) for name in plain},
-            hidden=np.zeros(len(ids), bool),
+            hidden=~domain.offered,
             deleted=np.zeros(len(ids), bool),
             lot=_lots(ids),
         )

@@ -5,12 +5,15 @@
     FOLDER/versions/v000007/    one version
 
 `current` is one small file, replaced atomically, so it survives copying, zipping and any file
-system. Locks are the kernel's (POSIX only): a killed process holds none.
+system. What it will say is written beside it (`current.new`) before a version gets its name: where
+a publisher dies in between, the next one to lock the folder finishes the switch. Locks are the
+kernel's (POSIX only): a killed process holds none.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -20,12 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.errors import CheckpointError, did_you_mean
+from isthmus.failpoints import reached
 
-_POINTER, _VERSIONS, _LOCK, _ASIDE = "current", "versions", ".lock", ".writing"
+_POINTER, _NEXT, _VERSIONS, _LOCK = "current", "current.new", "versions", ".lock"
+_ASIDE, _MANIFEST = ".writing", "manifest.json"
 _REMEMBERED = 100
 """Names of versions that were live before; who was live longer ago is not on disk any more."""
 
-_OURS = {_POINTER, f"{_POINTER}.new", _VERSIONS, _LOCK}
+_OURS = {_POINTER, _NEXT, _VERSIONS, _LOCK}
 _FOREIGN = ("config.json", "*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.onnx")
 
 
@@ -53,7 +58,7 @@ def publish(path: Path, fill: Callable[[Path], str], *, live: bool = True, spare
     Args:
         path: made where it is missing, and removed again if its first version fails.
         fill: writes and flushes the content of the new, empty folder it is given and returns the
-            seal. Where it raises, nothing has changed.
+            seal, the SHA-256 of its `manifest.json`. Where it raises, nothing has changed.
         live: whether the new version becomes the live one; the first one must.
         spare: how many of the newest other versions are kept beside the live one, the one before
             it and the new one.
@@ -72,17 +77,25 @@ def publish(path: Path, fill: Callable[[Path], str], *, live: bool = True, spare
         aside = versions / _ASIDE
         aside.mkdir()
         try:
+            reached("version-begun")
             seal = fill(aside)
             folder = versions / f"v{max(_numbers(versions), default=0) + 1:06d}"
+            if live:
+                before = () if old is None else _behind(old.folder.name, old.before, folder.name)
+                old = Live(folder, seal, before)
+                _intend(path, old)
+            reached("version-written")
             os.rename(aside, folder)
             flush(versions)
+            reached("version-named")
         except BaseException:
+            # Who is told that it failed must not find it done later.
+            (path / _NEXT).unlink(missing_ok=True)
             shutil.rmtree(aside, ignore_errors=True)
             raise
         if live:
-            before = () if old is None else _behind(old.folder.name, old.before, folder.name)
-            old = Live(folder, seal, before)
-            _point(path, old)
+            _switch(path)
+            reached("version-live")
         assert old is not None, "a first version is live"
         kept = {folder.name, old.folder.name, *old.before[:1]}
         others = [name for name in kept_versions(path) if name not in kept]
@@ -116,7 +129,20 @@ def switch(path: Path, version: str, seal: str, *, back: bool = False) -> None:
         before = _behind(old.folder.name, old.before, version)
         if back:
             before = old.before[old.before.index(version) + 1 :]
-        _point(path, Live(versions / version, seal, before))
+        _intend(path, Live(versions / version, seal, before))
+        _switch(path)
+
+
+def settle(path: Path) -> None:
+    """Make a version live whose publisher was killed between naming it and switching to it.
+
+    Raises:
+        CheckpointError: the folder holds other things than versions.
+        OSError: it cannot be written.
+    """
+    if (path / _NEXT).exists():
+        with _locked(path):
+            pass
 
 
 def drop_others(path: Path) -> None:
@@ -128,7 +154,8 @@ def drop_others(path: Path) -> None:
     """
     with _locked(path) as versions:
         live = read_pointer(path)
-        _point(path, Live(live.folder, live.seal))
+        _intend(path, Live(live.folder, live.seal))
+        _switch(path)
         _discard(versions, but={live.folder.name})
 
 
@@ -192,14 +219,36 @@ def _behind(live: str, before: tuple[str, ...], after: str) -> tuple[str, ...]:
     return tuple(name for name in (live, *before) if name != after)[:_REMEMBERED]
 
 
-def _point(path: Path, live: Live) -> None:
-    """Switch the live version: one rename."""
-    aside = path / f"{_POINTER}.new"
+def _intend(path: Path, live: Live) -> None:
+    """Write down what the pointer will say."""
     content = {"version": live.folder.name, "seal": live.seal, "before": live.before}
-    aside.write_text(json.dumps(content) + "\n", "utf-8")
-    flush(aside)
-    os.replace(aside, path / _POINTER)
+    (path / _NEXT).write_text(json.dumps(content) + "\n", "utf-8")
+    flush(path / _NEXT)
     flush(path)
+
+
+def _switch(path: Path) -> None:
+    """Have the pointer say what was written down: one rename."""
+    try:
+        os.replace(path / _NEXT, path / _POINTER)
+    except OSError:
+        (path / _NEXT).unlink(missing_ok=True)
+        raise
+    flush(path)
+
+
+def _finish(path: Path) -> None:
+    """Make the switch that a killed publisher had written down, if its version has its name."""
+    try:
+        content = json.loads((path / _NEXT).read_text("utf-8"))
+        manifest = path / _VERSIONS / content["version"] / _MANIFEST
+        whole = hashlib.sha256(manifest.read_bytes()).hexdigest() == content["seal"]
+    except (OSError, ValueError, KeyError, TypeError):
+        whole = False
+    if whole:
+        _switch(path)
+    else:
+        (path / _NEXT).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -220,12 +269,13 @@ def _locked(path: Path) -> Iterator[Path]:
             versions.mkdir(exist_ok=True)
             # Space first: a version that was half written when its writer died.
             shutil.rmtree(versions / _ASIDE, ignore_errors=True)
+            _finish(path)
             try:
                 yield versions
             finally:
                 if not (path / _POINTER).exists():
                     _discard(versions, but=())
-                    for remove in (versions.rmdir, (path / f"{_POINTER}.new").unlink, lock.unlink):
+                    for remove in (versions.rmdir, (path / _NEXT).unlink, lock.unlink):
                         with suppress(OSError):
                             remove()
                     with suppress(OSError):

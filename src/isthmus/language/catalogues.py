@@ -1,0 +1,28 @@
+"""The texts of every catalogue as vectors, by weights tuned for it where it has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isthmus.config import LanguageConfig
+from isthmus.data.dataset import Domain
+from isthmus.data.features import ItemFeatures
+from isthmus.language.encoder import TextEncoder
+
+
+def encode_catalogues(
+    domains: Sequence[Domain], config: LanguageConfig, *, device: str = "auto"
+) -> list[ItemFeatures]:
+    """Vectors of the items' texts, one set for each domain, all of one width.
+
+    Raises:
+        LanguageModelError: a model cannot be found or run, or weights are of another model.
+        CheckpointError: tuned weights that are absent or damaged.
+    """
+    shared = TextEncoder.load(config, device=device)
+    found = []
+    for domain in domains:
+        own = config.of_domain(domain.name)
+        encoder = shared if own is config else TextEncoder.load(own, device=device)
+        found.append(encoder.encode(domain.items["text"].to_list()))
+    return found

@@ -1,0 +1,1 @@
+"""Language modelling on texts of one's own: going on from a model, or from nothing."""

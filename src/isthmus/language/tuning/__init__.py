@@ -1,0 +1,1 @@
+"""A language model tuned by behaviour, by distillation, whole or in part."""

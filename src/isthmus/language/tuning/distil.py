@@ -1,0 +1,253 @@
+"""A larger language model teaches a smaller one, by what it says of unlabelled texts.
+
+    vectors    the student's vectors, through a linear map where widths differ, point where the
+               teacher's do
+    rankings   for each text of a batch, the student finds the others as alike as the teacher does;
+               widths need not agree, and what no student can copy, the teacher's exact place in
+               space, is not asked of it
+
+Cosines of both are of centred vectors, since raw ones of one catalogue all point the same way.
+Sources: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Tung and Mori,
+"Similarity-Preserving Knowledge Distillation", ICCV 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from isthmus.config import DistillationConfig, LanguageConfig, TuningConfig
+from isthmus.errors import LanguageModelError
+from isthmus.language.encoder import TextEncoder
+from isthmus.language.folders import check_place, save_model
+from isthmus.language.learning import LanguageTask, Pace, enough_memory, learn, run_mark
+from isthmus.language.models import find_model, load_tokenizer, load_torch_model, read_facts
+from isthmus.language.pretraining.corpus import Corpus
+from isthmus.language.tokens import tokenize
+from isthmus.language.tuning.blocks import blocks_of
+from isthmus.language.tuning.methods import Tunable
+from isthmus.language.tuning.tune import in_stretches
+from isthmus.training.loop import pick_device
+
+_PATIENCE = 3
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What came of it.
+
+    Attributes:
+        folder: the student.
+        parameters: of the student and of the teacher.
+        agreement: mean share of a held-out text's ten nearest that student and teacher have in
+            common, before and after.
+        steps: done.
+        seconds_per_step: mean.
+        texts: learnt from.
+        truncated: texts that the student does not see the end of.
+    """
+
+    folder: str
+    parameters: tuple[int, int]
+    agreement: tuple[float, float]
+    steps: int
+    seconds_per_step: float
+    texts: int
+    truncated: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+class Distillation(LanguageTask):
+    """Learns what the teacher says of texts.
+
+    Args:
+        student: token numbers → vectors.
+        vectors: how it reads texts by row.
+        taught: float32 [n_texts, dim] the teacher's centred vectors.
+        config: what is matched.
+        device: where.
+    """
+
+    def __init__(
+        self,
+        student: Tunable,
+        vectors: Callable[[NDArray[np.int64]], Tensor],
+        taught: Tensor,
+        config: DistillationConfig,
+        device: torch.device,
+    ) -> None:
+        whole = nn.ModuleDict({"student": student})
+        own: dict[str, nn.Parameter] = dict(student.own())
+        width = int(student.model.config.hidden_size)
+        self._map: nn.Linear | None = None
+        if config.match == "vectors" and width != taught.shape[1]:
+            self._map = nn.Linear(width, taught.shape[1], bias=False).to(device)
+            whole["map"] = self._map
+            own |= {f"map.{name}": tensor for name, tensor in self._map.named_parameters()}
+        super().__init__(whole, own, config.steps, device)
+        self._vectors, self._taught, self._config = vectors, taught, config
+
+    def batch(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Rows of texts, each once."""
+        n = len(self._taught)
+        return rng.permutation(n)[: self._config.batch_texts]
+
+    def loss(self, batch: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+        """A scalar to go down."""
+        taught = self._taught[torch.from_numpy(batch).to(self._taught.device)]
+        found = self._vectors(batch)
+        if self._config.match == "vectors":
+            mapped = found if self._map is None else self._map(found)
+            return 1 - F.cosine_similarity(mapped - mapped.mean(0), taught, dim=1).mean()
+        temperature = self._config.temperature
+        logits, wanted = (_alike(rows) / temperature for rows in (found, taught))
+        return F.kl_div(
+            F.log_softmax(logits, 1),
+            F.log_softmax(wanted, 1),
+            reduction="batchmean",
+            log_target=True,
+        )
+
+
+def distil(
+    corpus: Corpus,
+    config: DistillationConfig,
+    language: LanguageConfig,
+    folder: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    checkpoints: Path | None = None,
+) -> Distilled:
+    """Train a student and save it as a plain Hugging Face folder.
+
+    Args:
+        corpus: texts; no labels.
+        config: teacher, student, what is matched.
+        language: how much of a text is read, and where vectors are cached.
+        folder: where the student goes.
+        seed: of the order of texts, and of a map between widths.
+        device: as `training.device`.
+        threads: as `training.threads`.
+        checkpoints: where a killed run goes on from; None: nowhere.
+
+    Raises:
+        LanguageModelError: a model cannot be found, or the student would be no smaller.
+        CheckpointError: the folder holds other things, or cannot be written.
+        TrainingError: memory ran out, or the loss is not a number.
+    """
+    check_place(folder)
+    place = pick_device(device)
+    shared = {"tuned_by_domain": {}, "pooling": "auto"}
+    teacher = TextEncoder.load(
+        language.model_copy(
+            update={**shared, "model": config.teacher, "tuned": config.teacher_tuned}
+        ),
+        device=device,
+    )
+    taught, judged = (
+        torch.from_numpy(_centred(teacher.encode(texts).vectors)).to(place)
+        for texts in (corpus.training, corpus.held_out)
+    )
+    base = find_model(config.student or config.teacher)
+    facts = read_facts(base, None)
+    model = load_torch_model(base)
+    if config.student is None:
+        _keep_blocks(model, config.student_layers)
+    student = Tunable(model, facts.pooling, TuningConfig(method="full")).to(place)
+    limit = min(language.max_tokens, facts.positions)
+    tokenizer = load_tokenizer(base)
+    training, held_out = (
+        tokenize(tokenizer, texts, limit) for texts in (corpus.training, corpus.held_out)
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        task = Distillation(
+            student,
+            lambda rows: in_stretches(student, training, rows, place),
+            taught,
+            config,
+            place,
+        )
+
+    def agreement() -> float:
+        student.eval()
+        with torch.inference_mode(), enough_memory():
+            found = in_stretches(student, held_out, np.arange(len(corpus.held_out)), place)
+            return _agreement(found, judged)
+
+    before = agreement()
+    pace = Pace(
+        rate=config.learning_rate,
+        patience=_PATIENCE,
+        seed=seed,
+        folder=checkpoints,
+        mark=run_mark(config, seed, teacher.fingerprint, facts.content, corpus.training),
+        threads=threads,
+    )
+    log = learn(task, agreement, pace, label="distilling")
+    after = agreement()
+    size = sum(parameter.numel() for parameter in model.parameters())
+    save_model(folder, student.merged().cpu(), base)
+    steps = len(log.epochs) * task.batches_per_epoch
+    return Distilled(
+        str(folder),
+        (size, teacher.reader.facts.weight_bytes // 4),
+        (before, after),
+        steps,
+        log.seconds / max(1, steps),
+        len(corpus.training),
+        int(training.truncated.sum() + held_out.truncated.sum()),
+    )
+
+
+def _keep_blocks(model: Any, count: int) -> None:
+    """Leave `count` evenly spaced blocks, the last among them.
+
+    Raises:
+        LanguageModelError: there are no more than that.
+    """
+    blocks = blocks_of(model)
+    if count >= len(blocks):
+        raise LanguageModelError(
+            f"the teacher has {len(blocks)} blocks, so a student of {count} is no smaller",
+            where="distillation.student_layers",
+            hint="Lower it, or name a student",
+        )
+    kept = [round((i + 1) * len(blocks) / count) - 1 for i in range(count)]
+    for i, block in enumerate([blocks[k] for k in kept]):
+        blocks[i] = block
+    del blocks[count:]
+    model.config.num_hidden_layers = count
+
+
+def _centred(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(vectors - vectors.mean(0), np.float32)
+
+
+def _alike(vectors: Tensor) -> Tensor:
+    """Cosines [n, n] of centred vectors; a text's own is left out of every ranking."""
+    unit = F.normalize(vectors - vectors.mean(0), dim=1)
+    own = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    return (unit @ unit.T).masked_fill(own, -1e4)
+
+
+def _agreement(found: Tensor, taught: Tensor, k: int = 10) -> float:
+    k = min(k, len(found) - 1)
+    if k < 1:
+        return 0.0
+    mine, theirs = (_alike(rows).topk(k, dim=1).indices for rows in (found, taught))
+    shared = (mine[:, :, None] == theirs[:, None, :]).any(2)
+    return float(shared.float().mean())

@@ -1,0 +1,32 @@
+"""A model that has learnt from a log serves beside that log, and beside no other."""
+
+from __future__ import annotations
+
+from isthmus.errors import LogError
+from isthmus.online.log import EventLog
+
+
+def check_belongs(learnt: tuple[str, int] | None, log: EventLog, folder: str) -> None:
+    """Raise LogError if a model has learnt from another log, or from more of it than there is.
+
+    Args:
+        learnt: id of the log, and the offset up to which; None: from none.
+        log: beside which it is to serve.
+        folder: of the model.
+    """
+    if learnt is None:
+        return
+    log_id, offset = learnt
+    if log_id != log.id:
+        raise LogError(
+            f"the model has learnt from another event log ({log_id})",
+            where=folder,
+            hint="Name the log that belongs to it, or fit the model anew",
+        )
+    if offset > (head := log.head()):
+        raise LogError(
+            f"the model has learnt from the event log up to {offset:,}, and it ends at "
+            f"{head:,}: it was put back to an older state",
+            where=folder,
+            hint="Restore a newer copy of the log, or go back to a model from before that",
+        )

@@ -1,0 +1,172 @@
+"""Every tuning method on an encoder and a decoder: learns, comes back the same, merges exactly."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from isthmus.config import TUNING_METHODS, LanguageConfig, TuningConfig
+from isthmus.data.next_items import NextItems
+from isthmus.data.pairs import ItemPairs
+from isthmus.errors import LanguageModelError
+from isthmus.language import TextEncoder
+from isthmus.language.folders import save_model
+from isthmus.language.models import load_tokenizer, load_torch_model, read_facts
+from isthmus.language.tokens import tokenize
+from isthmus.language.tuning.methods import MERGEABLE, Tunable
+from isthmus.language.tuning.samplers import Readable
+from isthmus.language.tuning.tune import Material, tune
+from isthmus.language.tuning.weights import TunedWeights
+
+INSIDE = [method for method in TUNING_METHODS if method != "side"]
+NOUNS = {
+    "coffee": ("espresso beans", "burr grinder", "filter coffee", "dark roast"),
+    "sport": ("trail running shoes", "firm grip", "running at night", "grip shoes"),
+    "sky": ("star chart", "telescope", "astronomy chart", "star telescope"),
+}
+FAST = {
+    "full": 2e-3,
+    "last-layers": 5e-3,
+    "side": 1e-2,
+    "adalora": 0.1,
+    "ia3": 0.1,
+    "prefix": 0.1,
+    "prompt": 1.0,
+}
+SMALL = {"rank": 4, "bottleneck": 8, "virtual_tokens": 4, "width": 32, "last_layers": 1}
+
+
+def material() -> Material:
+    """Twelve texts of three themes; items of one theme go together, whatever their words."""
+    texts = [text for theme in NOUNS.values() for text in theme]
+    theme = np.repeat(np.arange(3), 4)
+    first, second = np.nonzero((theme[:, None] == theme) & ~np.eye(12, dtype=bool))
+    together = sp.csr_array((np.ones(len(first), bool), (first, second)), shape=(12, 12))
+    pairs = ItemPairs(first, second, np.ones(len(first)), np.zeros(len(first), int), 1, together)
+    eye = (np.zeros(32, np.float32), np.eye(32, dtype=np.float32))
+    readable = Readable(np.arange(12), np.zeros(12, int))
+    return Material(texts, readable, pairs, histories(), [eye], eye)
+
+
+def histories() -> NextItems:
+    """Forty people who each keep to one theme."""
+    rng = np.random.default_rng(0)
+    item = np.concatenate([4 * (p % 3) + rng.permutation(4) for p in range(40)])
+    person = np.repeat(np.arange(40), 4)
+    chosen = sp.csr_array((np.ones(160, bool), (person, item)), shape=(40, 12))
+    return NextItems(item, np.zeros(160, int), person, np.repeat(np.arange(0, 160, 4), 4), chosen)
+
+
+def settings(method: str, **changes) -> TuningConfig:
+    given = {"steps": 36, "batch_examples": 16, "negatives": 8, "held_out": 0.3, "patience": 100}
+    # A model this small learns faster than the real ones that the default rates suit.
+    rate = FAST.get(method, 0.03)
+    return TuningConfig(method=method, **{**SMALL, **given, "learning_rate": rate, **changes})
+
+
+@pytest.mark.parametrize("model", ["bert", "gpt2"])
+@pytest.mark.parametrize("method", TUNING_METHODS)
+def test_each_method_learns_and_comes_back_the_same(method, model, tmp_path, request):
+    folder = request.getfixturevalue(model)
+    language = LanguageConfig(model=str(folder), cache=tmp_path / "cache", runtime="torch")
+    found = tune(material(), language, settings(method), device="cpu")
+    before, after = found.nats
+    assert after < before - 0.02
+    assert 0 < found.trainable_share <= 1
+    found.weights.save(tmp_path / "tuned")
+    loaded = TunedWeights.load(tmp_path / "tuned")
+    assert loaded.fingerprint == found.weights.fingerprint
+    texts = material().texts
+    tuned = language.model_copy(update={"tuned": tmp_path / "tuned"})
+    vectors = [TextEncoder.load(tuned, device="cpu").encode(texts).vectors for _ in range(2)]
+    np.testing.assert_array_equal(*vectors)
+    plain = TextEncoder.load(language, device="cpu").encode(texts).vectors
+    assert np.abs(vectors[0] - plain).max() > 1e-3
+
+
+@pytest.mark.parametrize("model", ["bert", "gpt2"])
+@pytest.mark.parametrize("method", INSIDE)
+def test_saved_weights_give_the_module_that_was_trained(method, model, tmp_path, request):
+    folder = request.getfixturevalue(model)
+    facts = read_facts(folder, None)
+    config = settings(method)
+    tokens = tokenize(load_tokenizer(folder), material().texts, 20)
+    ids, mask = (torch.from_numpy(part) for part in tokens.padded(np.arange(12)))
+    torch.manual_seed(3)
+    trained = Tunable(load_torch_model(folder), facts.pooling, config).eval()
+    with torch.no_grad():
+        for tensor in trained.own().values():
+            tensor.add_(0.05 * torch.randn_like(tensor))
+        expected = trained(ids, mask)
+    weights = TunedWeights.of(trained.own(), config, facts, facts.pooling, base_name="x")
+    again = Tunable(load_torch_model(folder), facts.pooling, config).eval()
+    with torch.no_grad():
+        assert not torch.equal(again(ids, mask), expected)
+        again.load(weights.tensors())
+        assert torch.equal(again(ids, mask), expected)
+        if method not in MERGEABLE:
+            with pytest.raises(LanguageModelError, match="cannot be merged"):
+                again.merged()
+            return
+        save_model(tmp_path / "merged", again.merged(), folder)
+    merged = Tunable(
+        load_torch_model(tmp_path / "merged"), facts.pooling, TuningConfig(method="full")
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(merged.eval()(ids, mask), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("model", ["bert", "gpt2"])
+@pytest.mark.parametrize("method", ["adapter", "lora", "dora", "adalora", "ia3"])
+def test_untrained_weights_change_nothing(method, model, request):
+    folder = request.getfixturevalue(model)
+    tokens = tokenize(load_tokenizer(folder), material().texts, 20)
+    ids, mask = (torch.from_numpy(part) for part in tokens.padded(np.arange(12)))
+    plain = Tunable(load_torch_model(folder), "mean", TuningConfig(method="full")).eval()
+    tunable = Tunable(load_torch_model(folder), "mean", settings(method)).eval()
+    with torch.no_grad():
+        expected, found = plain(ids, mask), tunable(ids, mask)
+    if method == "adapter":
+        assert torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert tunable.trainable_share() < 0.4
+
+
+def test_weights_of_one_domain_are_swapped_for_those_of_another(bert):
+    facts = read_facts(bert, None)
+    tokens = tokenize(load_tokenizer(bert), material().texts, 20)
+    ids, mask = (torch.from_numpy(part) for part in tokens.padded(np.arange(12)))
+    tunable = Tunable(load_torch_model(bert), facts.pooling, settings("lora")).eval()
+    found = {}
+    for domain, seed in (("books", 1), ("gear", 2)):
+        torch.manual_seed(seed)
+        found[domain] = {n: torch.randn_like(t) / 10 for n, t in tunable.own().items()}
+    with torch.no_grad():
+        vectors = []
+        for domain in ("books", "gear", "books"):
+            tunable.load(found[domain])
+            vectors.append(tunable(ids, mask))
+    assert torch.equal(vectors[0], vectors[2])
+    assert not torch.allclose(vectors[0], vectors[1])
+    with pytest.raises(LanguageModelError, match="do not fit"):
+        tunable.load({"other": torch.zeros(1)})
+
+
+def test_weights_of_another_base_are_refused(bert, gpt2, tmp_path):
+    language = LanguageConfig(model=str(bert), cache=tmp_path / "cache", runtime="torch")
+    tune(material(), language, settings("lora", steps=2), device="cpu").weights.save(tmp_path / "t")
+    other = LanguageConfig(model=str(gpt2), tuned=tmp_path / "t", cache=tmp_path / "cache")
+    with pytest.raises(LanguageModelError, match="were tuned on"):
+        TextEncoder.load(other, device="cpu")
+
+
+def test_states_of_virtual_tokens_are_not_pooled(bert):
+    tokens = tokenize(load_tokenizer(bert), material().texts, 20)
+    ids, mask = (torch.from_numpy(part) for part in tokens.padded(np.arange(12)))
+    tunable = Tunable(load_torch_model(bert), "mean", settings("prompt")).eval()
+    with torch.no_grad():
+        whole = tunable.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        assert whole.shape[1] == ids.shape[1] + 4
+        text = whole[:, 4:] * mask[:, :, None]
+        expected = text.sum(1) / mask.sum(1, keepdim=True)
+        torch.testing.assert_close(tunable(ids, mask), expected)

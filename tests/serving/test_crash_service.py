@@ -1,0 +1,18 @@
+"""The short form of the service's part of benchmarks/crash.py: a few kills of each, on SQLite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crash_service import study
+
+
+def test_killed_service_and_learner_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    (tmp_path / "round").mkdir()
+    found = study(str(tmp_path / "events.db"), tmp_path / "first", tmp_path / "round", kills=3)
+    assert found["faults"] == []
+    assert found["versions"]
+    assert found["kills"] == 6
+    # One dies before it has written what it was told, one between two steps of a new version.
+    assert {"log-written", "version-written"} <= set(found["by_failpoint"])
+    assert min(found["acknowledged"][kind] for kind in ("events", "item")) > 0
