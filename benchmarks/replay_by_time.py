@@ -1,13 +1,14 @@
 """Food and kitchenware replayed by time: is a model that learns better than one that stands still?
 
-    python benchmarks/replay_by_time.py [--steps 6] [--from .5] [--people .5] [--set KEY=VALUE]
+    python benchmarks/replay_by_time.py [--from .5] [--people .5] [--steps N] [--set KEY=VALUE]
 
-A model is fitted to the first half of the events by time; the other half comes in steps of about
-equal numbers of events, cut between days. Each step is first asked, event by event with the live
-history, and then learnt (prequential). Two answer: `frozen` keeps its weights, and popularity is
-counted on, as everywhere under the global cut; `incremental` is updated after every step, its
-challenger going live only where it is no worse. Prints NDCG@10 over all steps on a share of the
-people, drawn by a hash, the gain with its interval over these, and each step's figures, as JSON.
+A model is fitted to the first half of the events by time; the other half comes month by month, or
+in `--steps` of about equal numbers of events, cut between days. Each step is first asked, event by
+event with the live history, and then learnt (prequential). Two answer: `frozen` keeps its weights,
+and popularity is counted on, as everywhere under the global cut; `incremental` is updated after
+every step, its challenger going live only where it is no worse. Prints NDCG@10 over all steps on a
+share of the people, drawn by a hash, the gain with its interval over these, and each step's
+figures, as JSON.
 
 Required: incremental at least as good as frozen on NDCG@10, interval above zero. What is measured
 is kept step by step in `benchmarks/work/replay`; a killed run goes on. Real data are read from
@@ -53,11 +54,23 @@ def grown_to(dataset: Dataset, before: float, after: float) -> Growth:
     return Growth(until(dataset, after), np.flatnonzero(old), np.flatnonzero(~old))
 
 
-def moments(dataset: Dataset, start: float, steps: int) -> list[float]:
-    """Bounds of the steps, between days, of about equal numbers of events."""
-    shares = np.linspace(start, 1, steps + 1)[:-1]
-    cuts = np.quantile(dataset.events.time, shares, method="higher")
-    return [*np.unique(cuts).tolist(), float(dataset.events.time.max()) + 1]
+def moments(dataset: Dataset, start: float, steps: int | None) -> list[float]:
+    """Bounds of the steps: the beginnings of months, or days that leave them equally many events.
+
+    Args:
+        dataset: with times.
+        start: share of the events before the first step; months begin with the one it falls in.
+        steps: how many; None: months.
+    """
+    time = dataset.events.time
+    shares = np.linspace(start, 1, (steps or 1) + 1)[:-1]
+    cuts = np.unique(np.quantile(time, shares, method="higher"))
+    last = float(time.max()) + 1
+    if steps is None:
+        month = np.datetime64(int(cuts[0]), "s").astype("datetime64[M]")
+        months = np.arange(month, np.datetime64(int(last), "s").astype("datetime64[M]") + 1)
+        cuts = months.astype("datetime64[s]").astype(np.float64)
+    return [*cuts.tolist(), last]
 
 
 def asked(scorer: Scorer, dataset: Dataset, start: float, people: float, config: Config) -> Gains:
@@ -142,7 +155,7 @@ def summed_up(rows: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, A
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--steps", type=int, help="of equally many events; not given: months")
     parser.add_argument("--from", dest="start", type=float, default=0.5)
     parser.add_argument("--people", type=float, default=0.5)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
@@ -156,9 +169,9 @@ def main() -> None:
     config = base_config.override(*args.set)
     whole, _ = build_dataset(base_config)
     bounds = moments(whole, args.start, args.steps)
-    base_folder = WORK / "-".join([f"base-{args.start}", *args.base_set])
+    base_folder = WORK / "-".join([f"base-{bounds[0]:.0f}", *args.base_set])
     folder = WORK / "-".join(
-        [f"{args.start}-{args.steps}-{args.people}", *args.base_set, *args.set]
+        [f"{args.start}-{args.steps or 'months'}-{args.people}", *args.base_set, *args.set]
     )
     if not (base_folder / "current").is_file():
         first = until(whole, bounds[0])

@@ -302,3 +302,18 @@ def test_served_gains_are_those_of_the_evaluator() -> None:
         assert mine == pytest.approx(theirs)
     none = Queries(np.empty(0, np.int64))
     assert not len(served_gains(base().system.gated, base().dataset, none, base().config))
+
+
+def test_old_part_weights_count_as_the_questions_they_rest_on_and_no_more() -> None:
+    step = growth(0.6, 0.75)
+    now, pooled = (
+        with_settings(base(), f"learning.weight_memory={memory}").update(step).recommender
+        for memory in (0, 1_000_000)
+    )
+    for domain, before in base().system.transferred.fitted.items():
+        tonight, found = (r.system.transferred.fitted[domain] for r in (now, pooled))
+        share = 1 - len(before.gain) / len(found.gain)
+        assert 0 < share < 1
+        for name, weight in found.weights.items():
+            expected = share * tonight.weights[name] + (1 - share) * before.weights[name]
+            assert weight == pytest.approx(expected)

@@ -42,7 +42,10 @@ class LearningConfig(Section):
         0.5, gt=0, lt=1, description="How sure it must be that the successor is no worse."
     )
     weight_memory: int = Field(
-        2000, ge=0, description="Questions that the part weights of the version before count as."
+        2000,
+        ge=0,
+        description="Most questions that the part weights of the version before count as; never "
+        "more than they rest on.",
     )
     gate_memory: int = Field(
         4000, ge=1, description="Latest validation questions, over updates, that the gate rests on."

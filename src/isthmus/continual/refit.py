@@ -227,8 +227,8 @@ def _weighed(
 ) -> FittedWeights:
     """Part weights from the newest questions, drawn towards those of the version before.
 
-    As many questions as `weight_memory` says speak for the old weights. What validation said
-    before still counts for the gate, the latest `gate_memory` questions of it.
+    As many questions speak for the old weights as they rest on, at most `weight_memory`. What
+    validation said before still counts for the gate, the latest `gate_memory` questions of it.
     """
     config, settings = course.config, course.config.learning
     now = fit_blend(
@@ -244,12 +244,16 @@ def _weighed(
     if not len(now.gain):
         return before
     before = _of_people_left(before, course.dataset)
-    memory = settings.weight_memory if len(before.gain) else 0
+    # A model that began with little data was weighed on few questions, and its weights say little.
+    memory = min(settings.weight_memory, len(before.gain))
     weights = drawn_towards(now.weights, before.weights, len(now.gain), memory)
     newcomers = now.newcomer_weights or before.newcomer_weights
     if now.newcomer_weights and before.newcomer_weights:
         newcomers = drawn_towards(
-            now.newcomer_weights, before.newcomer_weights, len(now.newcomer_gain), memory
+            now.newcomer_weights,
+            before.newcomer_weights,
+            len(now.newcomer_gain),
+            min(settings.weight_memory, len(before.newcomer_gain)),
         )
     lengths = [{len(getattr(before, name)) for name in names} for names in (_ASKED, _AGAIN)]
     if any(len(different) > 1 for different in lengths):
