@@ -29,6 +29,9 @@ LEAST_WEIGHT = 0.01
 NEWCOMER_QUESTIONS = 100
 """Least people asked as newcomers for these to get weights of their own."""
 
+MANY = 100
+"""Questions whose tops of lists can be trusted; with fewer the likelihood has the only word."""
+
 SMOOTHNESS = 0.3
 """Of the step from above to below the answer, in scores under weights of norm 1."""
 
@@ -65,7 +68,7 @@ def fit_weights(examples: Examples, *, ridge: float = 1e-3) -> NDArray[np.float6
         kept = np.delete(kept, fitted.argmin())
     weights = np.full(n_parts, LEAST_WEIGHT)
     weights[kept] = np.maximum(fitted[: len(kept)], LEAST_WEIGHT)
-    return _nearer_the_top(examples, weights) if len(examples.user) else weights
+    return _nearer_the_top(examples, weights) if len(examples.user) >= MANY else weights
 
 
 def _nearer_the_top(
