@@ -43,7 +43,7 @@ def test_clicks_are_told_better_than_by_chance() -> None:
     recommender = fresh()
     recommender.teach("click")
     found = recommender.judge("click")
-    assert found.by_domain["all"]["auc"] > 0.57
+    assert found.by_domain["all"]["auc"] > 0.55
     assert found.by_domain["all"]["calibration_error"] < 0.1
     assert [line.name for line in found.report] == ["0", "1", "macro", "weighted"]
     assert sum(b.n for b in found.calibration) == found.by_domain["all"]["n"]
