@@ -106,7 +106,9 @@ class Cluster:
         return owner.pw_name
 
     def _as_owner(self, program: str, *words: str) -> Sequence[str]:
-        before = [] if self._user is None else ["runuser", "-u", self._user, "--"]
+        # It stands where root's path leads, which a plain user's path may not.
+        runuser = shutil.which("runuser", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        before = [] if self._user is None else [runuser or "runuser", "-u", self._user, "--"]
         return [*before, str(self._programs / program), *words]
 
     def _run(self, program: str, *words: str) -> None:
