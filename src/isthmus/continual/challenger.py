@@ -18,7 +18,7 @@ from isthmus.continual.judge import Verdict, judge, served_gains
 from isthmus.continual.lessons import Lessons
 from isthmus.continual.progress import Progress
 from isthmus.continual.refit import Course, refit_side
-from isthmus.continual.rolling import rolling_split
+from isthmus.continual.rolling import rolling_split, weighing_questions
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split
@@ -104,7 +104,10 @@ def challenge(
     drift = alarms if settings.drift else ()
     due = bool(settings.full_every) and progress.since_full + 1 >= settings.full_every
     full = full or due or bool(drift)
-    course = Course(dataset, split, fresh, raw, config, number, full, folder)
+    questions = weighing_questions(
+        dataset, learnt, most=settings.held_back_most, salt=str(number), guided=guided
+    )
+    course = Course(dataset, split, questions, fresh, raw, config, number, full, folder)
     system, lessons = _successor(champion, course)
     after = served_gains(system.gated, dataset, split.test, config)
     verdict = judge(before, after, dataset.names, config)

@@ -24,7 +24,7 @@ from isthmus.continual.lessons import Lessons, choose_lessons
 from isthmus.continual.rolling import everything, learnt_of
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
-from isthmus.data.splits import Split
+from isthmus.data.splits import Queries, Split
 from isthmus.model.core import CoreModel
 from isthmus.model.learn import evidence, learn
 from isthmus.model.scorer import NeuralScorer
@@ -45,7 +45,8 @@ class Course:
 
     Attributes:
         dataset: the larger snapshot.
-        split: what may be learnt, and the questions that weigh the parts.
+        split: what may be learnt.
+        questions: that weigh the parts: not learnt by the version that serves.
         fresh: bool [n_events] what is learnt for the first time.
         raw: text vectors per domain.
         config: of the model, with `learning`.
@@ -56,6 +57,7 @@ class Course:
 
     dataset: Dataset
     split: Split
+    questions: Queries
     fresh: NDArray[np.bool_]
     raw: Sequence[ItemFeatures]
     config: Config
@@ -99,7 +101,7 @@ def refit_side(
         log = _learn(side, neural.model, lessons, course)
     known = learnt_of(course.dataset, course.split)
     parts = _parts(side, neural, known, course)
-    fitted = {d: _weighed(before, parts, course, d) for d, before in side.fitted.items()}
+    fitted = {d: _weighed(side, course, d) for d in side.fitted}
     informed = {d for d, f in fitted.items() if len(f.gain)}
     others = [d for d in side.blend.weights if d not in informed]
     successor = Side(
@@ -223,19 +225,21 @@ def _elastic(
     return Elastic(student, fisher_diagonal(task, seed=course.seed), config.learning.elastic)
 
 
-def _weighed(
-    before: FittedWeights, parts: Mapping[str, Scorer], course: Course, domain: int
-) -> FittedWeights:
-    """Part weights from the newest questions, drawn towards those of the version before.
+def _weighed(side: Side, course: Course, domain: int) -> FittedWeights:
+    """Part weights from all that is new, drawn towards those of the version before.
+
+    The parts are asked as they have served: not having learnt what came since they were made. That
+    is how the successor's will be asked until the next update, while questions from the days
+    after its training would find them fresher than most people do.
 
     As many questions speak for the old weights as they rest on, at most `weight_memory`. What
     validation said before still counts for the gate, the latest `gate_memory` questions of it.
     """
-    config, settings = course.config, course.config.learning
+    config, settings, before = course.config, course.config.learning, side.fitted[domain]
     now = fit_blend(
-        parts,
+        side.parts,
         course.dataset,
-        course.split.tuning,
+        course.questions,
         domain,
         config.blend,
         batch=config.evaluation.batch,

@@ -66,10 +66,7 @@ def rolling_split(
         held, cut = _last_of_some(dataset, new, share, salt), ()
     in_train = np.ones(len(events), bool)
     in_train[held] = False
-    asked = held[held > events.offsets[events.user[held]]]
-    if guided is not None:
-        alone = asked[~np.isin(asked, guided)]
-        asked = alone if len(alone) >= LEAST_JUDGES else asked
+    asked = _unguided(held[held > events.offsets[events.user[held]]], guided)
     tuning = draw[events.user[asked]] < 0.5
     return Split(
         name="global" if cut else "leave-one-out",
@@ -79,6 +76,43 @@ def rolling_split(
         test=Queries(asked[~tuning]),
         cut_times=cut,
     )
+
+
+def weighing_questions(
+    dataset: Dataset,
+    learnt: NDArray[np.bool_],
+    *,
+    most: int,
+    salt: str,
+    guided: NDArray[np.int64] | None = None,
+) -> Queries:
+    """What is new, asked of a version that has not learnt it: how its parts serve between updates.
+
+    Those of the half of the people who do not judge under the same salt; without answers to
+    recommendations, where enough is left; of many the newest.
+
+    Args:
+        dataset: the snapshot.
+        learnt: bool [n_events], what the version has been trained on.
+        most: questions.
+        salt: as of `rolling_split`.
+        guided: as of `rolling_split`.
+    """
+    events = dataset.events
+    new = np.flatnonzero(~learnt)
+    draw = user_hash(dataset.user_ids.to_list(), f"half-{salt}")
+    asked = _unguided(new[(new > events.offsets[events.user[new]])], guided)
+    asked = asked[draw[events.user[asked]] < 0.5]
+    latest = np.argsort(events.time[asked], kind="stable")[-most:]
+    return Queries(np.sort(asked[latest]))
+
+
+def _unguided(asked: NDArray[np.int64], guided: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Without answers to recommendations, as long as enough is left."""
+    if guided is None:
+        return asked
+    alone = asked[~np.isin(asked, guided)]
+    return alone if len(alone) >= LEAST_JUDGES else asked
 
 
 def learnt_of(dataset: Dataset, split: Split) -> Dataset:
