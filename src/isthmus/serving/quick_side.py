@@ -20,7 +20,7 @@ from isthmus.baselines.content import ContentKNN
 from isthmus.baselines.cooccurrence import CoOccurrence
 from isthmus.data.features import ItemFeatures
 from isthmus.recommender.serving import POPULAR
-from isthmus.scoring import Float, Request, Requests
+from isthmus.scoring import Request, Requests
 from isthmus.serving.quick_text import Indices, Texts, text_query
 from isthmus.transfer.sides import Side
 
