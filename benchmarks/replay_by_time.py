@@ -4,11 +4,11 @@
 
 A model is fitted to the first half of the events by time; the other half comes month by month, or
 in `--steps` of about equal numbers of events, cut between days. Each step is first asked, event by
-event with the live history, and then learnt (prequential). Two answer: `frozen` keeps its weights,
-and popularity is counted on, as everywhere under the global cut; `incremental` is updated after
-every step, its challenger going live only where it is no worse. Prints NDCG@10 over all steps on a
-share of the people, drawn by a hash, the gain with its interval over these, and each step's
-figures, as JSON.
+event with the live history, and then learnt (prequential). For both, what is popular is counted
+from day to day, as a service does, and a question sees the days before its own. `frozen` keeps its
+weights; `incremental` is updated after every step, its challenger going live only where it is no
+worse. Prints NDCG@10 and @100 over all steps on a share of the people, drawn by a hash, the gain
+with its interval over these, and each step's figures, as JSON.
 
 Required: incremental at least as good as frozen on NDCG@10, interval above zero. What is measured
 is kept step by step in `benchmarks/work/replay`; a killed run goes on. Real data are read from
@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from isthmus import Config, Recommender, TextEncoder, build_dataset
+from isthmus.continual.grow import up_to_date
 from isthmus.continual.judge import Gains, served_gains
 from isthmus.data.dataset import Dataset
 from isthmus.data.growth import Growth
@@ -40,6 +41,8 @@ from isthmus.scoring import Scorer
 HERE = Path(__file__).resolve().parent
 WORK = HERE / "work" / "replay"
 ARMS = ("frozen", "incremental")
+CUTOFFS = (10, 100)
+"""Of the NDCG; a challenger is judged by the second."""
 
 
 def until(dataset: Dataset, moment: float) -> Dataset:
@@ -73,13 +76,15 @@ def moments(dataset: Dataset, start: float, steps: int | None) -> list[float]:
     return [*cuts.tolist(), last]
 
 
-def asked(scorer: Scorer, dataset: Dataset, start: float, people: float, config: Config) -> Gains:
-    """NDCG@10 on events from a moment on, of a share of the people with something before."""
+def asked(
+    scorer: Scorer, dataset: Dataset, start: float, people: float, config: Config, *, cutoff: int
+) -> Gains:
+    """NDCG on events from a moment on, of a share of the people with something before."""
     events = dataset.events
     drawn = user_hash(dataset.user_ids.to_list(), "replayed") < people
     behind = np.arange(len(events)) > events.offsets[events.user]
     position = np.flatnonzero((events.time >= start) & behind & drawn[events.user])
-    return served_gains(scorer, dataset, Queries(position), config, cutoff=10)
+    return served_gains(scorer, dataset, Queries(position), config, cutoff=cutoff)
 
 
 def step(
@@ -95,8 +100,12 @@ def step(
     growth = grown_to(whole, start, end)
     found: dict[str, Any] = {"start": start, "end": end, "events": len(growth.fresh)}
     for name, recommender in arms.items():
-        gains = asked(recommender.system.gated, growth.dataset, start, people, recommender.config)
-        found[name] = np.round(gains.value, 5).tolist()
+        counting = up_to_date(recommender.system, growth.dataset)
+        for cutoff in CUTOFFS:
+            gains = asked(
+                counting.gated, growth.dataset, start, people, recommender.config, cutoff=cutoff
+            )
+            found[f"{name}@{cutoff}"] = np.round(gains.value, 5).tolist()
         found["user"], found["domain"] = gains.user.tolist(), gains.domain.tolist()
     nobody: NDArray[np.int64] = np.empty(0, np.int64)
     began = time.process_time()
@@ -126,25 +135,33 @@ def step(
 
 def summed_up(rows: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
     """Figures over all steps, and each step's."""
+    answers = [f"{arm}@{cutoff}" for arm in ARMS for cutoff in CUTOFFS]
     pooled = {
-        key: np.concatenate([row[key] for row in rows])
-        for key in ("frozen", "incremental", "user", "domain")
+        key: np.concatenate([row[key] for row in rows]) for key in (*answers, "user", "domain")
     }
     found: dict[str, Any] = {"questions": len(pooled["user"])}
     groups = {"all": np.ones(len(pooled["user"]), bool)}
     groups |= {name: pooled["domain"] == d for d, name in enumerate(names)}
     for name, mask in groups.items():
-        values = {arm: pooled[arm][mask] for arm in ARMS}
-        gain = paired(values["incremental"], values["frozen"], pooled["user"][mask].astype(int))
-        found[name] = {arm: round(float(value.mean()), 5) for arm, value in values.items()} | {
-            "gain": [round(x, 4) for x in (gain.relative, gain.rel_low, gain.rel_high)]
-        }
+        people = pooled["user"][mask].astype(int)
+        found[name] = {}
+        for cutoff in CUTOFFS:
+            values = {arm: pooled[f"{arm}@{cutoff}"][mask] for arm in ARMS}
+            gain = paired(values["incremental"], values["frozen"], people)
+            found[name][f"ndcg@{cutoff}"] = {
+                arm: round(float(value.mean()), 5) for arm, value in values.items()
+            } | {"gain": [round(x, 4) for x in (gain.relative, gain.rel_low, gain.rel_high)]}
     found["steps"] = [
         {
             "from": time.strftime("%Y-%m-%d", time.gmtime(row["start"])),
             "events": row["events"],
             "questions": len(row["user"]),
-            "ndcg@10": {arm: round(float(np.mean(row[arm])), 5) for arm in ARMS},
+            **{
+                f"ndcg@{cutoff}": {
+                    arm: round(float(np.mean(row[f"{arm}@{cutoff}"])), 5) for arm in ARMS
+                }
+                for cutoff in CUTOFFS
+            },
             "update": row["update"],
             "seconds": row["seconds"],
         }

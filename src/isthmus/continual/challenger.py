@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.baselines.popular import RecentPopular
-from isthmus.blend import Blend, decide
+from isthmus.blend import decide
 from isthmus.config import Config
 from isthmus.continual.drift import Watch
+from isthmus.continual.grow import up_to_date
 from isthmus.continual.judge import Verdict, judge, served_gains
 from isthmus.continual.lessons import Lessons
 from isthmus.continual.progress import Progress
@@ -23,7 +23,6 @@ from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split
 from isthmus.errors import TrainingError
-from isthmus.scoring import Scorer
 from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System
 
@@ -93,6 +92,9 @@ def challenge(
             where="learning",
             hint="Wait for more of them",
         )
+    # Whoever serves counts what is popular from day to day, so that is how both are weighed.
+    looked_up = replace(dataset, events=split.known_events(dataset))
+    champion = up_to_date(champion, looked_up)
     before = served_gains(champion.gated, dataset, split.test, config)
     watch = Watch.new(settings.drift_delta)
     if progress.watch is not None:
@@ -139,23 +141,3 @@ def _successor(champion: System, course: Course) -> tuple[System, Lessons]:
             target=course.dataset.names[d],
         )
     return replace(champion, transferred=transferred, alone=alone, gates=gates), lessons
-
-
-def up_to_date(system: System, dataset: Dataset) -> System:
-    """Popularity counted to the last event: that is looked up, not learnt."""
-    transferred = _counted(system.transferred, dataset)
-    alone = {
-        d: transferred if side is system.transferred else _counted(side, dataset)
-        for d, side in system.alone.items()
-    }
-    return replace(system, transferred=transferred, alone=alone)
-
-
-def _counted(side: Side, dataset: Dataset) -> Side:
-    name = RecentPopular.name
-    if name not in side.parts:
-        return side
-    popular = RecentPopular.fit(dataset, dataset.events.only(*side.neural.reads))
-    parts: dict[str, Scorer] = {**side.parts, name: popular}
-    blend = Blend(parts, side.blend.weights, newcomers=side.blend.newcomers, name=side.blend.name)
-    return replace(side, parts=parts, blend=blend)

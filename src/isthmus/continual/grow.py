@@ -197,6 +197,31 @@ def grown_scorer(
     return NeuralScorer(model.to(table.device), neural.reads, name=neural.name)
 
 
+def up_to_date(system: System, dataset: Dataset) -> System:
+    """The same system with popularity counted anew, for that is looked up and not learnt.
+
+    Args:
+        system: fitted; it is not changed.
+        dataset: holds the events to count, with the system's catalogues.
+    """
+    transferred = _counted(system.transferred, dataset)
+    alone = {
+        d: transferred if side is system.transferred else _counted(side, dataset)
+        for d, side in system.alone.items()
+    }
+    return replace(system, transferred=transferred, alone=alone)
+
+
+def _counted(side: Side, dataset: Dataset) -> Side:
+    name = RecentPopular.name
+    if name not in side.parts:
+        return side
+    popular = RecentPopular.fit(dataset, dataset.events.only(*side.neural.reads))
+    parts: dict[str, Scorer] = {**side.parts, name: popular}
+    blend = Blend(parts, side.blend.weights, newcomers=side.blend.newcomers, name=side.blend.name)
+    return replace(side, parts=parts, blend=blend)
+
+
 def _grown_part(part: Scorer, dataset: Dataset, raw: Sequence[ItemFeatures], room: Room) -> Scorer:
     """A part with nothing to say of new items but what their texts tell."""
     if isinstance(part, ContentKNN):

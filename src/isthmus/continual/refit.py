@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.baselines.popular import RecentPopular
 from isthmus.blend import FittedWeights, fit_blend
 from isthmus.config import Config
 from isthmus.continual.elastic import Elastic, fisher_diagonal
@@ -114,9 +115,9 @@ def refit_side(
 
 
 def _parts(side: Side, neural: NeuralScorer, known: Dataset, course: Course) -> dict[str, Scorer]:
-    """The parts of a side, counted anew; texts teach nothing, and stay as they are."""
+    """The parts of a side; texts teach nothing, and what is popular has been counted (`grow`)."""
     reads, names = side.neural.reads, list(side.parts)
-    counted = [name for name in names if name != "text"]
+    counted = [name for name in names if name not in ("text", RecentPopular.name)]
     blend = course.config.blend.model_copy(update={"parts": counted})
     config = course.config.model_copy(update={"blend": blend})
     split = everything(known.events)

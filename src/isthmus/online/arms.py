@@ -15,7 +15,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isthmus.config import Config
-from isthmus.continual.challenger import up_to_date
 from isthmus.continual.progress import Progress
 from isthmus.continual.rolling import rolling_split
 from isthmus.data.appending import COLUMNS, append_events
@@ -177,7 +176,6 @@ def counting_only(
 ) -> tuple[Recommender, Progress]:
     """The same weights; popularity is counted up to now, for that is looked up, not learnt."""
     grown = recommender.grown(growth)
-    grown.system = up_to_date(grown.system, grown.dataset)
     return grown, grown.progress
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.continual.challenger import challenge
-from isthmus.continual.grow import grown_features, grown_system, rows_to_read
+from isthmus.continual.grow import grown_features, grown_system, rows_to_read, up_to_date
 from isthmus.continual.judge import Verdict
 from isthmus.continual.progress import Progress
 from isthmus.data.dataset import Dataset
@@ -113,7 +113,7 @@ def grown(recommender: Recommender, snapshot: Snapshot, encoder: Encoder | None)
         recommender.config,
         replace(snapshot.split, in_train=in_train),
         raw,
-        system,
+        up_to_date(system, snapshot.dataset),
         snapshot.log,
         replace(recommender.progress, fitted_items=fitted_items),
     )
