@@ -155,13 +155,14 @@ def running(
     if model is None:
         model = folder / "model"
         fitted().save(model)
-    config = ServingConfig(**{"poll_seconds": 0.05, **settings})
+    config = ServingConfig(**{"poll_seconds": 0.05, "count_seconds": 0.05, **settings})
     where = where or folder / "events.db"
     keeper = Keeper(
         model,
         open_log(where, limits=limits),
         open_catalogue(where),
         poll_seconds=config.poll_seconds,
+        count_seconds=config.count_seconds,
         encoder=WordEncoder(),
     )
     keeper.start()

@@ -99,6 +99,10 @@ class Quick:
             sides[n] = quick.extended(domain, item, read, tuple(theirs))
         return replace(self, sides=tuple(sides))
 
+    def counting(self, domain: Indices, item: Indices, time: NDArray[np.float64]) -> Quick:
+        """With events [n] that came since counted among what is popular, on whatever side."""
+        return replace(self, sides=tuple(s.counting(domain, item, time) for s in self.sides))
+
     @torch.inference_mode()
     def top(
         self,

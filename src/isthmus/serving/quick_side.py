@@ -2,8 +2,8 @@
 
 What a question costs in the scorers themselves is spent on taking tables apart (of a question about
 16,000 items, three quarters in the text part). Here item vectors and distinct texts of each domain
-stand ready, what is popular is scaled once, and items that arrived after training are rows at the
-end. The formulas are those of the scorers; a test holds both together.
+stand ready, what is popular is counted on and scaled once, and items that arrived after training
+are rows at the end. The formulas are those of the scorers; a test holds both together.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from isthmus.baselines.content import ContentKNN
 from isthmus.baselines.cooccurrence import CoOccurrence
+from isthmus.baselines.popular import Fading, RecentPopular
 from isthmus.data.features import ItemFeatures
 from isthmus.recommender.serving import POPULAR
-from isthmus.scoring import Request, Requests
+from isthmus.scoring import Requests
 from isthmus.serving.quick_text import Indices, Texts, text_query
 from isthmus.transfer.sides import Side
 
+Float64 = NDArray[np.float64]
 SILENT = 1e-9
 """Spread of a part's scores up to which it tells no item from another; as `blend.standardise`."""
 
@@ -36,11 +39,13 @@ class QuickSide:
         side: what they were taken from.
         vectors: per domain, item vectors of the neural part, float32 [n_items, dim].
         texts: per domain; empty where the side has no such part.
+        fading: what is popular; None where the side has no such part.
     """
 
     side: Side
     vectors: tuple[Tensor, ...]
     texts: tuple[Texts, ...]
+    fading: Fading | None
     _levels: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -49,9 +54,11 @@ class QuickSide:
         n_domains = len(side.neural.model.bounds) - 1
         side.neural.model.to("cpu")
         vectors = tuple(side.neural.model.catalogue(d).clone() for d in range(n_domains))
+        popular = side.parts.get(POPULAR)
+        fading = popular.fading() if isinstance(popular, RecentPopular) else None
         part = side.parts.get("text")
         if not isinstance(part, ContentKNN):
-            return cls(side, vectors, ())
+            return cls(side, vectors, (), fading)
         state = part.state().arrays
         table, row = (state[name] for name in ("table", "row"))
         texts: list[Texts] = []
@@ -63,7 +70,7 @@ class QuickSide:
             own = Texts.of(table[first:last].astype(np.float32), local)
             there = (other.texts[len(texts)] for other in others if len(other.texts) > len(texts))
             texts.append(next((like for like in there if like.equals(own)), own))
-        return cls(side, vectors, tuple(texts))
+        return cls(side, vectors, tuple(texts), fading)
 
     def extended(
         self,
@@ -101,7 +108,15 @@ class QuickSide:
             grown[torch.from_numpy(item)] = fresh
         vectors = list(self.vectors)
         vectors[domain] = grown
-        return QuickSide(self.side, tuple(vectors), texts)
+        return QuickSide(self.side, tuple(vectors), texts, self.fading)
+
+    def counting(self, domain: Indices, item: Indices, time: Float64) -> QuickSide:
+        """With events that came since among what is popular; see `Fading.counting`."""
+        if self.fading is None:
+            return self
+        read = np.isin(domain, self.side.neural.reads)
+        fading = self.fading.counting(domain[read], item[read], time[read])
+        return QuickSide(self.side, self.vectors, self.texts, fading)
 
     def neural(self, requests: Requests, domain: int, scores: Tensor) -> None:
         """Write what the neural part says, float32 [batch, n_items]."""
@@ -154,11 +169,11 @@ class QuickSide:
     def popular(self, domain: int) -> tuple[Tensor, Tensor]:
         """Popularity, the same for everybody who asks now; [1, n_items] and whether it speaks."""
         if domain not in self._levels:
-            anybody = Requests.of([Request()])
-            level = torch.from_numpy(self.side.parts[POPULAR].score(anybody, domain).total)
-            # New items have no behaviour yet.
-            n_new = len(self.vectors[domain]) - level.shape[1]
-            level = torch.nn.functional.pad(level, (0, n_new))
+            assert self.fading is not None, "the side has a popular part"
+            level = torch.zeros(1, len(self.vectors[domain]))
+            known = torch.from_numpy(self.fading.level(domain))
+            # Items that nobody has had yet are not among them.
+            level[0, : len(known)] = known
             self._levels[domain] = level, standardise_(level)
         return self._levels[domain]
 
