@@ -21,7 +21,7 @@ from isthmus.config import Config
 from isthmus.continual.progress import Progress
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
-from isthmus.data.splits import Split, make_split
+from isthmus.data.splits import Split, configured_split
 from isthmus.errors import RequestError
 from isthmus.evaluation.evaluate import QueryName
 from isthmus.evaluation.ranks import canonical_order
@@ -119,12 +119,7 @@ class Recommender(Extending, Telling):
         if targets is None and config.target is not None:
             targets = [config.target]
         indices = None if targets is None else [dataset.domain_index(name) for name in targets]
-        split = split or make_split(
-            dataset,
-            config.split.kind,
-            quantiles=config.split.quantiles,
-            min_history=config.split.min_history,
-        )
+        split = split or configured_split(dataset, config.split)
         check_alignment(dataset, config)
         raw = read_catalogues(dataset.domains, config, encoder)
         system = fit_system(dataset, split, raw, config, targets=indices, folder=folder)
