@@ -199,6 +199,7 @@ class _Reading:
     def score(
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> Scores:
+        """See `Scorer`."""
         seen = requests.keep(np.isin(requests.domain, self.domains))
         return self.scorer.score(seen, domain, items)
 
