@@ -74,6 +74,14 @@ class System:
             knows={d: sides[d][0].n_domains for d in known},
         )
 
+    def with_joined(self, domain: int, joined: Joined, gate: GateDecision) -> System:
+        """The same, but for who answers in one domain that joined, and how far."""
+        return replace(
+            self,
+            joined={**self.joined, domain: joined},
+            gates={**self.gates, domain: gate},
+        )
+
     def shut_for_all(self, domain: int) -> bool:
         """Whether nobody is served by the side behind the gate in `domain`."""
         return self.sides(domain)[1] is not None and self.gates[domain].everywhere == 0
