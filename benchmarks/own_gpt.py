@@ -122,6 +122,7 @@ def main() -> None:
             recommender = Recommender.fit(dataset, chosen, split=split)
             served = recommender.evaluate(queries=options.queries)["videos"]["gated"]
             keep(f"{name}, blend", {m: round(served.mean(m), 4) for m in METRICS})
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

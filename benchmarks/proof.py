@@ -269,6 +269,12 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
         *("--config", "benchmarks/configs/ciao-categories.toml", "--target", "category-10"),
     ),
     "alignment": script("benchmarks/alignment.py"),
+    "pretrain-language": script("benchmarks/pretrain_language.py"),
+    "tune-language": script("benchmarks/tune_language.py", "--queries", "test"),
+    "own-gpt": script("benchmarks/own_gpt.py", "--queries", "test"),
+    "rate-ciao": script("benchmarks/rate_ciao.py"),
+    "click-beauty-toys": script("benchmarks/click_beauty_toys.py"),
+    "search-food-kitchen": script("benchmarks/search_food_kitchen.py"),
     "step-time": script("benchmarks/step_time.py"),
     "encode": script("benchmarks/encode.py"),
     "load-events": script("benchmarks/load_events.py"),
@@ -280,7 +286,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "fuzz-service": script("benchmarks/fuzz_service.py"),
     "load": load,
     "drift": script("benchmarks/drift.py"),
-    "replay-by-time": script("benchmarks/replay_by_time.py"),
+    "replay-by-time": script("benchmarks/replay_by_time.py", "--people", "0.2"),
     "peers": script("benchmarks/peers/run.py"),
     "peers-evaluation": script(
         *("benchmarks/peers/run.py", "--no-training", "--systems", "isthmus", "recbole"),
@@ -290,7 +296,8 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
 NEEDS_DATA = {
     *("food-kitchen", "food-kitchen-global", "food-kitchen-shuffled", "beauty", "toys"),
     *("published", "published-shuffled", "games", "ciao", "few-shot-ciao", "alignment"),
-    *("neighbours", "load", "replay-by-time"),
+    *("neighbours", "load", "replay-by-time", "pretrain-language", "tune-language", "own-gpt"),
+    *("rate-ciao", "click-beauty-toys", "search-food-kitchen"),
     *(name for name in STUDIES if name.startswith(("uplift", "controls", "zero-shot"))),
 }
 

@@ -90,16 +90,16 @@ def main() -> None:
             together = {domain: pool(evaluations) for domain, evaluations in by_domain.items()}
             gains = rounded(figures(together, frozen[q]))
             found[f"{name}, {q}"] = {"seeds": seeds, "gains": gains}
+        described = {k: str(v) for k, v in vars(options).items() if k not in ("out", "configs")}
+        document = {
+            "options": described,
+            "cores": os.cpu_count(),
+            "load_average": round(os.getloadavg()[0], 1),
+            "figures": found,
+        }
         if options.out:
-            described = {k: str(v) for k, v in vars(options).items() if k not in ("out", "configs")}
-            document = {
-                "options": described,
-                "cores": os.cpu_count(),
-                "load_average": round(os.getloadavg()[0], 1),
-                "figures": found,
-            }
             options.out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    print(json.dumps({name: row.get("gains") for name, row in found.items()}, indent=1))
+    print(json.dumps({"figures": found}, indent=1, ensure_ascii=False))
 
 
 def rounded(value: Any) -> Any:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from isthmus.baselines.history import flat_items, history_weights
+from isthmus.baselines.similarities import table_of, table_state
 from isthmus.data.dataset import Dataset, Events
 from isthmus.scoring import Float, Requests, Scores, pick
 from isthmus.training.checkpoint import State
@@ -124,24 +125,12 @@ class CoOccurrence:
 
     def state(self) -> State:
         """The similarities as arrays of a CSR, and the configuration."""
-        arrays = {
-            "data": self._similarity.data,
-            "indices": self._similarity.indices,
-            "indptr": self._similarity.indptr,
-            "item_offsets": self._item_offsets,
-        }
-        return State(arrays, {"config": self.config.model_dump(mode="json")})
+        return table_state(self._similarity, self._item_offsets, self.config)
 
     @classmethod
     def from_state(cls, state: State) -> Self:
         """The same scorer again."""
-        arrays = state.arrays
-        size = int(arrays["item_offsets"][-1])
-        similarity = sp.csr_array(
-            (arrays["data"], arrays["indices"], arrays["indptr"]), shape=(size, size)
-        )
-        config = CoOccurrenceConfig.model_validate(state.meta["config"])
-        return cls(similarity, arrays["item_offsets"].astype(np.int64), config)
+        return cls(*table_of(state), CoOccurrenceConfig.model_validate(state.meta["config"]))
 
 
 def _pairs(dataset: Dataset, events: Events, config: CoOccurrenceConfig) -> sp.csr_array:
