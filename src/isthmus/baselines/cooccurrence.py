@@ -16,10 +16,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from isthmus.baselines.history import flat_items, history_matrix
+from isthmus.baselines.history import flat_items, history_weights
 from isthmus.baselines.similarities import table_of, table_state
 from isthmus.data.dataset import Dataset, Events
-from isthmus.scoring import Requests, Scores, pick
+from isthmus.scoring import Float, Requests, Scores, pick
 from isthmus.training.checkpoint import State
 
 # Pair weights are whole multiples of this, so that sums are exact in any order of the items.
@@ -94,13 +94,36 @@ class CoOccurrence:
 
     def followers(self, requests: Requests, domain: int) -> sp.csr_array:
         """The same scores, float32 [batch, n_items], of the few items that have one."""
+        offsets, flat, weight = self._history(requests, domain)
+        shape = (len(requests), int(self._item_offsets[-1]))
+        found: sp.csr_array = (
+            sp.csr_array((weight, flat, offsets), shape=shape) @ self._towards[domain]
+        )
+        return found
+
+    def add_followers(self, requests: Requests, domain: int, scores: Float) -> None:
+        """Add the same scores to `scores`, float32 [batch, n_items or more]; quick for a few.
+
+        The terms and their order are those of the sparse product, so equal scores stay equal.
+        """
+        offsets, flat, weight = self._history(requests, domain)
+        towards = self._towards[domain]
+        start, length = towards.indptr[flat], towards.indptr[flat + 1] - towards.indptr[flat]
+        event = np.arange(len(flat)).repeat(length)
+        entry = np.arange(len(event)) + (start - length.cumsum() + length)[event]
+        row = np.arange(len(requests)).repeat(np.diff(offsets))[event]
+        cell = row * scores.shape[1] + towards.indices[entry]
+        np.add.at(scores.reshape(-1), cell, weight[event] * towards.data[entry])
+
+    def _history(
+        self, requests: Requests, domain: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Float]:
+        """What of each history counts, in flat numbering; see `history_weights`."""
         asked = requests if self.config.merged else requests.only(domain)
         flat = flat_items(asked, self._item_offsets)
-        history = history_matrix(
+        return history_weights(
             asked, flat, int(self._item_offsets[-1]), decay=self.config.recency
         )
-        found: sp.csr_array = history @ self._towards[domain]
-        return found
 
     def state(self) -> State:
         """The similarities as arrays of a CSR, and the configuration."""
