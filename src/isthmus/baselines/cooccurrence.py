@@ -121,9 +121,7 @@ class CoOccurrence:
         """What of each history counts, in flat numbering; see `history_weights`."""
         asked = requests if self.config.merged else requests.only(domain)
         flat = flat_items(asked, self._item_offsets)
-        return history_weights(
-            asked, flat, int(self._item_offsets[-1]), decay=self.config.recency
-        )
+        return history_weights(asked, flat, int(self._item_offsets[-1]), decay=self.config.recency)
 
     def state(self) -> State:
         """The similarities as arrays of a CSR, and the configuration."""

@@ -147,33 +147,11 @@ class QuickSide:
         assert isinstance(part, ContentKNN), "the text part is a ContentKNN"
         return text_query(self.texts, requests, domain, part.config)
 
-    def company(self, requests: Requests, domain: int, scores: Float) -> NDArray[np.bool_]:
-        """Co-occurrence, standardised up to a constant: nearly all items score 0 before and after.
-
-        Args:
-            requests: the batch.
-            domain: index of the target.
-            scores: float32 [batch, n_items] to be written.
-
-        Returns:
-            bool [batch], whether any two items are told apart.
-        """
+    def company(self, requests: Requests, domain: int, scores: Tensor) -> None:
+        """Write how often items came after the history, float32 [batch, n_items]."""
         part = self.side.parts["co-occurrence"]
         assert isinstance(part, CoOccurrence), "the co-occurrence part is a CoOccurrence"
-        scores[:] = 0
-        part.add_followers(requests, domain, scores)
-        batch, n = scores.shape
-        rows, column = np.nonzero(scores)
-        value = scores[rows, column].astype(np.float64)
-        mean = np.bincount(rows, value, batch) / n
-        lengths = np.bincount(rows, minlength=batch)
-        away = np.bincount(rows, (value - mean[rows]) ** 2, batch)
-        spread = np.sqrt((away + (n - lengths) * mean**2) / n)
-        spoke: NDArray[np.bool_] = spread > SILENT
-        spread[~spoke] = np.inf
-        zero, rest = -mean / spread, (value - mean[rows]) / spread[rows]
-        scores[rows, column] = rest + np.arcsinh(rest) - (zero + np.arcsinh(zero))[rows]
-        return spoke
+        part.add_followers(requests, domain, scores.zero_().numpy())
 
     def popular(self, domain: int) -> tuple[Tensor, Tensor]:
         """Popularity, the same for everybody who asks now; [1, n_items] and whether it speaks."""

@@ -20,8 +20,7 @@ from isthmus.recommender.serving import POPULAR
 from isthmus.scoring import Float, Requests
 from isthmus.serving.quick_side import Indices, QuickSide, standardise_
 
-_SCALED_TOGETHER = ("neural", "text")
-_ORDER = (*_SCALED_TOGETHER, "co-occurrence", POPULAR)
+_PERSONAL = ("neural", "text", "co-occurrence")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Shares:
     Attributes:
         stretches: name of a part and its rows, for each part of each side.
         person: int64 [n_rows] row in the batch.
-        scores: float32 [n_rows, n_items] standardised up to a constant, and weighted.
+        scores: float32 [n_rows, n_items] standardised and weighted.
         spoke: bool [n_rows] whether the row tells any two items apart.
     """
 
@@ -60,24 +59,30 @@ class Shares:
     @classmethod
     def of(cls, answering: Sequence[Answering], domain: int, n_items: int) -> Shares:
         """What is said of the items of a domain."""
-        told = [(name, a) for name in _ORDER for a in answering if name in a.side.side.parts]
+        told = [
+            (name, a)
+            for name in (*_PERSONAL, POPULAR)
+            for a in answering
+            if name in a.side.side.parts
+        ]
         ends = np.cumsum([0, *(len(a.rows) for _, a in told)]).tolist()
         stretches = [slice(*ends[n : n + 2]) for n in range(len(told))]
         scores = torch.empty(ends[-1], n_items)
         spoke = torch.empty(ends[-1], dtype=torch.bool)
         by_name = {
-            name: [(a, place) for (own, a), place in zip(told, stretches, strict=True) if own == name]
-            for name in _ORDER
+            name: [
+                (a, place) for (own, a), place in zip(told, stretches, strict=True) if own == name
+            ]
+            for name in (*_PERSONAL, POPULAR)
         }
         for a, place in by_name["neural"]:
             vectors = a.side.vectors[domain]
             torch.mm(a.side.queries(a.requests, domain), vectors.T, out=scores[place])
         _write_texts(by_name["text"], domain, scores)
-        together = sum(len(a.rows) for name, a in told if name in _SCALED_TOGETHER)
-        spoke[:together] = standardise_(scores[:together])
         for a, place in by_name["co-occurrence"]:
-            found = a.side.company(a.requests, domain, scores[place].numpy())
-            spoke[place] = torch.from_numpy(found)
+            a.side.company(a.requests, domain, scores[place])
+        personal = sum(len(a.rows) for name, a in told if name in _PERSONAL)
+        spoke[:personal] = standardise_(scores[:personal])
         for a, place in by_name[POPULAR]:
             scores[place], spoke[place] = a.side.popular(domain)
         weights = {id(a): a.side.weights(a.requests, domain) for a in answering}
