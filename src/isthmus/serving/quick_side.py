@@ -11,18 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from isthmus.baselines.content import ContentKNN
 from isthmus.baselines.cooccurrence import CoOccurrence
 from isthmus.data.features import ItemFeatures
 from isthmus.recommender.serving import POPULAR
-from isthmus.scoring import Float, Request, Requests
+from isthmus.scoring import Request, Requests
 from isthmus.serving.quick_text import Indices, Texts, text_query
 from isthmus.transfer.sides import Side
 
@@ -105,11 +103,11 @@ class QuickSide:
         vectors[domain] = grown
         return QuickSide(self.side, tuple(vectors), texts)
 
-    def weights(self, requests: Requests, domain: int) -> dict[str, Float]:
-        """Weight of every part for each request, float32 [batch]."""
-        return self.side.blend.row_weights(requests, domain)
+    def neural(self, requests: Requests, domain: int, scores: Tensor) -> None:
+        """Write what the neural part says, float32 [batch, n_items]."""
+        torch.mm(self._queries(requests, domain), self.vectors[domain].T, out=scores)
 
-    def queries(self, requests: Requests, domain: int) -> Tensor:
+    def _queries(self, requests: Requests, domain: int) -> Tensor:
         """As `NeuralScorer.queries`, with item vectors that stand ready."""
         neural = self.side.neural
         read = requests.keep((requests.domain[:, None] == neural.reads).any(1))

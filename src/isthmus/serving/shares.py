@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from torch import Tensor
 from isthmus.recommender.ranking import Top
 from isthmus.recommender.serving import POPULAR
 from isthmus.scoring import Float, Requests
-from isthmus.serving.quick_side import Indices, QuickSide, standardise_
+from isthmus.serving.quick_side import QuickSide, standardise_
+from isthmus.serving.quick_text import Indices
 
-_PERSONAL = ("neural", "text", "co-occurrence")
+_ORDER = ("neural", "text", "co-occurrence", POPULAR)
+"""Of parts in the table; what is the same for everybody stands scaled already, and goes last."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,26 @@ class Answering:
     let_in: Float
 
 
+class Stretch(NamedTuple):
+    """The rows of one part of one side."""
+
+    name: str
+    answering: Answering
+    rows: slice
+
+
 @dataclass(frozen=True)
 class Shares:
     """See the module.
 
     Attributes:
-        stretches: name of a part and its rows, for each part of each side.
+        stretches: all rows.
         person: int64 [n_rows] row in the batch.
         scores: float32 [n_rows, n_items] standardised and weighted.
         spoke: bool [n_rows] whether the row tells any two items apart.
     """
 
-    stretches: tuple[tuple[str, slice], ...]
+    stretches: tuple[Stretch, ...]
     person: Indices
     scores: Tensor
     spoke: NDArray[np.bool_]
@@ -59,37 +70,25 @@ class Shares:
     @classmethod
     def of(cls, answering: Sequence[Answering], domain: int, n_items: int) -> Shares:
         """What is said of the items of a domain."""
-        told = [
-            (name, a)
-            for name in (*_PERSONAL, POPULAR)
-            for a in answering
-            if name in a.side.side.parts
-        ]
-        ends = np.cumsum([0, *(len(a.rows) for _, a in told)]).tolist()
-        stretches = [slice(*ends[n : n + 2]) for n in range(len(told))]
-        scores = torch.empty(ends[-1], n_items)
-        spoke = torch.empty(ends[-1], dtype=torch.bool)
-        by_name = {
-            name: [
-                (a, place) for (own, a), place in zip(told, stretches, strict=True) if own == name
-            ]
-            for name in (*_PERSONAL, POPULAR)
-        }
-        for a, place in by_name["neural"]:
-            vectors = a.side.vectors[domain]
-            torch.mm(a.side.queries(a.requests, domain), vectors.T, out=scores[place])
-        _write_texts(by_name["text"], domain, scores)
-        for a, place in by_name["co-occurrence"]:
-            a.side.company(a.requests, domain, scores[place])
-        personal = sum(len(a.rows) for name, a in told if name in _PERSONAL)
-        spoke[:personal] = standardise_(scores[:personal])
-        for a, place in by_name[POPULAR]:
-            scores[place], spoke[place] = a.side.popular(domain)
-        weights = {id(a): a.side.weights(a.requests, domain) for a in answering}
-        weight = np.concatenate([weights[id(a)][name] * a.let_in for name, a in told])
+        stretches = _stretches(answering)
+        scores = torch.empty(stretches[-1].rows.stop, n_items)
+        spoke = torch.empty(len(scores), dtype=torch.bool)
+        n_personal = 0
+        for name, a, rows in stretches:
+            if name == POPULAR:
+                scores[rows], spoke[rows] = a.side.popular(domain)
+                continue
+            n_personal = rows.stop
+            if name == "neural":
+                a.side.neural(a.requests, domain, scores[rows])
+            elif name == "co-occurrence":
+                a.side.company(a.requests, domain, scores[rows])
+        _write_texts([s for s in stretches if s.name == "text"], domain, scores)
+        spoke[:n_personal] = standardise_(scores[:n_personal])
+        weight = _weights(stretches, domain)
         return cls(
-            tuple((name, place) for (name, _), place in zip(told, stretches, strict=True)),
-            np.concatenate([a.rows for _, a in told]),
+            stretches,
+            np.concatenate([s.answering.rows for s in stretches]),
             scores.mul_(torch.from_numpy(weight)[:, None]),
             spoke.numpy() & (weight != 0),
         )
@@ -111,19 +110,37 @@ class Shares:
         given = (self.scores.gather(1, column) - self.scores.mean(1, keepdim=True)).numpy()
         parts = {name: np.zeros(item.shape, np.float32) for name in names}
         opinion = {name: np.zeros(len(item), bool) for name in names}
-        for name, place in self.stretches:
-            # Nobody stands twice in a stretch.
-            parts[name][self.person[place]] += given[place]
-            opinion[name][self.person[place]] |= self.spoke[place]
+        for name, a, rows in self.stretches:
+            parts[name][a.rows] += given[rows]
+            opinion[name][a.rows] |= self.spoke[rows]
         score = np.sum(list(parts.values()), axis=0)
         return Top(item, score, parts, opinion, n_offered)
 
 
-def _write_texts(asked: Sequence[tuple[Answering, slice]], domain: int, scores: Tensor) -> None:
+def _stretches(answering: Sequence[Answering]) -> tuple[Stretch, ...]:
+    found, start = [], 0
+    for name in _ORDER:
+        for a in answering:
+            if name in a.side.side.parts:
+                found.append(Stretch(name, a, slice(start, start + len(a.rows))))
+                start += len(a.rows)
+    return tuple(found)
+
+
+def _weights(stretches: Sequence[Stretch], domain: int) -> Float:
+    """Of the part in its side, times that of the side by the gate, float32 [n_rows]."""
+    by_side = {
+        id(s.answering): s.answering.side.side.blend.row_weights(s.answering.requests, domain)
+        for s in stretches
+    }
+    return np.concatenate([by_side[id(a)][name] * a.let_in for name, a, _ in stretches])
+
+
+def _write_texts(stretches: Sequence[Stretch], domain: int, scores: Tensor) -> None:
     """Cosines to all items; texts that sides share are read once for all of their questions."""
-    for _, found in groupby(asked, key=lambda entry: id(entry[0].side.texts[domain])):
-        group = list(found)
-        texts = group[0][0].side.texts[domain]
-        query = torch.cat([a.side.text_query(a.requests, domain) for a, _ in group])
-        place = slice(group[0][1].start, group[-1][1].stop)
-        torch.index_select(query @ texts.columns, 1, texts.row, out=scores[place])
+    for _, found in groupby(stretches, key=lambda s: id(s.answering.side.texts[domain])):
+        alike = list(found)
+        texts = alike[0].answering.side.texts[domain]
+        query = torch.cat([a.side.text_query(a.requests, domain) for _, a, _ in alike])
+        rows = slice(alike[0].rows.start, alike[-1].rows.stop)
+        torch.index_select(query @ texts.columns, 1, texts.row, out=scores[rows])
