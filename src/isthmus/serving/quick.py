@@ -158,4 +158,6 @@ def best_items_of(total: Tensor, k: int, rank_of_equals: Indices) -> Indices:
         tied = np.flatnonzero((value[:, k - 1] == value[:, k]) & (value[:, k] > -np.inf))
         if len(tied):
             chosen[tied] = best_columns(total[torch.from_numpy(tied)].numpy(), k, rank_of_equals)
+    if chosen.shape[1] == k:
+        return chosen
     return np.pad(chosen, ((0, 0), (0, k - chosen.shape[1])), constant_values=-1)
