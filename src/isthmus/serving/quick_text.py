@@ -22,9 +22,9 @@ from isthmus.scoring import Float, Requests
 Indices = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Texts:
-    """Texts of one domain's items.
+    """Texts of one domain's items; one object is shared by all sides that have the same.
 
     Attributes:
         table: float32 [n_texts + 1, dim] whitened vectors; the last is the mean of all items with
