@@ -142,5 +142,4 @@ def _write_texts(stretches: Sequence[Stretch], domain: int, scores: Tensor) -> N
     for texts, found in groupby(stretches, key=lambda s: s.answering.side.texts[domain]):
         alike = list(found)
         query = torch.cat([a.side.text_query(a.requests, domain) for _, a, _ in alike])
-        rows = slice(alike[0].rows.start, alike[-1].rows.stop)
-        torch.index_select(query @ texts.columns, 1, texts.row, out=scores[rows])
+        texts.cosines(query, scores[alike[0].rows.start : alike[-1].rows.stop])
