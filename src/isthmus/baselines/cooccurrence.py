@@ -90,21 +90,15 @@ class CoOccurrence:
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> Scores:
         """See `Scorer`; items that never followed the history all score 0."""
-        return Scores(pick(self.followers(requests, domain).toarray(), items))
-
-    def followers(self, requests: Requests, domain: int) -> sp.csr_array:
-        """The same scores, float32 [batch, n_items], of the few items that have one."""
         offsets, flat, weight = self._history(requests, domain)
         shape = (len(requests), int(self._item_offsets[-1]))
-        found: sp.csr_array = (
-            sp.csr_array((weight, flat, offsets), shape=shape) @ self._towards[domain]
-        )
-        return found
+        history = sp.csr_array((weight, flat, offsets), shape=shape)
+        return Scores(pick((history @ self._towards[domain]).toarray(), items))
 
     def add_followers(self, requests: Requests, domain: int, scores: Float) -> None:
         """Add the same scores to `scores`, float32 [batch, n_items or more]; quick for a few.
 
-        The terms and their order are those of the sparse product, so equal scores stay equal.
+        Terms and order are those of the sparse product, so the sums are the same to the last digit.
         """
         offsets, flat, weight = self._history(requests, domain)
         towards = self._towards[domain]

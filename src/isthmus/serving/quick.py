@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -82,21 +83,21 @@ class Quick:
             whitened: as text similarity does.
         """
         apart = [s for s in self.system.alone.values() if s is not self.system.transferred]
-        # Texts that sides share are extended once, and stay shared.
-        texts: dict[int, Texts] = {}
-        sides = list(self.sides)
-        for n, quick in enumerate(self.sides):
-            if domain >= quick.side.n_domains:
-                # The side was made before the domain joined: to it, there is no such domain.
-                continue
-            theirs = list(quick.texts)
-            if theirs and whitened is not None:
-                before = theirs[domain]
-                if id(before) not in texts:
-                    texts[id(before)] = before.extended(item, whitened.vectors, whitened.present)
-                theirs[domain] = texts[id(before)]
-            read = own if any(quick.side is s for s in apart) else aligned
-            sides[n] = quick.extended(domain, item, read, tuple(theirs))
+
+        @cache
+        def grown(texts: Texts) -> Texts:
+            """Once for all sides that share them, so that they stay shared."""
+            assert whitened is not None, "where there are texts, new ones are whitened"
+            return texts.extended(item, whitened.vectors, whitened.present)
+
+        sides = []
+        for quick in self.sides:
+            # To a side that was made before the domain joined, there is no such domain.
+            if domain < quick.side.n_domains:
+                texts = tuple(grown(t) if d == domain else t for d, t in enumerate(quick.texts))
+                read = own if any(quick.side is s for s in apart) else aligned
+                quick = quick.extended(domain, item, read, texts)
+            sides.append(quick)
         return replace(self, sides=tuple(sides))
 
     def counting(self, domain: Indices, item: Indices, time: NDArray[np.float64]) -> Quick:
@@ -136,7 +137,7 @@ class Quick:
         open_to[own.rows[mine], own.item[mine]] = False
         total.masked_fill_(torch.from_numpy(~open_to), -torch.inf)
         item = best_items_of(total, k, rank_of_equals)
-        return shares.top(item, open_to.sum(1), list(answering[0].side.side.parts))
+        return shares.top(item, open_to.sum(1))
 
     def _answering(self, requests: Requests, domain: int, weight: Float) -> list[Answering]:
         """The sides on both sides of the gate, each with those for whom it counts."""
@@ -144,10 +145,8 @@ class Quick:
         found = []
         for side, let_in in ((behind, weight), (before, 1 - weight)):
             rows = np.flatnonzero(let_in > 0)
-            if side is None or not len(rows):
-                continue
-            some = requests if len(rows) == len(requests) else requests.select(rows)
-            found.append(Answering(self.laid_out(side), rows, some, let_in[rows]))
+            if side is not None and len(rows):
+                found.append(Answering.of(self.laid_out(side), rows, requests, domain, let_in))
         return found
 
 
@@ -162,4 +161,6 @@ def best_items_of(total: Tensor, k: int, rank_of_equals: Indices) -> Indices:
         tied = np.flatnonzero((value[:, k - 1] == value[:, k]) & (value[:, k] > -np.inf))
         if len(tied):
             chosen[tied] = best_columns(total[torch.from_numpy(tied)].numpy(), k, rank_of_equals)
+    if chosen.shape[1] == k:
+        return chosen
     return np.pad(chosen, ((0, 0), (0, k - chosen.shape[1])), constant_values=-1)

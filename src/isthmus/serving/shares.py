@@ -6,10 +6,10 @@ some hundred small operations, and their overhead is more than their work.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -34,13 +34,22 @@ class Answering:
         side: the side.
         rows: int64 [n] who of the batch.
         requests: theirs.
-        let_in: float32 [n] how far the gate lets the side in.
+        weights: float32 [n] by part, that of the side by the gate included.
     """
 
     side: QuickSide
     rows: Indices
     requests: Requests
-    let_in: Float
+    weights: Mapping[str, Float]
+
+    @classmethod
+    def of(
+        cls, side: QuickSide, rows: Indices, requests: Requests, domain: int, let_in: Float
+    ) -> Self:
+        """Those of `requests` about `domain` at `rows`, whom the gate lets the side in for."""
+        own = requests if len(rows) == len(requests) else requests.select(rows)
+        weights = side.side.blend.row_weights(own, domain)
+        return cls(side, rows, own, {name: w * let_in[rows] for name, w in weights.items()})
 
 
 class Stretch(NamedTuple):
@@ -85,7 +94,7 @@ class Shares:
                 a.side.company(a.requests, domain, scores[rows])
         _write_texts([s for s in stretches if s.name == "text"], domain, scores)
         spoke[:n_personal] = standardise_(scores[:n_personal])
-        weight = _weights(stretches, domain)
+        weight = np.concatenate([a.weights[name] for name, a, _ in stretches])
         return cls(
             stretches,
             np.concatenate([s.answering.rows for s in stretches]),
@@ -98,16 +107,17 @@ class Shares:
         total = torch.zeros(batch, self.scores.shape[1])
         return total.index_add_(0, torch.from_numpy(self.person), self.scores)
 
-    def top(self, item: Indices, n_offered: Indices, names: Sequence[str]) -> Top:
+    def top(self, item: Indices, n_offered: Indices) -> Top:
         """The chosen items [batch, k] with what each part gave them, against the average item.
 
         Args:
             item: -1 where fewer could be offered.
             n_offered: int64 [batch] candidates.
-            names: of the parts, in the order in which they are told.
         """
         column = torch.from_numpy(np.maximum(item, 0)[self.person])
         given = (self.scores.gather(1, column) - self.scores.mean(1, keepdim=True)).numpy()
+        # Told in the order of the configuration, not of the table.
+        names = dict.fromkeys(name for s in self.stretches for name in s.answering.side.side.parts)
         parts = {name: np.zeros(item.shape, np.float32) for name in names}
         opinion = {name: np.zeros(len(item), bool) for name in names}
         for name, a, rows in self.stretches:
@@ -127,20 +137,9 @@ def _stretches(answering: Sequence[Answering]) -> tuple[Stretch, ...]:
     return tuple(found)
 
 
-def _weights(stretches: Sequence[Stretch], domain: int) -> Float:
-    """Of the part in its side, times that of the side by the gate, float32 [n_rows]."""
-    by_side = {
-        id(s.answering): s.answering.side.side.blend.row_weights(s.answering.requests, domain)
-        for s in stretches
-    }
-    return np.concatenate([by_side[id(a)][name] * a.let_in for name, a, _ in stretches])
-
-
 def _write_texts(stretches: Sequence[Stretch], domain: int, scores: Tensor) -> None:
     """Cosines to all items; texts that sides share are read once for all of their questions."""
-    for _, found in groupby(stretches, key=lambda s: id(s.answering.side.texts[domain])):
+    for texts, found in groupby(stretches, key=lambda s: s.answering.side.texts[domain]):
         alike = list(found)
-        texts = alike[0].answering.side.texts[domain]
         query = torch.cat([a.side.text_query(a.requests, domain) for _, a, _ in alike])
-        rows = slice(alike[0].rows.start, alike[-1].rows.stop)
-        torch.index_select(query @ texts.columns, 1, texts.row, out=scores[rows])
+        texts.cosines(query, scores[alike[0].rows.start : alike[-1].rows.stop])
