@@ -131,8 +131,10 @@ def main() -> None:
         expected = figures(whole, start(whole, options))
         folder = Path(scratch, "killed-0")
         folder.mkdir()
-        while len(kills) < options.kills or not (folder / "figures.json").exists():
-            child = start(folder, options)
+        ended = False
+        # Not until there are figures: a fit can be killed after it has written them.
+        while len(kills) < options.kills or not ended:
+            child, ended = start(folder, options), False
             if len(kills) < options.kills:
                 after = float(rng.uniform(0, expected["seconds"]))
                 try:
@@ -144,6 +146,7 @@ def main() -> None:
                     kills.append({"after_seconds": round(after, 3), "epochs_kept": kept})
                     continue
             differences.append(difference(expected, figures(folder, child)))
+            ended = True
             if len(kills) < options.kills:
                 folder = Path(scratch, f"killed-{len(differences)}")
                 folder.mkdir()

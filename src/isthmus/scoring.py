@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -62,20 +63,20 @@ class Requests:
     def __len__(self) -> int:
         return len(self.user)
 
-    @property
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Number of history events of each request, int64 [batch]."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
-    @property
+    @cached_property
     def rows(self) -> NDArray[np.int64]:
         """Which request each history event belongs to, int64 [total]."""
-        return np.repeat(np.arange(len(self)), self.lengths)
+        return np.arange(len(self)).repeat(self.lengths)
 
-    @property
+    @cached_property
     def age(self) -> NDArray[np.int64]:
         """Events between each history event and the query, int64 [total]; 0 is the latest."""
-        return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.item))
+        return self.offsets[1:].repeat(self.lengths) - 1 - np.arange(len(self.item))
 
     @classmethod
     def of(cls, requests: Sequence[Request]) -> Requests:
@@ -191,6 +192,8 @@ class Requests:
 
     def keep(self, mask: NDArray[np.bool_]) -> Requests:
         """The same requests with only the history events where `mask` [total] is true."""
+        if mask.all():
+            return self
         counts = np.bincount(self.rows[mask], minlength=len(self))
         return Requests(
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

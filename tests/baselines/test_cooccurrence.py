@@ -60,3 +60,19 @@ def test_counting_in_several_goes_gives_the_same(monkeypatch: object) -> None:
     monkeypatch.setattr(cooccurrence, "PAIRS_AT_ONCE", 1)  # type: ignore[attr-defined]
     pieces = fit(backward=0.5, order_decay=0.9).score(asking([(0, 0), (0, 1)]), 0).total
     np.testing.assert_array_equal(pieces, whole)
+
+
+def test_added_scores_are_those_of_the_product_to_the_last_digit() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [[(d, int(rng.integers(9))) for d in rng.integers(2, size=30)] for _ in range(50)]
+    dataset = dataset_of(drawn, (9, 9))
+    for merged in (True, False):
+        config = CoOccurrenceConfig(merged=merged)
+        scorer = CoOccurrence.fit(dataset, dataset.events, config)
+        requests = asking([], *(history[:n] for n, history in enumerate(drawn)))
+        # Items that arrived after fitting have a column, and no score.
+        scores = np.zeros((len(requests), 11), np.float32)
+        scorer.add_followers(requests, 1, scores)
+        np.testing.assert_array_equal(scores[:, :9], scorer.score(requests, 1).total)
+        assert scores[:, :9].any()
+        assert not scores[:, 9:].any()

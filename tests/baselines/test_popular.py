@@ -69,3 +69,30 @@ def test_without_a_clock_an_event_fades_by_its_place_in_the_history() -> None:
     scorer = RecentPopular.fit(dataset, dataset.events, HALF)
     expected = np.log1p([[0.5, 1.0, 1.0, 0.0]])
     np.testing.assert_allclose(scorer.score(asking([]), 0).total, expected, rtol=1e-6)
+
+
+def test_counting_on_gives_what_counting_everything_at_once_gives() -> None:
+    times = [[0.0, 2 * DAY, 4 * DAY + 5], [9 * DAY, 9.5 * DAY, float("nan")]]
+    whole = dataset_of([[(0, 0), (0, 1), (1, 0)], [(0, 1), (1, 1), (0, 2)]], (4, 2), times)
+    first = np.zeros(len(whole.events), bool)
+    first[[0, 2, 5]] = True
+    later = whole.events.keep(~first)
+    fading = RecentPopular.fit(whole, whole.events.keep(first), HALF).fading()
+    for n in range(len(later)):
+        one = slice(n, n + 1)
+        moment = later.time[one]
+        fading = fading.counting(later.domain[one].astype(int), later.item[one].astype(int), moment)
+    at_once = RecentPopular.fit(whole, whole.events, HALF)
+    assert fading.counting(*(np.empty(0, kind) for kind in (int, int, float))) is fading
+    for domain in (0, 1):
+        expected = at_once.score(asking([]), domain).total[0]
+        np.testing.assert_allclose(fading.level(domain), expected, rtol=1e-6)
+        np.testing.assert_array_equal(fading.level(domain), at_once.fading().level(domain))
+
+
+def test_counting_starts_where_nothing_had_a_time_and_takes_in_new_items() -> None:
+    dataset = dataset_of([[(0, 0), (0, 1)]], (2,))
+    fading = RecentPopular.fit(dataset, dataset.events, HALF).fading()
+    assert fading.day is None
+    fading = fading.counting(np.zeros(2, int), np.array([1, 3]), np.array([DAY, 3 * DAY]))
+    np.testing.assert_allclose(fading.level(0), np.log1p([0.5, 1.5, 0, 1]), rtol=1e-6)

@@ -41,6 +41,16 @@ class Result:
         return self.err.removeprefix("isthmus: ").rstrip("\n")
 
 
+@dataclass(frozen=True)
+class Shop:
+    """A folder in which init, check and fit have been run, and what they said."""
+
+    folder: Path
+    init: Result
+    check: Result
+    fit: Result
+
+
 def run(*words: str | Path, cwd: Path) -> Result:
     out, err = io.StringIO(), io.StringIO()
     with (

@@ -1,21 +1,10 @@
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cli_runner import TINY, Result, run, write_shop
+from cli_runner import TINY, Shop, run, write_shop
 from tiny_bert import write_bert
-
-
-@dataclass(frozen=True)
-class Shop:
-    """A folder in which init, check and fit have been run, and what they said."""
-
-    folder: Path
-    init: Result
-    check: Result
-    fit: Result
 
 
 @pytest.fixture(autouse=True, scope="session")

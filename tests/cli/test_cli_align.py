@@ -5,8 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from cli_runner import Result, run
-from conftest import Shop
+from cli_runner import Result, Shop, run
 
 from isthmus import Config
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from cli_runner import run
-from conftest import Shop
+from cli_runner import Shop, run
 
 from isthmus import Recommender
 from isthmus.recommender import storage

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-from cli_runner import Result, run
-from conftest import Shop
+from cli_runner import Result, Shop, run
 
 SIZES = {
     "scratch": "bert",

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from cli_runner import run
-from conftest import Shop
+from cli_runner import Shop, run
 
 from isthmus.online.events import Event
 from isthmus.online.log import open_log

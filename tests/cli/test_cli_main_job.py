@@ -6,8 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from cli_runner import TINY, run
-from conftest import Shop
+from cli_runner import TINY, Shop, run
 
 from isthmus import Config, Recommender
 

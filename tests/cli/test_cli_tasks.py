@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from cli_runner import run
-from conftest import Shop
+from cli_runner import Shop, run
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--set", "tasks.epochs=3", "--set", "tasks.hidden=8")

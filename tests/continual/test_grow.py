@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from continual_world import BOOKS, GEAR, WordEncoder, base, growth, scores, settings, until
+from continual_world import BOOKS, GEAR, base, growth, scores, settings, until
 
 from isthmus.baselines.popular import DAY, RecentPopular
 from isthmus.data.appending import COLUMNS, append_events
@@ -15,6 +15,7 @@ from isthmus.data.growth import Growth
 from isthmus.errors import DataError
 from isthmus.recommender import Recommender
 from isthmus.scoring import Request, Requests
+from word_encoder import WordEncoder
 
 
 def event(item_id: str, *, user_id: str = "u00001", domain: str = "gear") -> pl.DataFrame:

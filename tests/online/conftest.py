@@ -8,17 +8,6 @@ from log_samples import Opener
 
 from isthmus.online.intake import Limits
 from isthmus.online.log import EventLog, open_log
-from postgres_cluster import Cluster
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    try:
-        server = Cluster(durable=False)
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
-    yield server
-    server.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from continual_world import GEAR, WordEncoder, base, moment, scores, whole
+from continual_world import GEAR, base, moment, scores, whole
 
 from isthmus.errors import LogError
 from isthmus.online import learner as learner_module
@@ -18,6 +18,7 @@ from isthmus.online.log import EventLog, open_log
 from isthmus.recommender import Recommender
 from isthmus.training.checkpoint import described, promote
 from isthmus.training.versions import read_pointer
+from word_encoder import WordEncoder
 
 
 def events(start: float, stop: float) -> list[Event]:

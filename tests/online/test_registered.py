@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from continual_world import GEAR, WordEncoder, base
+from continual_world import GEAR, base
 from test_learner import events
 
 from isthmus.data.dataset import WITHDRAWN, Dataset
@@ -19,6 +19,7 @@ from isthmus.online.log import open_log
 from isthmus.online.registered import with_registered
 from isthmus.recommender import Recommender
 from isthmus.training.checkpoint import described
+from word_encoder import WordEncoder
 
 KETTLE = Item("gear", "kettle", "Steel kettle", "Kitchen > Tea", None, {"price": 18.5, "new": True})
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from recommender_world import WordEncoder, quick_config
+from recommender_world import quick_config
 
 from isthmus.config import CleaningConfig
 from isthmus.data.build import dataset_from_frames
@@ -21,6 +21,7 @@ from isthmus.errors import DataError, RequestError
 from isthmus.recommender import Recommender
 from isthmus.scoring import Requests, Scorer
 from isthmus.transfer.adaptation import _only
+from word_encoder import WordEncoder
 
 BOOKS, FILMS, GEAR = 0, 1, 2
 

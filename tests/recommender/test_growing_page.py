@@ -8,11 +8,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from recommender_world import WordEncoder, fitted
+from recommender_world import fitted
 
 from isthmus.config import Config
 from isthmus.data.cleaning import CleaningReport
 from isthmus.data.one_domain import read_one_domain
+from word_encoder import WordEncoder
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adding-a-domain.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"<!-- (\w+)\.toml -->\n```toml\n(.+?)```", PAGE, re.DOTALL))

@@ -7,14 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recommender_world import (
-    WordEncoder,
-    by_group,
-    fitted,
-    quick_config,
-    set_by_hand,
-    small_world,
-)
+from recommender_world import by_group, fitted, quick_config, set_by_hand, small_world
 
 from isthmus.blend import GateDecision, decide
 from isthmus.errors import CheckpointError
@@ -22,6 +15,7 @@ from isthmus.evaluation.ranks import earlier_in
 from isthmus.recommender import Recommender, storage
 from isthmus.scoring import Requests
 from isthmus.training.checkpoint import State, write_folder
+from word_encoder import WordEncoder
 
 
 @pytest.fixture(scope="module")

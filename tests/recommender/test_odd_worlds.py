@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from recommender_world import WordEncoder, quick_config
+from recommender_world import quick_config
 
 from isthmus.config import Config
 from isthmus.data.build import DomainFrames, dataset_from_frames
@@ -15,6 +15,7 @@ from isthmus.data.splits import global_cut
 from isthmus.data.world import DomainSpec, WorldConfig, generate_world
 from isthmus.errors import DataError, RequestError
 from isthmus.recommender import Recommender
+from word_encoder import WordEncoder
 
 
 @cache

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from recommender_world import WordEncoder, fitted, quick_config, small_world
+from recommender_world import fitted, quick_config, small_world
 
 from isthmus.data.dataset import Dataset, Domain
 from isthmus.errors import RequestError
 from isthmus.recommender import Recommender
+from word_encoder import WordEncoder
 
 
 def _departments(frame: pl.DataFrame) -> list[str]:

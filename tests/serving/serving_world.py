@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
 from isthmus.blend import Blend, GateDecision
 from isthmus.config import Config, ServingConfig
-from isthmus.data.features import ItemFeatures
 from isthmus.data.world import DomainSpec, WorldConfig, generate_world
 from isthmus.online.catalogue import open_catalogue
 from isthmus.online.intake import Limits
@@ -30,25 +26,7 @@ from isthmus.serving.exports import Exports
 from isthmus.serving.keeper import Keeper
 from isthmus.serving.keys import KeyFile
 from isthmus.serving.service import Service
-
-DIM = 32
-
-
-class WordEncoder:
-    """A text is the sum of its words' vectors, each drawn once by the word's hash."""
-
-    def encode(self, texts: Sequence[str | None]) -> ItemFeatures:
-        vectors = np.zeros((len(texts), DIM), np.float32)
-        for row, text in enumerate(texts):
-            for word in re.findall(r"\w+", (text or "").lower()):
-                vectors[row] += _word(word)
-        return ItemFeatures(vectors, np.array([bool(text) for text in texts], bool))
-
-
-@cache
-def _word(word: str) -> NDArray[np.float32]:
-    seed = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
-    return np.random.default_rng(seed).normal(size=DIM).astype(np.float32)
+from word_encoder import WordEncoder
 
 
 @cache
@@ -155,13 +133,14 @@ def running(
     if model is None:
         model = folder / "model"
         fitted().save(model)
-    config = ServingConfig(**{"poll_seconds": 0.05, **settings})
+    config = ServingConfig(**{"poll_seconds": 0.05, "count_seconds": 0.05, **settings})
     where = where or folder / "events.db"
     keeper = Keeper(
         model,
         open_log(where, limits=limits),
         open_catalogue(where),
         poll_seconds=config.poll_seconds,
+        count_seconds=config.count_seconds,
         encoder=WordEncoder(),
     )
     keeper.start()

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from serving_world import Running, WordEncoder, fitted, running, users
+from serving_world import Running, fitted, running, users
 
 from isthmus.errors import CheckpointError, LogError
 from isthmus.online.catalogue import Item, open_catalogue
@@ -17,6 +17,7 @@ from isthmus.online.log import open_log
 from isthmus.recommender import Recommender
 from isthmus.recommender.storage import LogPosition
 from isthmus.serving.keeper import Keeper
+from word_encoder import WordEncoder
 
 
 def wait(condition: Callable[[], bool], seconds: float = 30.0) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from serving_world import WordEncoder, fitted, gated, grown, users
+from serving_world import fitted, gated, grown, users
 
 from isthmus.blend import GateDecision, SliceGate
 from isthmus.errors import RequestError
@@ -18,6 +18,7 @@ from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Listing, Recommend
 from isthmus.serving.past import past_of
 from isthmus.serving.similar import similar
+from word_encoder import WordEncoder
 
 FILMS = 2
 BY_GROUP = GateDecision(

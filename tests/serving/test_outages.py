@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,6 @@ from isthmus.online.log import between
 from postgres_cluster import Cluster
 
 GEAR = fitted().dataset.domains[1].items["item_id"].to_list()
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    try:
-        server = Cluster(durable=False)
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
-    yield server
-    server.close()
 
 
 def logged(shop: Running) -> list[str]:

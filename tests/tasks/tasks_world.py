@@ -9,10 +9,11 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "recommender"))
 
-from recommender_world import WordEncoder, quick_config, small_world
+from recommender_world import quick_config, small_world
 
 from isthmus.config import Config
 from isthmus.recommender import Recommender
+from word_encoder import WordEncoder
 
 TASKS = {"hidden": 8, "epochs": 6, "batch": 256}
 

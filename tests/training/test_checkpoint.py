@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from isthmus.errors import CheckpointError
-from isthmus.training import checkpoint, versions
+from isthmus.training import checkpoint, manifest, versions
 from isthmus.training.checkpoint import State, read_folder, write_folder
+from isthmus.training.manifest import SCHEMA
 
 DTYPES = [
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -118,7 +119,7 @@ def test_meta_comes_back_as_plain_values(tmp_path):
 def test_manifest_tells_schema_kind_libraries_and_files(tmp_path):
     write(tmp_path / "c")
     manifest = read_folder(tmp_path / "c").manifest
-    assert (manifest["schema"], manifest["kind"]) == (checkpoint.SCHEMA, "model")
+    assert (manifest["schema"], manifest["kind"]) == (SCHEMA, "model")
     assert manifest["libraries"]["numpy"] == np.__version__
     assert set(manifest["files"]) == {
         *("items.parquet", "meta.json"),
@@ -437,7 +438,7 @@ def test_a_cut_file_tells_both_sizes(tmp_path):
 
 def test_a_newer_schema_asks_for_an_upgrade(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "SCHEMA", checkpoint.SCHEMA + 1)
+        patch.setattr(manifest, "SCHEMA", SCHEMA + 1)
         write(tmp_path / "c")
     with pytest.raises(CheckpointError, match=r"newer Isthmus .*schema 2.*Upgrade isthmus"):
         read_folder(tmp_path / "c")

@@ -344,7 +344,8 @@ def test_a_stage_without_ids_needs_texts(small):
 
 
 def test_a_model_without_ids_may_end_without_them(small):
-    run(small, [Train("a", EVERYTHING, (1.0, 1.0), ids=False)], "model.use_ids=false")
+    stages = [Train("a", EVERYTHING, (1.0, 1.0), ids=False)]
+    assert not run(small, stages, "model.use_ids=false").items.use_ids
 
 
 def test_target_only_serves_the_target_alone(small):

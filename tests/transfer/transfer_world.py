@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from functools import cache
-from hashlib import blake2b
-
-import numpy as np
-from numpy.typing import NDArray
-
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
@@ -18,8 +10,8 @@ from isthmus.data.world import DomainSpec, WorldConfig, generate_world
 from isthmus.evaluation.metrics import per_query
 from isthmus.evaluation.ranks import rank
 from isthmus.scoring import Scorer
+from word_encoder import WordEncoder
 
-WORD_DIM = 32
 BOOKS, GEAR = 0, 1
 
 
@@ -37,8 +29,9 @@ def world(transfer: float, *, n_users: int = 900, seed: int = 1) -> Dataset:
 
 
 def texts(dataset: Dataset) -> list[ItemFeatures]:
-    """A text is the sum of its words' vectors."""
-    return [_encoded(domain.items["text"].to_list()) for domain in dataset.domains]
+    """Vectors of the texts by domain."""
+    encoder = WordEncoder()
+    return [encoder.encode(domain.items["text"].to_list()) for domain in dataset.domains]
 
 
 def settings(*overrides: str) -> Config:
@@ -63,17 +56,3 @@ def ndcg(scorer: Scorer, dataset: Dataset, split: Split, domain: int) -> float:
     """NDCG@10 of the test questions about a domain."""
     ranking = rank(scorer, dataset, split.test, domain, config=settings().evaluation)
     return float(per_query(ranking, [10])["ndcg@10"].mean())
-
-
-def _encoded(lines: Sequence[str | None]) -> ItemFeatures:
-    vectors = np.zeros((len(lines), WORD_DIM), np.float32)
-    for row, line in enumerate(lines):
-        for word in re.findall(r"\w+", (line or "").lower()):
-            vectors[row] += _word(word)
-    return ItemFeatures(vectors, np.array([bool(line) for line in lines], bool))
-
-
-@cache
-def _word(word: str) -> NDArray[np.float32]:
-    seed = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
-    return np.random.default_rng(seed).normal(size=WORD_DIM).astype(np.float32)

@@ -56,13 +56,16 @@ class _Step:
 
     @property
     def needs_pairs(self) -> bool:
+        """Whether it is found from pairs of items."""
         return bool(getattr(self.kind, "needs_pairs", False))
 
     @property
     def moves_anchor(self) -> bool:
+        """Whether the anchor takes the step as well."""
         return bool(getattr(self.kind, "moves_anchor", False))
 
     def fit(self, rows: Vectors, pairs: Pairs | None) -> FeatureMap:
+        """The map of `rows` [n, d] to the anchor."""
         fitted: FeatureMap = self.kind.fit(rows, self.anchor, pairs, **self.asked)
         return fitted
 

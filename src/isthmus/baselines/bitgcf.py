@@ -29,10 +29,9 @@ from isthmus.baselines.history import flat_items, history_matrix
 from isthmus.baselines.needs import need_shared_people
 from isthmus.baselines.transfer_graphs import GraphTask, TransferGraphs, transferred
 from isthmus.config import Config
-from isthmus.data.dataset import Dataset
+from isthmus.data.dataset import Dataset, Events
 from isthmus.data.splits import Split
-from isthmus.evaluation.metrics import per_query
-from isthmus.evaluation.ranks import rank
+from isthmus.evaluation.stopping import mean_ndcg
 from isthmus.scoring import Float, Requests, Scores, pick
 from isthmus.training.checkpoint import State
 from isthmus.training.loop import pick_device, train
@@ -132,23 +131,10 @@ class BiTGCF:
         degree = np.bincount(taken.indices, minlength=dataset.n_items)
 
         def scorer() -> BiTGCF:
-            with torch.inference_mode():
-                layers = torch.stack([torch.cat(states) for states in graphs.run()[1]])
-                # Nothing was learnt of an item that nobody took; its first state is mere chance.
-                layers[:, torch.from_numpy(degree == 0)] = 0.0
-            return cls(layers.cpu().numpy(), degree, dataset.item_offsets, options)
+            return cls(_states(graphs, degree), degree, dataset.item_offsets, options)
 
-        asked = np.unique(dataset.events.domain[split.stopping.position]).tolist()
-
-        def validate() -> float | None:
-            fitted, settings = scorer(), config.evaluation
-            rankings = [
-                rank(fitted, dataset, split.stopping, d, config=settings, lists=False)
-                for d in asked
-            ]
-            gains = [per_query(ranking, [10])["ndcg@10"].mean() for ranking in rankings]
-            return float(np.mean(gains)) if gains else None
-
+        domains = np.unique(dataset.events.domain[split.stopping.position]).tolist()
+        asked = dict.fromkeys(domains, split.stopping)
         training = config.training.model_copy(
             update={
                 "epochs": options.epochs,
@@ -157,12 +143,15 @@ class BiTGCF:
                 "bf16": "off",
             }
         )
-        digest = hashlib.blake2b(f"{options!r} {training!r} {config.seed}".encode())
-        first = [table.detach().cpu().numpy() for table in graphs.items]
-        for array in (events.offsets, events.domain, events.item, *first):
-            digest.update(array.tobytes())
-        mark = digest.hexdigest()
-        train(task, validate, training, seed=config.seed, label=cls.name, folder=folder, mark=mark)
+        train(
+            task,
+            lambda: mean_ndcg(scorer(), dataset, asked, config.evaluation),
+            training,
+            seed=config.seed,
+            label=cls.name,
+            folder=folder,
+            mark=_mark(graphs, events, f"{options!r} {training!r} {config.seed}"),
+        )
         return scorer()
 
     def score(
@@ -209,3 +198,21 @@ class BiTGCF:
             state.arrays["item_offsets"].astype(np.int64),
             BiTGCFConfig.model_validate(state.meta["config"]),
         )
+
+
+def _states(graphs: TransferGraphs, degree: NDArray[np.int64]) -> Float:
+    """States of all items by layer, float32 [layers + 1, n_items, dim]."""
+    with torch.inference_mode():
+        layers = torch.stack([torch.cat(states) for states in graphs.run()[1]])
+        # Nothing was learnt of an item that nobody took; its first state is mere chance.
+        layers[:, torch.from_numpy(degree == 0)] = 0.0
+    return layers.cpu().numpy()
+
+
+def _mark(graphs: TransferGraphs, events: Events, settings: str) -> str:
+    """What the outcome of training depends on, the initial states included, as a short text."""
+    digest = hashlib.blake2b(settings.encode())
+    first = [table.detach().cpu().numpy() for table in graphs.items]
+    for array in (events.offsets, events.domain, events.item, *first):
+        digest.update(array.tobytes())
+    return digest.hexdigest()

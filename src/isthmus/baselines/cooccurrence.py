@@ -16,9 +16,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from isthmus.baselines.history import flat_items, history_matrix
+from isthmus.baselines.history import flat_items, history_weights
+from isthmus.baselines.similarities import table_of, table_state
 from isthmus.data.dataset import Dataset, Events
-from isthmus.scoring import Requests, Scores, pick
+from isthmus.scoring import Float, Requests, Scores, pick
 from isthmus.training.checkpoint import State
 
 # Pair weights are whole multiples of this, so that sums are exact in any order of the items.
@@ -89,38 +90,41 @@ class CoOccurrence:
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> Scores:
         """See `Scorer`; items that never followed the history all score 0."""
-        return Scores(pick(self.followers(requests, domain).toarray(), items))
+        offsets, flat, weight = self._history(requests, domain)
+        shape = (len(requests), int(self._item_offsets[-1]))
+        history = sp.csr_array((weight, flat, offsets), shape=shape)
+        return Scores(pick((history @ self._towards[domain]).toarray(), items))
 
-    def followers(self, requests: Requests, domain: int) -> sp.csr_array:
-        """The same scores, float32 [batch, n_items], of the few items that have one."""
+    def add_followers(self, requests: Requests, domain: int, scores: Float) -> None:
+        """Add the same scores to `scores`, float32 [batch, n_items or more]; quick for a few.
+
+        Terms and order are those of the sparse product, so the sums are the same to the last digit.
+        """
+        offsets, flat, weight = self._history(requests, domain)
+        towards = self._towards[domain]
+        start, length = towards.indptr[flat], towards.indptr[flat + 1] - towards.indptr[flat]
+        event = np.arange(len(flat)).repeat(length)
+        entry = np.arange(len(event)) + (start - length.cumsum() + length)[event]
+        row = np.arange(len(requests)).repeat(np.diff(offsets))[event]
+        cell = row * scores.shape[1] + towards.indices[entry]
+        np.add.at(scores.reshape(-1), cell, weight[event] * towards.data[entry])
+
+    def _history(
+        self, requests: Requests, domain: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Float]:
+        """What of each history counts, in flat numbering; see `history_weights`."""
         asked = requests if self.config.merged else requests.only(domain)
         flat = flat_items(asked, self._item_offsets)
-        history = history_matrix(
-            asked, flat, int(self._item_offsets[-1]), decay=self.config.recency
-        )
-        found: sp.csr_array = history @ self._towards[domain]
-        return found
+        return history_weights(asked, flat, int(self._item_offsets[-1]), decay=self.config.recency)
 
     def state(self) -> State:
         """The similarities as arrays of a CSR, and the configuration."""
-        arrays = {
-            "data": self._similarity.data,
-            "indices": self._similarity.indices,
-            "indptr": self._similarity.indptr,
-            "item_offsets": self._item_offsets,
-        }
-        return State(arrays, {"config": self.config.model_dump(mode="json")})
+        return table_state(self._similarity, self._item_offsets, self.config)
 
     @classmethod
     def from_state(cls, state: State) -> Self:
         """The same scorer again."""
-        arrays = state.arrays
-        size = int(arrays["item_offsets"][-1])
-        similarity = sp.csr_array(
-            (arrays["data"], arrays["indices"], arrays["indptr"]), shape=(size, size)
-        )
-        config = CoOccurrenceConfig.model_validate(state.meta["config"])
-        return cls(similarity, arrays["item_offsets"].astype(np.int64), config)
+        return cls(*table_of(state), CoOccurrenceConfig.model_validate(state.meta["config"]))
 
 
 def _pairs(dataset: Dataset, events: Events, config: CoOccurrenceConfig) -> sp.csr_array:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.linalg import lapack
 
 from isthmus.baselines.history import flat_items, history_matrix
+from isthmus.baselines.similarities import table_of, table_state
 from isthmus.data.dataset import Dataset, Events
 from isthmus.errors import TrainingError
 from isthmus.scoring import Float, Requests, Scores, pick
@@ -98,22 +99,12 @@ class EASE:
 
     def state(self) -> State:
         """The weights as arrays of a CSR, and the configuration."""
-        arrays = {
-            "data": self._weights.data,
-            "indices": self._weights.indices,
-            "indptr": self._weights.indptr,
-            "item_offsets": self._item_offsets,
-        }
-        return State(arrays, {"config": self.config.model_dump(mode="json")})
+        return table_state(self._weights, self._item_offsets, self.config)
 
     @classmethod
     def from_state(cls, state: State) -> Self:
         """The same scorer again."""
-        arrays = state.arrays
-        size = int(arrays["item_offsets"][-1])
-        weights = sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), (size, size))
-        config = EASEConfig.model_validate(state.meta["config"])
-        return cls(weights, arrays["item_offsets"].astype(np.int64), config)
+        return cls(*table_of(state), EASEConfig.model_validate(state.meta["config"]))
 
 
 def _maps(dataset: Dataset, *, merged: bool) -> list[tuple[str, list[int]]]:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from isthmus.data.dataset import Events
-from isthmus.scoring import Requests
+from isthmus.scoring import Float, Requests
 
 
 def everybody(events: Events) -> Requests:
@@ -47,7 +47,7 @@ def known_events(requests: Requests, item_offsets: NDArray[np.int64]) -> NDArray
     return counts.reshape(len(requests), n_domains)
 
 
-def history_matrix(
+def history_weights(
     requests: Requests,
     column: NDArray[np.int64],
     width: int,
@@ -55,8 +55,8 @@ def history_matrix(
     decay: float = 1.0,
     last: int | None = None,
     distinct: bool = False,
-) -> sp.csr_array:
-    """Weights of the history events, float32 [batch, width].
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Float]:
+    """Weights of the history events that count, end to end.
 
     Args:
         requests: the packed batch.
@@ -66,16 +66,37 @@ def history_matrix(
             `decay ** age`.
         last: how many of the latest events count; None: all.
         distinct: a column counts once for each request, at its latest event.
+
+    Returns:
+        int64 [batch + 1], where the events of each request start; then of each event its column
+        and its weight, int64 and float32 [counted].
     """
     kept = column >= 0
     requests, column = requests.keep(kept), column[kept]
-    age, rows = requests.age, requests.rows
+    age = requests.age
     counted = np.ones(len(age), bool) if last is None else age < last
     if distinct:
-        _, from_the_end = np.unique((rows * width + column)[::-1], return_index=True)
+        cell = requests.rows * width + column
+        _, from_the_end = np.unique(cell[::-1], return_index=True)
         latest = np.zeros(len(age), bool)
         latest[len(age) - 1 - from_the_end] = True
         counted &= latest
-    indptr = np.concatenate([[0], np.cumsum(counted)])[requests.offsets]
+    offsets = np.concatenate([[0], counted.cumsum()])[requests.offsets]
     weight = np.power(decay, age[counted]).astype(np.float32)
-    return sp.csr_array((weight, column[counted], indptr), shape=(len(requests), width))
+    return offsets, column[counted], weight
+
+
+def history_matrix(
+    requests: Requests,
+    column: NDArray[np.int64],
+    width: int,
+    *,
+    decay: float = 1.0,
+    last: int | None = None,
+    distinct: bool = False,
+) -> sp.csr_array:
+    """`history_weights` as sparse rows, float32 [batch, width]."""
+    offsets, column, weight = history_weights(
+        requests, column, width, decay=decay, last=last, distinct=distinct
+    )
+    return sp.csr_array((weight, column, offsets), shape=(len(requests), width))

@@ -6,6 +6,7 @@ equal counts stay tied.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
@@ -81,6 +82,55 @@ def _faded(events: Events, half_life: float) -> NDArray[np.float64]:
     return np.asarray(np.exp2(-later / of_all / half_life))
 
 
+@dataclass(frozen=True)
+class Fading:
+    """Counts at the end of the last day, to be counted on without the days before it.
+
+    Attributes:
+        counts: per domain, float64 [n_items], events with a time, faded.
+        untimed: per domain, float64 [n_items], those without one.
+        day: the last day with an event, in days since 1970; None: there is none.
+        half_life_days: in which an event loses half.
+    """
+
+    counts: tuple[NDArray[np.float64], ...]
+    untimed: tuple[NDArray[np.float64], ...]
+    day: float | None
+    half_life_days: float
+
+    def counting(
+        self, domain: NDArray[np.int64], item: NDArray[np.int64], time: NDArray[np.float64]
+    ) -> Self:
+        """With more events; one from before the last day counts as far as it has faded.
+
+        Args:
+            domain: int64 [n] indices.
+            item: int64 [n] local indices; those beyond the catalogue make it longer.
+            time: float64 [n] Unix seconds.
+        """
+        if not len(time):
+            return self
+        day = np.floor(time / DAY)
+        last = float(max(day.max(), -np.inf if self.day is None else self.day))
+        gone = 1.0 if self.day is None else np.exp2((self.day - last) / self.half_life_days)
+        weight = np.exp2((day - last) / self.half_life_days)
+        counts: list[NDArray[np.float64]] = []
+        for d, before in enumerate(self.counts):
+            mine = domain == d
+            n = max(len(before), int(item[mine].max(initial=-1)) + 1)
+            grown = np.pad(gone * before, (0, n - len(before)))
+            np.add.at(grown, item[mine], weight[mine])
+            counts.append(grown)
+        return replace(self, counts=tuple(counts), day=last)
+
+    def level(self, domain: int) -> Float:
+        """As `RecentPopular` scores for somebody who asks after the last day, float32 [n_items]."""
+        total = self.counts[domain].copy()
+        total[: len(self.untimed[domain])] += self.untimed[domain]
+        found: Float = np.log1p(total).astype(np.float32)
+        return found
+
+
 class RecentPopular:
     """Training events on the days before the question, fading by their age.
 
@@ -145,6 +195,19 @@ class RecentPopular:
         counts += self._untimed[self._item_offsets[domain] : self._item_offsets[domain + 1]]
         level: Float = np.log1p(counts).astype(np.float32)
         return Scores(pick(level[of_request], items))
+
+    def fading(self) -> Fading:
+        """What somebody who asks after the last day sees, to be counted on."""
+        n_days = self._daily.shape[0]
+        age = n_days - 1 - np.arange(n_days)
+        weight = np.exp2(-np.minimum(age / self.config.half_life_days, LIVES))
+        bounds = list(pairwise(self._item_offsets))
+        return Fading(
+            tuple(np.asarray(weight @ daily, np.float64) for daily in self._of_domain),
+            tuple(self._untimed[start:stop] for start, stop in bounds),
+            float(self._first_day + n_days - 1) if n_days else None,
+            self.config.half_life_days,
+        )
 
     def state(self) -> State:
         """Events of each day as arrays of a CSR, and the configuration."""

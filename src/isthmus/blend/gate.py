@@ -95,6 +95,8 @@ class GateDecision:
 
     def weights(self, requests: Requests, domain: int) -> Float:
         """The weight of each request, float32 [batch], by the history that it carries."""
+        if (one := self.everywhere) is not None:
+            return np.full(len(requests), one, np.float32)
         found = np.full(len(requests), self.weight, np.float32)
         own, elsewhere = histories(requests, domain)
         for part in self.slices:

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FOLDER", help="Where the result goes."),
-]
+    from isthmus.config import Config
+    from isthmus.language.pretraining.corpus import Corpus
 
 
 class Modelling(StrEnum):
@@ -36,13 +34,42 @@ class Tuning(StrEnum):
     contrast = "contrast"
 
 
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FOLDER", help="Where the result goes."),
+]
+ModellingName = Annotated[
+    Modelling | None,
+    typer.Option("--objective", help="Masked or causal; default: what suits the model."),
+]
+TuningName = Annotated[
+    Tuning, typer.Option("--objective", help="contrast: items chosen together read alike.")
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help="side, full, last-layers, adapter, lora, dora, adalora, ia3, prefix or prompt; "
+        "repeatable. Default: tuning.method.",
+    ),
+]
+OnlyDomains = Annotated[
+    list[str] | None,
+    typer.Option("--domain", metavar="NAME", help="Tune for this domain alone; repeatable."),
+]
+Merged = Annotated[
+    Path | None,
+    typer.Option(
+        "--merged", metavar="FOLDER", help="Write the plain model with the weights in it too."
+    ),
+]
+
+
 def pretrain(
     config: ConfigFile = CONFIG,
     overrides: Overrides = None,
-    objective: Annotated[
-        Modelling | None,
-        typer.Option("--objective", help="Masked or causal; default: what suits the model."),
-    ] = None,
+    objective: ModellingName = None,
     folder: Output = None,
     runs: RunsFolder = RUNS,
     as_json: AsJson = False,
@@ -59,17 +86,13 @@ def pretrain(
     settings = load_config(config, [*(overrides or ()), *named])
     place = writable(folder or MODELS / f"{settings.name}-language")
     run = writable(runs / settings.name)
-    from isthmus.data.build import build_dataset
-    from isthmus.language.pretraining.corpus import Corpus, texts_of
     from isthmus.language.pretraining.pretrain import pretrain as run_pretraining
 
     tell = output.teller()
     with output.resumable():
         tell("reading tables")
-        dataset, _ = build_dataset(settings)
-        corpus = Corpus.of(texts_of(dataset.domains), settings.pretraining.held_out)
         found = run_pretraining(
-            corpus,
+            _corpus(settings, settings.pretraining.held_out),
             settings.language,
             settings.pretraining,
             place,
@@ -90,35 +113,17 @@ def pretrain(
     )
     print(f"{found.steps} steps on {found.texts:,} texts in {found.seconds:.0f} s")
     _say_truncated(found.truncated)
-    print(f"\nSaved {place}. To read texts with it: --set language.model={place}")
+    _say_saved(place)
 
 
 def tune_language(
     config: ConfigFile = CONFIG,
     overrides: Overrides = None,
-    objective: Annotated[
-        Tuning, typer.Option("--objective", help="contrast: items chosen together read alike.")
-    ] = Tuning.contrast,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--method",
-            metavar="NAME",
-            help="side, full, last-layers, adapter, lora, dora, adalora, ia3, prefix or prompt; "
-            "repeatable. Default: tuning.method.",
-        ),
-    ] = None,
-    domain: Annotated[
-        list[str] | None,
-        typer.Option("--domain", metavar="NAME", help="Tune for this domain alone; repeatable."),
-    ] = None,
+    objective: TuningName = Tuning.contrast,
+    method: Methods = None,
+    domain: OnlyDomains = None,
     folder: Output = None,
-    merged: Annotated[
-        Path | None,
-        typer.Option(
-            "--merged", metavar="FOLDER", help="Write the plain model with the weights in it too."
-        ),
-    ] = None,
+    merged: Merged = None,
     runs: RunsFolder = RUNS,
     as_json: AsJson = False,
 ) -> None:
@@ -184,15 +189,12 @@ def distil_language(
     settings = load_config(config, overrides)
     place = writable(folder or MODELS / f"{settings.name}-student")
     run = writable(runs / settings.name)
-    from isthmus.data.build import build_dataset
-    from isthmus.language.pretraining.corpus import Corpus, texts_of
     from isthmus.language.tuning.distil import distil
 
     tell = output.teller()
     with output.resumable():
         tell("reading tables")
-        dataset, _ = build_dataset(settings)
-        corpus = Corpus.of(texts_of(dataset.domains), settings.distillation.held_out)
+        corpus = _corpus(settings, settings.distillation.held_out)
         tell("distilling")
         found = distil(
             corpus,
@@ -212,7 +214,16 @@ def distil_language(
     print(f"Student of {mine / 1e6:.1f} M parameters, teacher of {teachers / 1e6:.1f} M")
     print(f"Of a held-out text's ten nearest, shared with the teacher: {before:.0%} → {after:.0%}")
     _say_truncated(found.truncated)
-    print(f"\nSaved {place}. To read texts with it: --set language.model={place}")
+    _say_saved(place)
+
+
+def _corpus(settings: Config, held_out: float) -> Corpus:
+    """All texts of the configured tables, a share of them held out."""
+    from isthmus.data.build import build_dataset
+    from isthmus.language.pretraining.corpus import Corpus, texts_of
+
+    dataset, _ = build_dataset(settings)
+    return Corpus.of(texts_of(dataset.domains), held_out)
 
 
 def methods_table(rows: Sequence[dict[str, Any]]) -> Table:
@@ -252,8 +263,12 @@ def _say_truncated(count: int) -> None:
         print(f"{count:,} texts are longer than language.max_tokens and were cut")
 
 
+def _say_saved(place: Path) -> None:
+    print(f"\nSaved {place}. To read texts with it: --set language.model={place}")
+
+
 def _one_place(
-    folder: Path | None, merged: Path | None, settings: Sequence[Any], domain: list[str] | None
+    folder: Path | None, merged: Path | None, settings: Sequence[Config], domain: list[str] | None
 ) -> None:
     """Several methods cannot go to one folder, and what is to be merged must have such a form."""
     from isthmus.errors import ConfigError

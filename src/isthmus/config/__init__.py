@@ -1,13 +1,7 @@
 """Every setting of `isthmus.toml`, as typed models; a file for each group of sections."""
 
-from isthmus.config.continual import (
-    LearningConfig,
-)
-from isthmus.config.judging import (
-    PARTS,
-    BlendConfig,
-    EvaluationConfig,
-)
+from isthmus.config.continual import LearningConfig
+from isthmus.config.judging import PARTS, BlendConfig, EvaluationConfig
 from isthmus.config.language_learning import (
     TUNING_METHODS,
     DistillationConfig,
@@ -15,22 +9,10 @@ from isthmus.config.language_learning import (
     TuningConfig,
     TuningMethod,
 )
-from isthmus.config.learning import (
-    HEADS,
-    ModelConfig,
-    TrainingConfig,
-)
-from isthmus.config.online import (
-    OnlineConfig,
-)
-from isthmus.config.search import (
-    Range,
-    SearchConfig,
-    TrackingConfig,
-)
-from isthmus.config.serving import (
-    ServingConfig,
-)
+from isthmus.config.learning import HEADS, ModelConfig, TrainingConfig
+from isthmus.config.online import OnlineConfig
+from isthmus.config.search import Range, SearchConfig, TrackingConfig
+from isthmus.config.serving import ServingConfig
 from isthmus.config.tables import (
     CleaningConfig,
     DomainConfig,
@@ -62,9 +44,7 @@ from isthmus.config.transfer import (
     PseudoLabelConfig,
     TransferConfig,
 )
-from isthmus.config.whole import (
-    Config,
-)
+from isthmus.config.whole import Config
 
 __all__ = [
     "CLICK_HEADS",

@@ -24,6 +24,9 @@ class ServingConfig(Section):
     poll_seconds: float = Field(
         1.0, gt=0, description="Between looks for a new version in the model folder."
     )
+    count_seconds: float = Field(
+        5.0, gt=0, description="Between counts of what the log says is popular now."
+    )
     read_seconds: float = Field(
         20.0,
         gt=0,

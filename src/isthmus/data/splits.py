@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.config import SplitConfig
 from isthmus.data.dataset import Dataset, Events
 from isthmus.errors import DataError
 
@@ -172,3 +173,10 @@ def make_split(
     if kind == "global":
         return global_cut(dataset, quantiles=quantiles, min_history=min_history)
     return leave_one_out(dataset, min_history=min_history)
+
+
+def configured_split(dataset: Dataset, config: SplitConfig) -> Split:
+    """The split that a configuration asks for."""
+    return make_split(
+        dataset, config.kind, quantiles=config.quantiles, min_history=config.min_history
+    )

@@ -6,6 +6,7 @@ target history hidden (the slice `cold users`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -52,10 +53,8 @@ def evaluate(
         RequestError: the scorer gives NaN or scores of the wrong shape.
     """
     asked: Queries = getattr(split, queries)
-    n_items = dataset.domains[domain].n_items
     train = split.train_events(dataset)
-    popularity = popularity_of(train, domain, n_items)
-
+    popularity = popularity_of(train, domain, dataset.domains[domain].n_items)
     rankings = [rank(scorer, dataset, asked, domain, config=config, hidden=hidden, seed=seed)]
     slices = slice_masks(
         dataset,
@@ -72,23 +71,15 @@ def evaluate(
         masks |= kept.masks
         notes += kept.notes
 
-    events = dataset.events
-    cold = asked.where(
-        cold_users(dataset, config.cold_share)[events.user[asked.position]]
-        & (events.domain[asked.position] == domain)
-        & (earlier_elsewhere(events, asked.position, domain) > 0)
-    )
+    cold = _cold_questions(dataset, asked, domain, config.cold_share)
     if len(cold) >= config.min_slice:
         rankings.append(
             rank(scorer, dataset, cold, domain, config=config, hide_target_history=True, seed=seed)
         )
-        first, second = (np.zeros(len(r), bool) for r in rankings)
-        masks = {name: np.concatenate([mask, second]) for name, mask in masks.items()}
-        masks[COLD] = np.concatenate([first, ~second])
+        masks = _with_cold(masks, *map(len, rankings))
     else:
         notes.append(f"{COLD}: {len(cold)} questions, too few to be asked")
 
-    by_ranking = [per_query(r, config.cutoffs, popularity) for r in rankings]
     return Evaluation(
         system=scorer.name,
         target=dataset.names[domain],
@@ -96,13 +87,38 @@ def evaluate(
         split=split.name,
         position=np.concatenate([r.position for r in rankings]),
         user=np.concatenate([r.user for r in rankings]),
-        values={
-            metric: np.concatenate([values[metric] for values in by_ranking])
-            for metric in by_ranking[0]
-        },
+        values=_joined([per_query(r, config.cutoffs, popularity) for r in rankings]),
         slices=masks,
         totals=whole_ranking(rankings[0], config.cutoffs),
         n_resamples=config.bootstrap,
         seed=seed,
         notes=tuple(notes),
     )
+
+
+def _cold_questions(dataset: Dataset, asked: Queries, domain: int, share: float) -> Queries:
+    """Those about `domain` of a fixed share of users who have a history elsewhere."""
+    events = dataset.events
+    return asked.where(
+        cold_users(dataset, share)[events.user[asked.position]]
+        & (events.domain[asked.position] == domain)
+        & (earlier_elsewhere(events, asked.position, domain) > 0)
+    )
+
+
+def _with_cold(
+    masks: Mapping[str, NDArray[np.bool_]], n_asked: int, n_again: int
+) -> dict[str, NDArray[np.bool_]]:
+    """Slices over questions and those asked again, [n_asked + n_again], which are COLD alone."""
+    again = np.zeros(n_again, bool)
+    return {
+        **{name: np.concatenate([mask, again]) for name, mask in masks.items()},
+        COLD: np.concatenate([np.zeros(n_asked, bool), ~again]),
+    }
+
+
+def _joined(
+    values: Sequence[Mapping[str, NDArray[np.float64]]],
+) -> dict[str, NDArray[np.float64]]:
+    """Values of each metric, one ranking after the other."""
+    return {name: np.concatenate([each[name] for each in values]) for name in values[0]}

@@ -22,7 +22,7 @@ from isthmus.data.build import build_dataset
 from isthmus.data.check import check_dataset
 from isthmus.data.cleaning import CleaningReport
 from isthmus.data.dataset import Dataset
-from isthmus.data.splits import Split, make_split
+from isthmus.data.splits import Split, configured_split
 from isthmus.experiment.baselines import Baseline, Ingredients, chosen
 from isthmus.experiment.curve import NONE, CurvePlan, Point, Whole, measure_curve
 from isthmus.experiment.curve_record import Drawn, curve_record
@@ -105,12 +105,7 @@ def compare(
         dataset, cleaning = build_dataset(config)
     wanted = targets or ([config.target] if config.target else list(dataset.names))
     indices = [dataset.domain_index(name) for name in wanted]
-    split = make_split(
-        dataset,
-        config.split.kind,
-        quantiles=config.split.quantiles,
-        min_history=config.split.min_history,
-    )
+    split = configured_split(dataset, config.split)
     events = split.train_events(dataset)
     for baseline in competitors.values():
         for target in indices:

@@ -242,10 +242,12 @@ class _Run:
 
     @property
     def config(self) -> Config:
+        """The whole comparison's, under this seed."""
         return self.whole.config.model_copy(update={"seed": self.seed})
 
     @property
     def exam(self) -> Exam:
+        """What everybody is asked; at a share below 1, with what was thinned out hidden."""
         hidden = self.thinned.hidden if self.point.share < 1 else None
         return Exam(self.whole.dataset, self.thinned.asked, hidden)
 

@@ -29,7 +29,7 @@ from isthmus.config import Config
 from isthmus.data.build import build_dataset
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
-from isthmus.data.splits import Split, make_split
+from isthmus.data.splits import Split, configured_split
 from isthmus.errors import ConfigError, IsthmusError, TrainingError
 from isthmus.experiment.records import write_whole
 from isthmus.experiment.search_record import ERROR, SearchRecord, record_of
@@ -97,12 +97,7 @@ class _Prepared:
         from isthmus.language.catalogues import encode_catalogues
 
         self.dataset: Dataset = build_dataset(config)[0]
-        self.split: Split = make_split(
-            self.dataset,
-            config.split.kind,
-            quantiles=config.split.quantiles,
-            min_history=config.split.min_history,
-        )
+        self.split: Split = configured_split(self.dataset, config.split)
         self.raw: list[ItemFeatures] = encode_catalogues(
             self.dataset.domains, config.language, device=config.training.device
         )

@@ -22,7 +22,7 @@ from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.next_items import next_items
 from isthmus.data.pairs import surprising_pairs
-from isthmus.data.splits import Split, make_split
+from isthmus.data.splits import Split, configured_split
 from isthmus.experiment.environment import begin_peak, peak_rss_mb
 from isthmus.experiment.records import write_whole
 from isthmus.experiment.text_only import figures, text_only
@@ -97,12 +97,7 @@ def tune_language(
         RequestError: an unknown domain.
         LanguageModelError, CheckpointError, TrainingError: see `isthmus.language.tuning.tune`.
     """
-    split = split or make_split(
-        dataset,
-        config.split.kind,
-        quantiles=config.split.quantiles,
-        min_history=config.split.min_history,
-    )
+    split = split or configured_split(dataset, config.split)
     chosen = [dataset.domain_index(name) for name in only or dataset.names]
     names = [dataset.names[d] for d in chosen]
     base = config.language.model_copy(update={"tuned": None, "tuned_by_domain": {}})

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset, Events
 from isthmus.data.splits import Queries, Split
-from isthmus.evaluation.metrics import per_query
-from isthmus.evaluation.ranks import rank
+from isthmus.evaluation.stopping import mean_ndcg
 from isthmus.model.attention import ForeignAttention
 from isthmus.model.core import CoreModel
 from isthmus.model.scorer import NeuralScorer
@@ -97,13 +96,9 @@ def learn(
     }
 
     def validate() -> float | None:
+        # A scorer keeps the item vectors it has computed, so each look takes a new one.
         scorer = NeuralScorer(model, tuple(reads))
-        rankings = [
-            rank(scorer, dataset, questions, d, config=config.evaluation, lists=False)
-            for d, questions in asked.items()
-        ]
-        gains = [per_query(ranking, [10])["ndcg@10"].mean() for ranking in rankings]
-        return float(np.mean(gains)) if gains else None
+        return mean_ndcg(scorer, dataset, asked, config.evaluation)
 
     log = train(
         to_learn,

@@ -20,6 +20,8 @@ from isthmus.model.heads import borrow_head, domain_heads
 
 N_GAPS = 16
 """Buckets of the time between two events; bucket b holds gaps of about 2^b hours, 0 unknown."""
+_GAP_ENDS = 3600 * (2.0 ** torch.arange(1, N_GAPS - 1, dtype=torch.float64) - 1)
+"""Where a bucket ends and the next begins, in seconds."""
 
 
 class Padding:
@@ -48,12 +50,15 @@ class Padding:
 
     def pad(self, packed: Tensor) -> Tensor:
         """[tokens, dim] → [n_windows, width, dim], zero where there is no token."""
+        if self.n_windows == 1:
+            return packed[None]
         padded = packed.new_zeros(self.n_windows * self.width, packed.shape[-1])
         return padded.index_copy_(0, self.slot, packed).view(self.n_windows, self.width, -1)
 
     def pack(self, padded: Tensor) -> Tensor:
         """[n_windows, width, dim] → [tokens, dim]."""
-        return padded.reshape(self.n_windows * self.width, -1).index_select(0, self.slot)
+        rows = padded.reshape(self.n_windows * self.width, -1)
+        return rows if self.n_windows == 1 else rows.index_select(0, self.slot)
 
 
 class Block(nn.Module):
@@ -232,6 +237,6 @@ def gap_buckets(time: Tensor, first: Tensor) -> Tensor:
     Returns:
         int64 [tokens] in [0, N_GAPS); 0 where unknown or first.
     """
-    gap = torch.diff(time, prepend=time[:1])
-    bucket = torch.log2(gap.clamp(min=0) / 3600 + 1).floor().nan_to_num(-1).long() + 1
-    return bucket.clamp(0, N_GAPS - 1).masked_fill(first, 0)
+    gap = time - time.roll(1)
+    bucket = torch.bucketize(gap, _GAP_ENDS.to(time.device), right=True) + 1
+    return bucket.masked_fill_(first | gap.isnan(), 0)

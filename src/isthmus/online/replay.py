@@ -82,13 +82,13 @@ def replay(
         without = forget(dataset, forgotten)
         dataset = without.dataset
         split = None if split is None else without.split(split)
-    rows, left_out = _rows(dataset, config, between(log, start, end), frozenset(hidden))
+    rows, aside = _rows(dataset, config, between(log, start, end), frozenset(hidden))
     growth = append_events(dataset, rows)
     return Replayed(
         dataset=growth.dataset,
         position=LogPosition(log.id, end, position.registered if position else 0),
         fresh=growth.fresh,
-        left_out=dict(left_out),
+        left_out=dict(aside),
         forgotten=forgotten,
         split=None if split is None else growth.split(split),
     )
@@ -137,14 +137,14 @@ def _rows(
 ) -> tuple[pl.DataFrame, Counter[str]]:
     """The events that count as the columns that `append_events` takes."""
     rows: list[tuple[object, ...]] = []
-    left_out: Counter[str] = Counter()
+    aside: Counter[str] = Counter()
     for logged in records:
         event = logged.record
         if not isinstance(event, Event):
             continue
         reason = "of people who are hidden" if event.user_id in hidden else None
-        if reason := reason or _left_out(event, dataset, config):
-            left_out[reason] += 1
+        if reason := reason or left_out(event, dataset, config) or _unknown(event, dataset, config):
+            aside[reason] += 1
             continue
         rows.append(
             (
@@ -152,11 +152,11 @@ def _rows(
                 *(event.kind, event.rating, event.weight),
             )
         )
-    return pl.DataFrame(rows, schema=COLUMNS, orient="row"), left_out
+    return pl.DataFrame(rows, schema=COLUMNS, orient="row"), aside
 
 
-def _left_out(event: Event, dataset: Dataset, config: Config) -> str | None:
-    """Why an event does not count, as it would not in a table."""
+def left_out(event: Event, dataset: Dataset, config: Config) -> str | None:
+    """Why an event does not count, on whatever item, as it would not in a table."""
     if event.domain not in dataset.names:
         return f"of domain {event.domain!r}, which the model does not have"
     cleaning, domain = config.cleaning, config.domains.get(event.domain)
@@ -170,7 +170,11 @@ def _left_out(event: Event, dataset: Dataset, config: Config) -> str | None:
             return f"rated below {cleaning.min_rating:g}"
     if cleaning.unknown_users == "drop" and event.user_id not in dataset.user_index:
         return "of people whom the model does not know"
+    return None
+
+
+def _unknown(event: Event, dataset: Dataset, config: Config) -> str | None:
     catalogue = dataset.domains[dataset.names.index(event.domain)]
-    if cleaning.unknown_items == "drop" and event.item_id not in catalogue.item_index:
+    if config.cleaning.unknown_items == "drop" and event.item_id not in catalogue.item_index:
         return "on items that the catalogue does not have"
     return None

@@ -70,24 +70,23 @@ def bases(
     # With a negative weight what is popular goes last.
     liked = served.weights.get(POPULAR, 0.0) > 0
     popular = top.opinion.get(POPULAR, nobody) & liked
-    facts = np.column_stack([present, personal, popular, asked.origin])
-    kinds, kind = np.unique(facts.astype(np.int8), axis=0, return_inverse=True)
-    sentences = [
-        _sentence(
-            names,
-            domain,
-            set(served.reads),
-            [d for d in range(served.side.n_domains) if row[d]],
-            [d for d in range(served.side.n_domains, len(names)) if row[d]],
-            personal=bool(row[-3]),
-            popular=bool(row[-2]),
-            origin=Origin(int(row[-1])),
-        )
-        for row in kinds
-    ]
+    facts = np.column_stack([present, personal, popular, asked.origin]).tolist()
+    sentences: dict[tuple[int, ...], str] = {}
+    for row in facts:
+        if (kind := tuple(row)) not in sentences:
+            sentences[kind] = _sentence(
+                names,
+                domain,
+                set(served.reads),
+                [d for d in range(served.side.n_domains) if row[d]],
+                [d for d in range(served.side.n_domains, len(names)) if row[d]],
+                personal=bool(row[-3]),
+                popular=bool(row[-2]),
+                origin=Origin(row[-1]),
+            )
     return [
-        sentences[place] + (f"; only {n} could be offered" if n < k else "")
-        for place, n in zip(kind.reshape(-1).tolist(), top.n_offered.tolist(), strict=True)
+        sentences[tuple(row)] + (f"; only {n} could be offered" if n < k else "")
+        for row, n in zip(facts, top.n_offered.tolist(), strict=True)
     ]
 
 

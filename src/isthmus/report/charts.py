@@ -135,33 +135,16 @@ def _by_share(
     place = {share: i for i, share in enumerate(shares)}
     figure = go.Figure()
     for i, (name, points, colour, dash) in enumerate(lines):
-        known = [(p, p.transferred) for p in points if p.transferred is not None]
         shift = 0.07 * (i - (len(lines) - 1) / 2)
-        figure.add_trace(
-            go.Scatter(
-                x=[place[p.share] + shift for p, _ in known],
-                y=[gain.value for _, gain in known],
-                error_y={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [gain.high - gain.value for _, gain in known],
-                    "arrayminus": [gain.value - gain.low for _, gain in known],
-                    "color": colour,
-                    "thickness": 2,
-                    "width": 0,
-                },
-                mode="lines+markers",
-                line={"color": colour, "dash": dash, "width": 2},
-                marker={"size": 9, "symbol": _SYMBOLS[i % len(_SYMBOLS)]},
-                name=escape(name),
-                text=[
-                    f"<b>{escape(p.target)}</b>, {percent(p.share, sign=False)}<br>"
-                    f"{percent(gain.value)} ({percent(gain.low)} to {percent(gain.high)})"
-                    for p, gain in known
-                ],
-                hovertemplate="%{text}<extra>" + escape(name) + "</extra>",
-            )
+        line = _with_intervals(points, {share: x + shift for share, x in place.items()})
+        line.update(
+            name=escape(name),
+            hovertemplate="%{text}<extra>" + escape(name) + "</extra>",
+            line={"color": colour, "dash": dash, "width": 2},
+            error_y_color=colour,
+            marker={"size": 9, "symbol": _SYMBOLS[i % len(_SYMBOLS)]},
         )
+        figure.add_trace(line)
     of = "people in the target" if by == "users" else "target events, the latest"
     figure.update_xaxes(
         title=f"share of {of}",
@@ -180,6 +163,29 @@ def _by_share(
         title_font_size=12,
     )
     return themed(figure, height=360)
+
+
+def _with_intervals(points: Sequence[CurvePoint], place: Mapping[float, float]) -> go.Scatter:
+    """Gains with intervals over the place of each share; what has no gain is left out."""
+    known = [(p, p.transferred) for p in points if p.transferred is not None]
+    return go.Scatter(
+        x=[place[p.share] for p, _ in known],
+        y=[gain.value for _, gain in known],
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [gain.high - gain.value for _, gain in known],
+            "arrayminus": [gain.value - gain.low for _, gain in known],
+            "thickness": 2,
+            "width": 0,
+        },
+        mode="lines+markers",
+        text=[
+            f"<b>{escape(p.target)}</b>, {percent(p.share, sign=False)}<br>"
+            f"{percent(gain.value)} ({percent(gain.low)} to {percent(gain.high)})"
+            for p, gain in known
+        ],
+    )
 
 
 def blend_chart(gates: Sequence[GateReport], colours: Mapping[str, str]) -> go.Figure:

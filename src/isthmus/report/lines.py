@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -37,58 +38,90 @@ def write_lines(
     Raises:
         CheckpointError: the file cannot be written.
     """
-    values = [v for line in lines.values() for v in line if math.isfinite(v)]
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    spread = (high - low) or max(abs(high), 1.0)
-    low, high = low - 0.08 * spread, high + 0.08 * spread
-    n = max((len(line) for line in lines.values()), default=1)
-
-    def x(place: int) -> float:
-        return round(_LEFT + place * (WIDTH - _LEFT - _RIGHT) / max(n - 1, 1), 1)
-
-    def y(value: float) -> float:
-        return round(HEIGHT - _BOTTOM - (value - low) / (high - low) * (HEIGHT - _TOP - _BOTTOM), 1)
-
-    body = [f'<text class="title" x="28" y="34">{escape(title)}</text>']
-    for k in range(5):
-        value = low + (k + 0.5) * (high - low) / 5
-        body.append(f'<path class="grid" d="M{_LEFT} {y(value)}H{WIDTH - _RIGHT}"/>')
-        body.append(
-            f'<text class="quiet" x="{_LEFT - 8}" y="{y(value) + 4}" text-anchor="end">'
-            f"{value:.3g}</text>"
-        )
-    ends = []
-    for (name, line), colour in zip(lines.items(), _COLOURS * len(lines), strict=False):
-        pen, parts = "M", []
-        for place, value in enumerate(line):
-            if not math.isfinite(value):
-                pen = "M"
-                continue
-            parts.append(f"{pen}{x(place)} {y(value)}")
-            pen = "L"
-        body.append(f'<path class="line" stroke="{colour}" d="{"".join(parts)}"/>')
-        known = [value for value in line if math.isfinite(value)]
-        ends.append((y(known[-1]) if known else 0.0, name, colour))
-    lowest = -math.inf
-    for height, name, colour in sorted(ends):
-        # Names of lines that end side by side stand one below the other.
-        lowest = max(height + 5, lowest + 18)
-        body.append(
-            f'<text x="{WIDTH - _RIGHT + 10}" y="{lowest}" style="fill:{colour}">'
-            f"{escape(name)}</text>"
-        )
-    body.append(
-        f'<text class="quiet" x="{_LEFT}" y="{HEIGHT - 14}">{escape(caption)}; {escape(across)}'
-        "</text>"
-    )
+    scale = _Scale.around(lines.values())
+    coloured = list(zip(lines.items(), _COLOURS * len(lines), strict=False))
     svg = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'width="{WIDTH}" height="{HEIGHT}" role="img">',
         f"<title>{escape(title)}</title>",
         f"<style>{_STYLE}</style>",
         f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}" rx="12"/>',
-        *body,
+        f'<text class="title" x="28" y="34">{escape(title)}</text>',
+        *_grid(scale),
+        *(_line(values, colour, scale) for (_, values), colour in coloured),
+        *_names([(name, values, colour) for (name, values), colour in coloured], scale),
+        f'<text class="quiet" x="{_LEFT}" y="{HEIGHT - 14}">{escape(caption)}; {escape(across)}'
+        "</text>",
         "</svg>\n",
     ]
     write_whole(path, "\n".join(svg).encode())
     return path
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Where values lie on the paper.
+
+    Attributes:
+        low, high: values at the chart's lower and upper edge.
+        n: places of a line.
+    """
+
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def around(cls, lines: Collection[Sequence[float]]) -> _Scale:
+        """One that holds all finite values, with a little room."""
+        values = [v for line in lines for v in line if math.isfinite(v)]
+        low, high = (min(values), max(values)) if values else (0.0, 1.0)
+        room = 0.08 * ((high - low) or max(abs(high), 1.0))
+        return cls(low - room, high + room, max((len(line) for line in lines), default=1))
+
+    def x(self, place: int) -> float:
+        """Pixels from the left."""
+        return round(_LEFT + place * (WIDTH - _LEFT - _RIGHT) / max(self.n - 1, 1), 1)
+
+    def y(self, value: float) -> float:
+        """Pixels from the top."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM), 1)
+
+
+def _grid(scale: _Scale, count: int = 5) -> Iterator[str]:
+    """Horizontal lines with their values."""
+    for k in range(count):
+        value = scale.low + (k + 0.5) * (scale.high - scale.low) / count
+        y = scale.y(value)
+        yield f'<path class="grid" d="M{_LEFT} {y}H{WIDTH - _RIGHT}"/>'
+        yield (
+            f'<text class="quiet" x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">{value:.3g}</text>'
+        )
+
+
+def _line(values: Sequence[float], colour: str, scale: _Scale) -> str:
+    pen, parts = "M", []
+    for place, value in enumerate(values):
+        if not math.isfinite(value):
+            pen = "M"
+            continue
+        parts.append(f"{pen}{scale.x(place)} {scale.y(value)}")
+        pen = "L"
+    return f'<path class="line" stroke="{colour}" d="{"".join(parts)}"/>'
+
+
+def _names(lines: Iterable[tuple[str, Sequence[float], str]], scale: _Scale) -> Iterator[str]:
+    """The name of each line where it ends."""
+    ends = []
+    for name, values, colour in lines:
+        known = [value for value in values if math.isfinite(value)]
+        ends.append((scale.y(known[-1]) if known else 0.0, name, colour))
+    lowest = -math.inf
+    for height, name, colour in sorted(ends):
+        # Names of lines that end side by side stand one below the other.
+        lowest = max(height + 5, lowest + 18)
+        yield (
+            f'<text x="{WIDTH - _RIGHT + 10}" y="{lowest}" style="fill:{colour}">'
+            f"{escape(name)}</text>"
+        )

@@ -1,11 +1,12 @@
-"""The routes that are called most: plain Starlette, JSON through msgspec."""
+"""The routes that are called most: plain ASGI, JSON through msgspec."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from isthmus.serving.messages import (
     ErrorAnswer,
@@ -26,33 +27,52 @@ _TAKEN = ("accepted", "repeated")
 _STATUS = {**dict.fromkeys(_TAKEN, 200), "conflict": 409}
 
 
+class _Hot:
+    """An ASGI application of one function from the body to status and answer.
+
+    The guard has read the body and turns what is raised into an answer, so Starlette's own requests
+    and responses would add nothing but time.
+    """
+
+    def __init__(self, answer: Callable[[bytes], Awaitable[tuple[int, object]]]) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        status, content = await self._answer((await receive())["body"])
+        body = _JSON.encode(content)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
 def hot_routes(service: Service) -> list[Route]:
     """Recommend, and report events."""
 
-    async def recommend(request: Request) -> Response:
-        asked = _RECOMMEND.decode(await request.body())
-        return _answer(await service.recommend(asked))
+    async def recommend(body: bytes) -> tuple[int, object]:
+        return 200, await service.recommend(_RECOMMEND.decode(body))
 
-    async def report_event(request: Request) -> Response:
-        event = _EVENT.decode(await request.body())
-        (result,) = await service.report([event])
+    async def report_event(body: bytes) -> tuple[int, object]:
+        (result,) = await service.report([_EVENT.decode(body)])
         status = _STATUS.get(result.outcome, 422)
         if status != 200:
-            return _answer(ErrorAnswer(Problem(result.message, result.outcome)), status)
-        return _answer(result)
+            return status, ErrorAnswer(Problem(result.message, result.outcome))
+        return status, result
 
-    async def report_events(request: Request) -> Response:
-        batch = _BATCH.decode(await request.body())
-        read = [_read(raw) for raw in batch.events]
+    async def report_events(body: bytes) -> tuple[int, object]:
+        read = [_read(raw) for raw in _BATCH.decode(body).events]
         taken = iter(await service.report([event for event in read if isinstance(event, EventIn)]))
         told = [next(taken) if isinstance(event, EventIn) else event for event in read]
         acknowledged = sum(result.outcome in _TAKEN for result in told)
-        return _answer(EventResults(acknowledged, len(told) - acknowledged, told))
+        return 200, EventResults(acknowledged, len(told) - acknowledged, told)
 
     return [
-        Route("/v1/recommend", recommend, methods=["POST"]),
-        Route("/v1/events", report_event, methods=["POST"]),
-        Route("/v1/events/batch", report_events, methods=["POST"]),
+        Route("/v1/recommend", _Hot(recommend), methods=["POST"]),
+        Route("/v1/events", _Hot(report_event), methods=["POST"]),
+        Route("/v1/events/batch", _Hot(report_events), methods=["POST"]),
     ]
 
 
@@ -62,7 +82,3 @@ def _read(raw: msgspec.Raw) -> EventIn | EventResult:
         return _EVENT.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         return EventResult(None, "malformed", str(error))
-
-
-def _answer(content: object, status: int = 200) -> Response:
-    return Response(_JSON.encode(content), status, media_type="application/json")

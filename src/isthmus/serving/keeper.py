@@ -1,4 +1,5 @@
-"""Keeps a `Live` true: new model versions, items that arrive or go, people who are erased.
+"""Keeps a `Live` true: new model versions, items that arrive or go, what is popular now, people who
+are erased.
 
 What must not be shown any more is taken out before the next answer; what takes time, reading new
 texts and loading a new version, is done by a thread of its own while the present one goes on
@@ -24,6 +25,7 @@ from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.log import EventLog
 from isthmus.recommender.encoding import Encoder
 from isthmus.serving.belonging import check_belongs
+from isthmus.serving.counting import counted, tally
 from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Recommend
 from isthmus.serving.metrics import tell
@@ -63,6 +65,7 @@ class Keeper:
         log: the event log.
         catalogue: beside it.
         poll_seconds: between looks for a new version.
+        count_seconds: between counts of what is popular.
         encoder: reads new texts; None: the model's own language model.
 
     Raises:
@@ -79,12 +82,14 @@ class Keeper:
         catalogue: Catalogue,
         *,
         poll_seconds: float = 1.0,
+        count_seconds: float = 5.0,
         encoder: Encoder | None = None,
     ) -> None:
         self.folder, self.log, self.catalogue = folder, log, catalogue
         self.ready = threading.Event()
         self.problem: str | None = None
         self._poll, self._encoder = poll_seconds, encoder
+        self._count_seconds, self._count_again = count_seconds, 0.0
         self._lock, self._changed = threading.RLock(), threading.Condition()
         self._nudged, self._closed = False, False
         self._seen, self._read = 0, 0
@@ -101,6 +106,7 @@ class Keeper:
         """Take in what is registered, warm up, then watch."""
         self.refresh()
         self._take_in()
+        self._count()
         self._warm(self.live)
         self._show(self.live)
         self.ready.set()
@@ -246,6 +252,8 @@ class Keeper:
                 self.refresh()
                 self._take_in()
                 self._follow()
+                if time.monotonic() >= self._count_again:
+                    self._count()
             except LogUnavailable as error:
                 _log.warning("%s", error)
             except Exception as error:
@@ -268,6 +276,7 @@ class Keeper:
             live = live.marked(changes)
             live = live.read(live.unread(changes))
             read = changes[-1].change
+        live = counted(self.log, live, self.hidden_people)
         self._warm(live)
         with self._lock:
             # Marks that came while it was made ready.
@@ -321,6 +330,13 @@ class Keeper:
         with self._changed:
             self._read = max(self._read, changes[-1].change)
             self._changed.notify_all()
+
+    def _count(self) -> None:
+        """Count on what is popular; by this thread alone, so that no event counts twice."""
+        while more := tally(self.log, self.live, self.hidden_people):
+            with self._lock:
+                self.live = self.live.counting(more.domain, more.item, more.time, upto=more.upto)
+        self._count_again = time.monotonic() + self._count_seconds
 
     def _changes(self, after: int) -> list[list[Item]]:
         """Changes in stretches."""

@@ -67,12 +67,14 @@ class Live:
         recommender: the model.
         quick: its tables, grown by what has arrived.
         shelves: catalogue per domain, in the order of `quick`.
+        counted: offset of the log up to which events are counted among what is popular.
     """
 
     version: str
     recommender: Recommender
     quick: Quick
     shelves: tuple[Shelf, ...]
+    counted: int
     _arrivals: Arrivals = field(repr=False)
     _texts: Mapping[tuple[int, int], str | None] = field(default_factory=dict, repr=False)
 
@@ -98,6 +100,7 @@ class Live:
             recommender,
             Quick.of(recommender.system),
             tuple(map(Shelf.of, recommender.dataset.domains)),
+            0 if recommender.log is None else recommender.log.offset,
             Arrivals(recommender, encoder),
         )
 
@@ -127,6 +130,24 @@ class Live:
             if own:
                 shelves[d] = shelf.changed(own)
         return replace(self, shelves=tuple(shelves))
+
+    def counting(
+        self,
+        domain: NDArray[np.int64],
+        item: NDArray[np.int64],
+        time: NDArray[np.float64],
+        *,
+        upto: int,
+    ) -> Live:
+        """With events [n] counted among what is popular, the last that the log holds up to `upto`.
+
+        Args:
+            domain: int64 [n] indices.
+            item: int64 [n] places on the shelf.
+            time: float64 [n] Unix seconds.
+            upto: offset.
+        """
+        return replace(self, quick=self.quick.counting(domain, item, time), counted=upto)
 
     def unread(self, changes: Sequence[Item]) -> list[Item]:
         """Those of `changes` that are new here, or have another text than before."""

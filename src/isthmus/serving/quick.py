@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor
 from isthmus.data.features import ItemFeatures
 from isthmus.recommender.asking import Asked
 from isthmus.recommender.ranking import Top, best_columns
-from isthmus.scoring import Float
-from isthmus.serving.quick_side import Indices, QuickSide, Share
+from isthmus.scoring import Float, Requests
+from isthmus.serving.quick_side import QuickSide
+from isthmus.serving.quick_text import Indices, Texts
+from isthmus.serving.shares import Answering, Shares
 from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System
 
@@ -80,16 +83,26 @@ class Quick:
             whitened: as text similarity does.
         """
         apart = [s for s in self.system.alone.values() if s is not self.system.transferred]
-        sides = tuple(
-            quick.extended(
-                domain, item, own if any(quick.side is s for s in apart) else aligned, whitened
-            )
+
+        @cache
+        def grown(texts: Texts) -> Texts:
+            """Once for all sides that share them, so that they stay shared."""
+            assert whitened is not None, "where there are texts, new ones are whitened"
+            return texts.extended(item, whitened.vectors, whitened.present)
+
+        sides = []
+        for quick in self.sides:
             # To a side that was made before the domain joined, there is no such domain.
-            if domain < quick.side.n_domains
-            else quick
-            for quick in self.sides
-        )
-        return replace(self, sides=sides)
+            if domain < quick.side.n_domains:
+                texts = tuple(grown(t) if d == domain else t for d, t in enumerate(quick.texts))
+                read = own if any(quick.side is s for s in apart) else aligned
+                quick = quick.extended(domain, item, read, texts)
+            sides.append(quick)
+        return replace(self, sides=tuple(sides))
+
+    def counting(self, domain: Indices, item: Indices, time: NDArray[np.float64]) -> Quick:
+        """With events [n] that came since counted among what is popular, on whatever side."""
+        return replace(self, sides=tuple(s.counting(domain, item, time) for s in self.sides))
 
     @torch.inference_mode()
     def top(
@@ -114,32 +127,27 @@ class Quick:
         """
         gated = self.system.gated
         visible = gated.known(asked.visible, domain)
-        weight = gated.weights(visible, domain)
-        behind, before = self.system.sides(domain)
-        total = torch.zeros(len(asked), self.n_items(domain))
-        pieces = []
-        for side, let_in in ((behind, weight), (before, 1 - weight)):
-            rows = np.flatnonzero(let_in > 0)
-            if side is None or not len(rows):
-                continue
-            everybody = len(rows) == len(asked)
-            some = visible if everybody else visible.select(rows)
-            for name, share in self.laid_out(side).shares(some, domain).items():
-                share.weight.mul_(torch.from_numpy(let_in[rows]))
-                pieces.append((name, rows, share))
-                if everybody:
-                    total.addcmul_(share.scores, share.weight[:, None])
-                else:
-                    scores = share.scores * share.weight[:, None]
-                    total.index_add_(0, torch.from_numpy(rows), scores)
+        answering = self._answering(visible, domain, gated.weights(visible, domain))
+        shares = Shares.of(answering, domain, self.n_items(domain))
+        total = shares.total(len(asked))
         open_to = np.broadcast_to(offered, total.shape).copy()
-        closed = np.flatnonzero(~np.broadcast_to(np.asarray(seen), (len(asked),)))
+        closed = ~np.broadcast_to(np.asarray(seen), (len(asked),))
         own = asked.whole.only(domain)
-        mine = np.isin(own.rows, closed)
+        mine = closed[own.rows]
         open_to[own.rows[mine], own.item[mine]] = False
         total.masked_fill_(torch.from_numpy(~open_to), -torch.inf)
         item = best_items_of(total, k, rank_of_equals)
-        return _read_off(pieces, item, open_to.sum(1))
+        return shares.top(item, open_to.sum(1))
+
+    def _answering(self, requests: Requests, domain: int, weight: Float) -> list[Answering]:
+        """The sides on both sides of the gate, each with those for whom it counts."""
+        behind, before = self.system.sides(domain)
+        found = []
+        for side, let_in in ((behind, weight), (before, 1 - weight)):
+            rows = np.flatnonzero(let_in > 0)
+            if side is not None and len(rows):
+                found.append(Answering.of(self.laid_out(side), rows, requests, domain, let_in))
+        return found
 
 
 def best_items_of(total: Tensor, k: int, rank_of_equals: Indices) -> Indices:
@@ -153,19 +161,6 @@ def best_items_of(total: Tensor, k: int, rank_of_equals: Indices) -> Indices:
         tied = np.flatnonzero((value[:, k - 1] == value[:, k]) & (value[:, k] > -np.inf))
         if len(tied):
             chosen[tied] = best_columns(total[torch.from_numpy(tied)].numpy(), k, rank_of_equals)
+    if chosen.shape[1] == k:
+        return chosen
     return np.pad(chosen, ((0, 0), (0, k - chosen.shape[1])), constant_values=-1)
-
-
-def _read_off(
-    pieces: Sequence[tuple[str, Indices, Share]], item: Indices, n_offered: Indices
-) -> Top:
-    """What each part contributed to the chosen items [batch, k]."""
-    column = np.maximum(item, 0)
-    parts: dict[str, Float] = {}
-    opinion: dict[str, NDArray[np.bool_]] = {}
-    for name, rows, share in pieces:
-        parts.setdefault(name, np.zeros(item.shape, np.float32))[rows] += share.at(column[rows])
-        spoke = (share.spoke & (share.weight != 0)).numpy()
-        opinion.setdefault(name, np.zeros(len(item), bool))[rows] |= spoke
-    score: Float = np.asarray(np.sum(list(parts.values()), axis=0), np.float32)
-    return Top(item, score, parts, opinion, n_offered)

@@ -2,8 +2,8 @@
 
 What a question costs in the scorers themselves is spent on taking tables apart (of a question about
 16,000 items, three quarters in the text part). Here item vectors and distinct texts of each domain
-stand ready, what is popular is scaled once, and items that arrived after training are rows at the
-end. The formulas are those of the scorers; a test holds both together.
+stand ready, what is popular is counted on and scaled once, and items that arrived after training
+are rows at the end. The formulas are those of the scorers; a test holds both together.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Self
 
 import numpy as np
 import torch
@@ -20,84 +19,16 @@ from torch import Tensor
 
 from isthmus.baselines.content import ContentKNN
 from isthmus.baselines.cooccurrence import CoOccurrence
-from isthmus.baselines.history import history_matrix
+from isthmus.baselines.popular import Fading, RecentPopular
 from isthmus.data.features import ItemFeatures
 from isthmus.recommender.serving import POPULAR
-from isthmus.scoring import Float, Request, Requests
+from isthmus.scoring import Requests
+from isthmus.serving.quick_text import Indices, Texts, text_query
 from isthmus.transfer.sides import Side
 
-Indices = NDArray[np.int64]
+Float64 = NDArray[np.float64]
 SILENT = 1e-9
 """Spread of a part's scores up to which it tells no item from another; as `blend.standardise`."""
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Texts of one domain's items.
-
-    Attributes:
-        table: float32 [n_texts + 1, dim] whitened vectors; the last is the mean of all items with
-            a text and stands for those without.
-        row: int64 [n_items] row of each item in the table.
-    """
-
-    table: Tensor
-    row: Tensor
-
-    @classmethod
-    def of(cls, table: Float, row: Indices) -> Self:
-        """From distinct vectors and the row of each item, -1 for none."""
-        return cls._with_mean(torch.from_numpy(table), torch.from_numpy(row))
-
-    @classmethod
-    def _with_mean(cls, table: Tensor, row: Tensor) -> Self:
-        count = torch.bincount(row[row >= 0], minlength=len(table)).to(table.dtype)
-        mean = (count @ table / count.sum().clamp(min=1))[None]
-        return cls(torch.cat([table, mean]), torch.where(row >= 0, row, len(table)))
-
-    @property
-    def missing(self) -> int:
-        """The row of items without a text."""
-        return len(self.table) - 1
-
-    def equals(self, other: Texts) -> bool:
-        """Whether the other holds the very same."""
-        return torch.equal(self.row, other.row) and torch.equal(self.table, other.table)
-
-    def extended(self, item: Indices, vectors: Float, present: NDArray[np.bool_]) -> Texts:
-        """With the texts of the items at `item` [m]: of new ones at the end, or of known ones."""
-        n = max(len(self.row), int(item.max(initial=-1)) + 1)
-        row = torch.full((n,), -1, dtype=torch.int64)
-        row[: len(self.row)] = torch.where(self.row == self.missing, -1, self.row)
-        table = torch.cat([self.table[:-1], torch.from_numpy(vectors[present])])
-        places = np.where(present, len(self.table) - 2 + np.cumsum(present), -1)
-        row[torch.from_numpy(item)] = torch.from_numpy(places)
-        # A text that nobody has any more goes.
-        kept, own = torch.unique(row[row >= 0], return_inverse=True)
-        row[row >= 0] = own
-        return self._with_mean(table[kept], row)
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one part says of a batch.
-
-    Attributes:
-        scores: float32 [batch, n_items] standardised, or [1, n_items] for all alike.
-        spoke: bool [batch] or [1], whether the part tells any two items apart.
-        weight: float32 [batch].
-    """
-
-    scores: Tensor
-    spoke: Tensor
-    weight: Tensor
-
-    def at(self, column: Indices) -> Float:
-        """Contributions of the items at `column` [batch, k], against the average item."""
-        scores = self.scores.expand(len(column), -1)
-        picked = scores.gather(1, torch.from_numpy(column)) - scores.mean(1, keepdim=True)
-        found: Float = (picked * self.weight[:, None]).numpy()
-        return found
 
 
 @dataclass(frozen=True)
@@ -108,11 +39,13 @@ class QuickSide:
         side: what they were taken from.
         vectors: per domain, item vectors of the neural part, float32 [n_items, dim].
         texts: per domain; empty where the side has no such part.
+        fading: what is popular; None where the side has no such part.
     """
 
     side: Side
     vectors: tuple[Tensor, ...]
     texts: tuple[Texts, ...]
+    fading: Fading | None
     _levels: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -121,9 +54,11 @@ class QuickSide:
         n_domains = len(side.neural.model.bounds) - 1
         side.neural.model.to("cpu")
         vectors = tuple(side.neural.model.catalogue(d).clone() for d in range(n_domains))
+        popular = side.parts.get(POPULAR)
+        fading = popular.fading() if isinstance(popular, RecentPopular) else None
         part = side.parts.get("text")
         if not isinstance(part, ContentKNN):
-            return cls(side, vectors, ())
+            return cls(side, vectors, (), fading)
         state = part.state().arrays
         table, row = (state[name] for name in ("table", "row"))
         texts: list[Texts] = []
@@ -135,14 +70,14 @@ class QuickSide:
             own = Texts.of(table[first:last].astype(np.float32), local)
             there = (other.texts[len(texts)] for other in others if len(other.texts) > len(texts))
             texts.append(next((like for like in there if like.equals(own)), own))
-        return cls(side, vectors, tuple(texts))
+        return cls(side, vectors, tuple(texts), fading)
 
     def extended(
         self,
         domain: int,
         item: Indices,
         aligned: ItemFeatures,
-        whitened: ItemFeatures | None,
+        texts: tuple[Texts, ...],
     ) -> QuickSide:
         """With new items at the end of a domain, or other texts for some that are there.
 
@@ -150,7 +85,7 @@ class QuickSide:
             domain: its index.
             item: int64 [m] local indices.
             aligned: text vectors as the neural part reads them.
-            whitened: as the text part does; None where there is none.
+            texts: of all domains, with those of the items among them.
         """
         tower = self.side.neural.model.items
         with torch.inference_mode():
@@ -173,108 +108,84 @@ class QuickSide:
             grown[torch.from_numpy(item)] = fresh
         vectors = list(self.vectors)
         vectors[domain] = grown
-        texts = list(self.texts)
-        if texts and whitened is not None:
-            texts[domain] = texts[domain].extended(item, whitened.vectors, whitened.present)
-        return QuickSide(self.side, tuple(vectors), tuple(texts))
+        return QuickSide(self.side, tuple(vectors), texts, self.fading)
 
-    def shares(self, requests: Requests, domain: int) -> dict[str, Share]:
-        """What each part says, by name."""
-        weights = self.side.blend.row_weights(requests, domain)
-        made = {
-            "neural": lambda: standardised(
-                self._queries(requests, domain) @ self.vectors[domain].T
-            ),
-            "text": lambda: standardised(self._by_text(requests, domain)),
-            "co-occurrence": lambda: self._by_company(requests, domain),
-            POPULAR: lambda: self._popular(domain),
-        }
-        return {
-            name: Share(*made[name](), torch.from_numpy(weights[name])) for name in self.side.parts
-        }
+    def counting(self, domain: Indices, item: Indices, time: Float64) -> QuickSide:
+        """With events that came since among what is popular; see `Fading.counting`."""
+        if self.fading is None:
+            return self
+        read = np.isin(domain, self.side.neural.reads)
+        fading = self.fading.counting(domain[read], item[read], time[read])
+        return QuickSide(self.side, self.vectors, self.texts, fading)
+
+    def neural(self, requests: Requests, domain: int, scores: Tensor) -> None:
+        """Write what the neural part says, float32 [batch, n_items]."""
+        torch.mm(self._queries(requests, domain), self.vectors[domain].T, out=scores)
 
     def _queries(self, requests: Requests, domain: int) -> Tensor:
         """As `NeuralScorer.queries`, with item vectors that stand ready."""
         neural = self.side.neural
-        read = requests.keep(np.isin(requests.domain, neural.reads))
+        read = requests.keep((requests.domain[:, None] == neural.reads).any(1))
         read = read.keep(read.age < neural.model.users.max_length)
-        queries = torch.zeros(len(requests), self.vectors[domain].shape[1])
-        full = np.flatnonzero(read.lengths > 0)
+        full = np.flatnonzero(read.lengths)
         if not len(full):
-            return queries
+            return torch.zeros(len(requests), self.vectors[domain].shape[1])
         some = read if len(full) == len(read) else read.select(full)
-        vectors = torch.empty(len(some.item), queries.shape[1])
-        for d in np.unique(some.domain).tolist():
-            here = np.flatnonzero(some.domain == d)
-            vectors[torch.from_numpy(here)] = self.vectors[d][
-                torch.from_numpy(some.item[here].astype(np.int64))
-            ]
         states = neural.model.last_states(
-            vectors,
+            self._vectors_of(some),
             torch.from_numpy(some.domain.astype(np.int64)),
             torch.from_numpy(some.time),
             torch.from_numpy(some.offsets),
         )
-        queries[torch.from_numpy(full)] = neural.model.ask(states, domain)
-        return queries
+        asked: Tensor = neural.model.ask(states, domain)
+        if some is read:
+            return asked
+        queries = torch.zeros(len(requests), asked.shape[1])
+        return queries.index_copy_(0, torch.from_numpy(full), asked)
 
-    def _by_text(self, requests: Requests, domain: int) -> Tensor:
+    def _vectors_of(self, requests: Requests) -> Tensor:
+        """Item vectors of the whole history, [total, dim]."""
+        item = torch.from_numpy(requests.item.astype(np.int64))
+        found = torch.empty(len(item), self.vectors[0].shape[1])
+        for domain, vectors in enumerate(self.vectors):
+            here = torch.from_numpy(np.flatnonzero(requests.domain == domain))
+            if len(here) == len(item):
+                return vectors.index_select(0, item)
+            found.index_copy_(0, here, vectors.index_select(0, item.index_select(0, here)))
+        return found
+
+    def text_query(self, requests: Requests, domain: int) -> Tensor:
+        """What the distinct texts of `domain` are multiplied with, float32 [batch, dim]."""
         part = self.side.parts["text"]
         assert isinstance(part, ContentKNN), "the text part is a ContentKNN"
-        query = self._text_query(requests, domain, part)
-        if part.config.merged and part.config.elsewhere:
-            for other in np.unique(requests.domain[requests.domain != domain]).tolist():
-                query += np.float32(part.config.elsewhere) * self._text_query(requests, other, part)
-        texts = self.texts[domain]
-        return (torch.from_numpy(query) @ texts.table.T).index_select(1, texts.row)
+        return text_query(self.texts, requests, domain, part.config)
 
-    def _text_query(self, requests: Requests, domain: int, part: ContentKNN) -> Float:
-        own, texts, settings = requests.only(domain), self.texts[domain], part.config
-        row = texts.row.numpy()[own.item]
-        column = np.where(row == texts.missing, -1, row)
-        history = history_matrix(
-            own, column, len(texts.table), decay=settings.recency, last=settings.last
-        )
-        query: Float = history @ texts.table.numpy()
-        return query
-
-    def _by_company(self, requests: Requests, domain: int) -> tuple[Tensor, Tensor]:
-        """Co-occurrence: all but a few items score 0, and are scaled as one."""
+    def company(self, requests: Requests, domain: int, scores: Tensor) -> None:
+        """Write how often items came after the history, float32 [batch, n_items]."""
         part = self.side.parts["co-occurrence"]
         assert isinstance(part, CoOccurrence), "the co-occurrence part is a CoOccurrence"
-        found = part.followers(requests, domain)
-        value, lengths = found.data.astype(np.float64), np.diff(found.indptr)
-        rows, n = np.repeat(np.arange(len(requests)), lengths), len(self.vectors[domain])
-        mean = np.bincount(rows, value, len(requests)) / n
-        away = np.bincount(rows, (value - mean[rows]) ** 2, len(requests))
-        spread = np.sqrt((away + (n - lengths) * mean**2) / n)
-        spoke = spread > SILENT
-        spread = np.where(spoke, spread, 1.0)
-        zero, rest = np.where(spoke, -mean / spread, 0.0), (value - mean[rows]) / spread[rows]
-        scores = np.empty((len(requests), n), np.float32)
-        scores[:] = (zero + np.arcsinh(zero))[:, None]
-        scores[rows, found.indices] = np.where(spoke[rows], rest + np.arcsinh(rest), 0.0)
-        return torch.from_numpy(scores), torch.from_numpy(spoke)
+        part.add_followers(requests, domain, scores.zero_().numpy())
 
-    def _popular(self, domain: int) -> tuple[Tensor, Tensor]:
-        """Popularity, the same for everybody who asks now; [1, n_items]."""
-        n = len(self.vectors[domain])
+    def popular(self, domain: int) -> tuple[Tensor, Tensor]:
+        """Popularity, the same for everybody who asks now; [1, n_items] and whether it speaks."""
         if domain not in self._levels:
-            anybody = Requests.of([Request()])
-            level = torch.from_numpy(self.side.parts[POPULAR].score(anybody, domain).total)
-            # New items have no behaviour yet.
-            level = torch.nn.functional.pad(level, (0, n - level.shape[1]))
-            self._levels[domain] = standardised(level)
+            assert self.fading is not None, "the side has a popular part"
+            level = torch.zeros(1, len(self.vectors[domain]))
+            known = torch.from_numpy(self.fading.level(domain))
+            # Items that nobody has had yet are not among them.
+            level[0, : len(known)] = known
+            self._levels[domain] = level, standardise_(level)
         return self._levels[domain]
 
 
-def standardised(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """As `blend.standardise`, and which rows of [batch, n_items] have a spread at all."""
-    scores = scores - scores.mean(1, keepdim=True)
+def standardise_(scores: Tensor) -> Tensor:
+    """As `blend.standardise`, in place; gives which rows of [batch, n_items] have a spread."""
+    scores.sub_(scores.mean(1, keepdim=True))
     spread = scores.square().mean(1, keepdim=True).sqrt_()
     spoke = spread > SILENT
     scores.mul_(torch.where(spoke, 1 / spread, 0.0))
     # asinh by hand: PyTorch's own takes eight times as long as its logarithm.
     size = scores.abs()
     size.add_(scores.square().add_(1.0).sqrt_()).log_()
-    return scores.add_(size.copysign_(scores)), spoke[:, 0]
+    scores.add_(size.copysign_(scores))
+    return spoke[:, 0]

@@ -158,6 +158,7 @@ def application(settings: Settings, secret: bytes) -> ASGIApp:
         log,
         open_catalogue(_log_of(settings, config)),
         poll_seconds=config.serving.poll_seconds,
+        count_seconds=config.serving.count_seconds,
     )
     keeper.start()
     service = Service(keeper, config.serving, Exports(Path(settings.exports), keeper))

@@ -127,6 +127,13 @@ class _Timeline:
     def of(
         cls, dataset: Dataset, value: NDArray[np.float64], known: NDArray[np.bool_]
     ) -> _Timeline:
+        """The ratings of a snapshot.
+
+        Args:
+            dataset: the snapshot.
+            value: float64 [n_events] what is summed.
+            known: bool [n_events] which events have a rating that may be read.
+        """
         events: Events = dataset.events
         rows = np.flatnonzero(known)
         flat = dataset.flat(events.domain[rows], events.item[rows])

@@ -4,8 +4,7 @@ A checkpoint is a folder of safetensors, JSON and Parquet with a manifest of che
 written aside, flushed to disk and renamed, so that a reader sees the old one or the new one, never
 half of either (`versions.py`). Nothing is ever pickled.
 
-    manifest.json           schema, kind, library versions, size and checksum of every file;
-                            its own checksum is the seal in the folder's `current`
+    manifest.json           kind, and size and checksum of every file (`manifest.py`)
     meta.json               plain values of the whole and of each state
     states/*.safetensors    arrays of each state
     …                       whatever the caller's own writers add
@@ -14,14 +13,10 @@ half of either (`versions.py`). Nothing is ever pickled.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,19 +25,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from isthmus.errors import CheckpointError, did_you_mean
-from isthmus.training.versions import (
-    Live,
-    flush,
-    kept_versions,
-    publish,
-    read_pointer,
-    switch,
-)
+from isthmus.training.manifest import checksum, read_manifest, seal, verify_files
+from isthmus.training.versions import MANIFEST, Live, kept_versions, publish, read_pointer, switch
 
-SCHEMA = 1
-_FORMAT = "isthmus"
-_MANIFEST, _META, _STATES = "manifest.json", "meta.json", "states"
-_LIBRARIES = ("isthmus", "numpy", "polars", "safetensors", "torch", "transformers")
+_META, _STATES = "meta.json", "states"
 _STORABLE = {"bool", "bfloat16", "float16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
@@ -149,7 +135,7 @@ def write_folder(
         for write in files:
             write(folder)
         _write_states(folder, states, dict(meta or {}), path)
-        return _seal(folder, kind)
+        return seal(folder, kind)
 
     with _explained(path, "written"):
         return publish(path, fill, live=live, spare=spare)
@@ -192,7 +178,7 @@ def promote(path: Path | str, version: str, *, kind: str | None = None) -> Check
     """
     found = read_folder(path, kind=kind, version=version)
     with _explained(Path(path), "written"):
-        switch(Path(path), version, _hash(found.folder / _MANIFEST))
+        switch(Path(path), version, checksum(found.folder / MANIFEST))
     return found
 
 
@@ -214,7 +200,7 @@ def roll_back(path: Path | str, *, kind: str | None = None) -> Checkpoint:
         )
     found = read_folder(path, kind=kind, version=earlier[0])
     with _explained(path, "written"):
-        switch(path, earlier[0], _hash(found.folder / _MANIFEST), back=True)
+        switch(path, earlier[0], checksum(found.folder / MANIFEST), back=True)
     return found
 
 
@@ -230,8 +216,8 @@ def described(path: Path | str) -> list[tuple[str, dict[str, Any], dict[str, Any
         for name in kept_versions(path):
             folder = path / "versions" / name
             # What a killed writer left whole but unnamed has a manifest too; a half one has none.
-            if (folder / _MANIFEST).is_file():
-                manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
+            if (folder / MANIFEST).is_file():
+                manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
                 content = json.loads((folder / _META).read_text("utf-8"))
                 found.append((name, manifest, content["meta"]))
     return found
@@ -240,14 +226,14 @@ def described(path: Path | str) -> list[tuple[str, dict[str, Any], dict[str, Any
 def _named(path: Path, version: str) -> Live:
     """A version that is kept, sealed by what it says of itself."""
     kept = kept_versions(path)
-    manifest = path / "versions" / version / _MANIFEST
+    manifest = path / "versions" / version / MANIFEST
     if version not in kept or not manifest.is_file():
         raise CheckpointError(
             f"there is no version {version!r}",
             where=str(path),
             hint=did_you_mean(version, kept),
         )
-    return Live(manifest.parent, _hash(manifest))
+    return Live(manifest.parent, checksum(manifest))
 
 
 def _write_states(folder: Path, states: Mapping[str, State], meta: object, path: Path) -> None:
@@ -287,71 +273,15 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
-def _seal(folder: Path, kind: str) -> str:
-    """Flush everything, write the manifest, and give the manifest's checksum."""
-    inside = sorted(folder.rglob("*"))
-    files = {
-        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": _hash(file)}
-        for file in inside
-        if file.is_file()
-    }
-    manifest = folder / _MANIFEST
-    manifest.write_text(
-        json.dumps(
-            {
-                "format": _FORMAT,
-                "schema": SCHEMA,
-                "kind": kind,
-                "written": datetime.now(UTC).isoformat(timespec="seconds"),
-                "libraries": _libraries(),
-                "files": files,
-            },
-            indent=1,
-        ),
-        "utf-8",
-    )
-    for entry in [*inside, manifest, folder]:
-        flush(entry)
-    return _hash(manifest)
-
-
 def _open(live: Live, kind: str | None, *, where: str) -> Checkpoint:
-    folder = live.folder
-    _verify(folder / _MANIFEST, live.seal)
-    manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
-    if manifest["schema"] > SCHEMA:
-        raise CheckpointError(
-            f"written by a newer Isthmus ({manifest['libraries'].get('isthmus', 'unknown')}, "
-            f"schema {manifest['schema']}; this one reads up to {SCHEMA})",
-            where=where,
-            hint="Upgrade isthmus, or write the folder again with this version",
-        )
+    manifest = read_manifest(live.folder, live.seal, where=where)
     if kind is not None and manifest["kind"] != kind:
         raise CheckpointError(
             f"holds a {manifest['kind']}, not a {kind}", where=where, hint="Name another folder"
         )
-    for name, entry in manifest["files"].items():
-        _verify(folder / name, entry["sha256"], entry["bytes"])
-    content = json.loads((folder / _META).read_text("utf-8"))
-    return Checkpoint(folder, manifest["kind"], content["meta"], manifest, content["states"])
-
-
-def _verify(file: Path, sha256: str, size: int | None = None) -> None:
-    """Raise CheckpointError unless the file is there and is what was written."""
-    hint = "Restore the folder from a copy, or train again"
-    if not file.is_file():
-        raise CheckpointError("the file is missing", where=str(file), hint=hint)
-    found = file.stat().st_size
-    if size is not None and found != size:
-        raise CheckpointError(
-            f"the file is damaged: {found:,} bytes where {size:,} were written",
-            where=str(file),
-            hint=hint,
-        )
-    if _hash(file) != sha256:
-        raise CheckpointError(
-            "the file is damaged: its checksum is not what was written", where=str(file), hint=hint
-        )
+    verify_files(live.folder, manifest)
+    content = json.loads((live.folder / _META).read_text("utf-8"))
+    return Checkpoint(live.folder, manifest["kind"], content["meta"], manifest, content["states"])
 
 
 @contextmanager
@@ -384,18 +314,3 @@ def _state_file(name: str) -> str:
     if path.as_posix() != f"{_STATES}/{name}.safetensors" or ".." in path.parts or not name:
         raise CheckpointError(f"{name!r} cannot be the name of a state", hint="Use a plain name")
     return path.as_posix()
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _libraries() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

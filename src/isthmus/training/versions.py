@@ -26,7 +26,10 @@ from isthmus.errors import CheckpointError, did_you_mean
 from isthmus.failpoints import reached
 
 _POINTER, _NEXT, _VERSIONS, _LOCK = "current", "current.new", "versions", ".lock"
-_ASIDE, _MANIFEST = ".writing", "manifest.json"
+_ASIDE = ".writing"
+MANIFEST = "manifest.json"
+"""In every version; what a publisher wrote whole has one, and its checksum is the seal."""
+
 _REMEMBERED = 100
 """Names of versions that were live before; who was live longer ago is not on disk any more."""
 
@@ -241,7 +244,7 @@ def _finish(path: Path) -> None:
     """Make the switch that a killed publisher had written down, if its version has its name."""
     try:
         content = json.loads((path / _NEXT).read_text("utf-8"))
-        manifest = path / _VERSIONS / content["version"] / _MANIFEST
+        manifest = path / _VERSIONS / content["version"] / MANIFEST
         whole = hashlib.sha256(manifest.read_bytes()).hexdigest() == content["seal"]
     except (OSError, ValueError, KeyError, TypeError):
         whole = False

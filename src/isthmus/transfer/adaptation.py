@@ -86,20 +86,12 @@ def adapt(
             "it joined, with part weights found on the other domains, and the events are read as "
             "history alone.",
         )
-        return _with(system, domain, Joined(arrived), gate)
+        return system.with_joined(domain, Joined(arrived), gate)
     else:
         prior = arrived.blend.weights[domain], arrived.blend.newcomers.get(domain)
         before = _judged(arrived.parts, dataset, questions, domain, config, given=prior)
         gate = decide(fitted, before, config.blend, target=name, what="adaptation")
-    return _with(system, domain, Joined(arrived, course.side(fitted)), gate)
-
-
-def _with(system: System, domain: int, joined: Joined, gate: GateDecision) -> System:
-    return replace(
-        system,
-        joined={**system.joined, domain: joined},
-        gates={**system.gates, domain: gate},
-    )
+    return system.with_joined(domain, Joined(arrived, course.side(fitted)), gate)
 
 
 class _Course:

@@ -62,11 +62,7 @@ def join(
         f"{dataset.names[domain]} has no behaviour to validate on; it is served by its texts, with "
         "part weights found on the other domains."
     )
-    return replace(
-        grown,
-        joined={**system.joined, domain: Joined(side)},
-        gates={**system.gates, domain: GateDecision(1.0, reason=reason)},
-    )
+    return grown.with_joined(domain, Joined(side), GateDecision(1.0, reason=reason))
 
 
 def extended_model(

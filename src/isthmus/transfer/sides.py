@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,42 +152,42 @@ def fit_side(
     reads = last.reads if left_out is None else (*last.reads, left_out)
     neural = NeuralScorer(trained.model, reads)
     parts = fit_parts(dataset, split, raw, neural, config, reads=last.reads, asks=reads)
-    how: dict[str, Any] = {
-        "batch": config.evaluation.batch,
-        "max_history": config.evaluation.max_history,
-        "seed": config.seed,
-    }
     blind: Mapping[str, Scorer] = parts
     if left_out is not None:
         blind = {name: _Reading(part, last.reads) for name, part in parts.items()}
-    fitted = {
-        domain: fit_blend(
-            blind,
-            dataset,
-            judges(split, dataset, domain, config.blend),
-            domain,
-            config.blend,
-            **how,
-        )
-        for domain in last.learns
-    }
+    fitted = {d: _weighed(blind, dataset, split, d, config) for d in last.learns}
     if left_out is not None:
         unread = NeuralScorer(trained.model, last.reads)
         rehearsed = rehearsed_weights(
             unread, blind, dataset, split, features, config, last.learns, newcomers=False
         )
-        fitted[left_out] = fit_blend(
-            parts,
-            dataset,
-            judges(split, dataset, left_out, config.blend),
-            left_out,
-            config.blend,
-            **how,
-            given={**prior_weights(fitted, parts), **(rehearsed or {})},
-        )
+        given = {**prior_weights(fitted, parts), **(rehearsed or {})}
+        fitted[left_out] = _weighed(parts, dataset, split, left_out, config, given)
     blend = blend_of(parts, fitted, strategy.name)
     seconds = trained.seconds | {f"blend {strategy.name}": time.perf_counter() - start}
     return Side(strategy.name, neural, parts, blend, fitted, trained.logs, seconds)
+
+
+def _weighed(
+    parts: Mapping[str, Scorer],
+    dataset: Dataset,
+    split: Split,
+    domain: int,
+    config: Config,
+    given: Mapping[str, float] | None = None,
+) -> FittedWeights:
+    """Weights of the parts, found on a domain's validation questions; or `given`, and judged."""
+    return fit_blend(
+        parts,
+        dataset,
+        judges(split, dataset, domain, config.blend),
+        domain,
+        config.blend,
+        batch=config.evaluation.batch,
+        max_history=config.evaluation.max_history,
+        seed=config.seed,
+        given=given,
+    )
 
 
 class _Reading:
@@ -200,6 +199,7 @@ class _Reading:
     def score(
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> Scores:
+        """See `Scorer`."""
         seen = requests.keep(np.isin(requests.domain, self.domains))
         return self.scorer.score(seen, domain, items)
 

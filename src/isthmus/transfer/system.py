@@ -74,6 +74,14 @@ class System:
             knows={d: sides[d][0].n_domains for d in known},
         )
 
+    def with_joined(self, domain: int, joined: Joined, gate: GateDecision) -> System:
+        """The same, but for who answers in one domain that joined, and how far."""
+        return replace(
+            self,
+            joined={**self.joined, domain: joined},
+            gates={**self.gates, domain: gate},
+        )
+
     def shut_for_all(self, domain: int) -> bool:
         """Whether nobody is served by the side behind the gate in `domain`."""
         return self.sides(domain)[1] is not None and self.gates[domain].everywhere == 0
@@ -103,68 +111,89 @@ def fit_system(
         ConfigError: a weight is given for a domain that does not exist, or the strategy suits
             neither the domains nor the configuration.
     """
+    _check_weights(config, dataset.names)
+    behaved = _behaved(dataset, split)
+    features = align_features(raw, config, dataset)
+    apart = config.alignment.features == ["whiten"] and config.alignment.basis == "own"
+    own_features = features if apart else features_apart(raw, config)
+    wanted = range(len(dataset.domains)) if targets is None else targets
+    one = wanted[0] if len(wanted) == 1 else None
+    strategy = chosen_strategy(config.transfer, roles_of(dataset, config, one))
+
+    def fit_alone(side: TargetOnly) -> Side:
+        return fit_side(side, dataset, split, raw, own_features, config, folder=folder)
+
+    if len(dataset.domains) == 1:
+        strategy = TargetOnly(0)
+    if isinstance(strategy, TargetOnly):
+        only = strategy.target
+        _check_behaved(only, behaved, dataset.names)
+        side = _with_prior_weights(fit_alone(strategy), len(dataset.domains))
+        gates = {only: _nothing_to_transfer(len(dataset.domains))}
+        return System(side, {only: side}, gates, own_features, own_features)
+    transferred = _with_prior_weights(
+        fit_side(strategy, dataset, split, raw, features, config, target=one, folder=folder),
+        len(dataset.domains),
+    )
+    alone: dict[int, Side] = {}
+    gates = {}
+    for target in wanted:
+        name = dataset.names[target]
+        if target not in behaved or target not in transferred.fitted:
+            gates[target] = _open_unjudged(name, has_behaviour=target in behaved)
+            continue
+        alone[target] = fit_alone(TargetOnly(target, name=f"target-only-{name}"))
+        gates[target] = decide(
+            transferred.fitted[target], alone[target].fitted[target], config.blend, target=name
+        )
+    return System(transferred, alone, gates, features, own_features)
+
+
+def _check_weights(config: Config, names: Sequence[str]) -> None:
     for name in config.training.domain_weights:
-        if name not in dataset.names:
+        if name not in names:
             raise ConfigError(
                 f"{name!r} is no domain",
                 where="training.domain_weights",
-                hint=did_you_mean(name, dataset.names),
+                hint=did_you_mean(name, names),
             )
+
+
+def _behaved(dataset: Dataset, split: Split) -> set[int]:
+    """Domains with a training event."""
     events = split.train_events(dataset)
     behaved = {d for d in range(len(dataset.domains)) if (events.domain == d).any()}
     if not behaved:
         raise DataError(
             "no domain has a training event", where="domains", hint="Check the interactions files"
         )
-    features = align_features(raw, config, dataset)
-    apart = config.alignment.features == ["whiten"] and config.alignment.basis == "own"
-    own_features = features if apart else features_apart(raw, config)
-    alone: dict[int, Side] = {}
-    gates: dict[int, GateDecision] = {}
-    wanted = range(len(dataset.domains)) if targets is None else targets
-    one = wanted[0] if len(wanted) == 1 else None
-    strategy = chosen_strategy(config.transfer, roles_of(dataset, config, one))
-    if len(dataset.domains) == 1:
-        strategy = TargetOnly(0)
-    if isinstance(strategy, TargetOnly):
-        if strategy.target not in behaved:
-            raise DataError(
-                f"{dataset.names[strategy.target]} has no training event to learn from alone",
-                where="transfer.strategy",
-                hint="Choose a strategy that reads the other domains, such as zero-shot",
-            )
-        side = fit_side(strategy, dataset, split, raw, own_features, config, folder=folder)
-        side = _with_prior_weights(side, len(dataset.domains))
-        cause = (
-            "There is one domain" if len(dataset.domains) == 1 else "The strategy is target-only"
+    return behaved
+
+
+def _check_behaved(target: int, behaved: set[int], names: Sequence[str]) -> None:
+    if target not in behaved:
+        raise DataError(
+            f"{names[target]} has no training event to learn from alone",
+            where="transfer.strategy",
+            hint="Choose a strategy that reads the other domains, such as zero-shot",
         )
-        shut = GateDecision(0.0, float("nan"), None, f"{cause}: nothing to transfer.")
-        only = strategy.target
-        return System(side, {only: side}, {only: shut}, own_features, own_features)
-    transferred = fit_side(
-        strategy, dataset, split, raw, features, config, target=one, folder=folder
+
+
+def _nothing_to_transfer(n_domains: int) -> GateDecision:
+    cause = "There is one domain" if n_domains == 1 else "The strategy is target-only"
+    return GateDecision(0.0, float("nan"), None, f"{cause}: nothing to transfer.")
+
+
+def _open_unjudged(name: str, *, has_behaviour: bool) -> GateDecision:
+    """The gate of a domain that has no side of its own to hold the transferred one against."""
+    cause = "is not learnt" if has_behaviour else "has no behaviour to validate on"
+    return GateDecision(
+        1.0,
+        float("nan"),
+        None,
+        f"{name} {cause}; the transferred model "
+        "is used, with the part weights of the other domains.",
     )
-    transferred = _with_prior_weights(transferred, len(dataset.domains))
-    for target in wanted:
-        if target not in behaved or target not in transferred.fitted:
-            cause = "is not learnt" if target in behaved else "has no behaviour to validate on"
-            gates[target] = GateDecision(
-                1.0,
-                float("nan"),
-                None,
-                f"{dataset.names[target]} {cause}; the transferred model "
-                "is used, with the part weights of the other domains.",
-            )
-            continue
-        own = TargetOnly(target, name=f"target-only-{dataset.names[target]}")
-        alone[target] = fit_side(own, dataset, split, raw, own_features, config, folder=folder)
-        gates[target] = decide(
-            transferred.fitted[target],
-            alone[target].fitted[target],
-            config.blend,
-            target=dataset.names[target],
-        )
-    return System(transferred, alone, gates, features, own_features)
 
 
 def _with_prior_weights(side: Side, n_domains: int) -> Side:

@@ -162,6 +162,7 @@ class _Run:
         self._depends = depends
 
     def held_out_nats(self) -> float:
+        """See `objectives.held_out_nats`."""
         with enough_memory():
             return held_out_nats(
                 self._model,

@@ -13,7 +13,7 @@ Sources: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Tu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from isthmus.language.folders import check_place, save_model
 from isthmus.language.learning import LanguageTask, Pace, enough_memory, learn, run_mark
 from isthmus.language.models import find_model, load_tokenizer, load_torch_model, read_facts
 from isthmus.language.pretraining.corpus import Corpus
-from isthmus.language.tokens import tokenize
+from isthmus.language.tokens import Tokens, tokenize
 from isthmus.language.tuning.blocks import blocks_of
 from isthmus.language.tuning.methods import Tunable
 from isthmus.language.tuning.tune import in_stretches
@@ -150,45 +150,23 @@ def distil(
     """
     check_place(folder)
     place = pick_device(device)
-    shared = {"tuned_by_domain": {}, "pooling": "auto"}
-    teacher = TextEncoder.load(
-        language.model_copy(
-            update={**shared, "model": config.teacher, "tuned": config.teacher_tuned}
-        ),
-        device=device,
-    )
-    taught, judged = (
-        torch.from_numpy(_centred(teacher.encode(texts).vectors)).to(place)
-        for texts in (corpus.training, corpus.held_out)
-    )
+    teacher = _teacher(config, language, device)
     base = find_model(config.student or config.teacher)
     facts = read_facts(base, None)
     model = load_torch_model(base)
     if config.student is None:
         _keep_blocks(model, config.student_layers)
     student = Tunable(model, facts.pooling, TuningConfig(method="full")).to(place)
-    limit = min(language.max_tokens, facts.positions)
-    tokenizer = load_tokenizer(base)
-    training, held_out = (
-        tokenize(tokenizer, texts, limit) for texts in (corpus.training, corpus.held_out)
+    tokenizer, limit = load_tokenizer(base), min(language.max_tokens, facts.positions)
+    lesson, exam = (
+        _Lesson.of(texts, teacher, tokenize(tokenizer, texts, limit), place)
+        for texts in (corpus.training, corpus.held_out)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         task = Distillation(
-            student,
-            lambda rows: in_stretches(student, training, rows, place),
-            taught,
-            config,
-            place,
+            student, lambda rows: lesson.read_by(student, rows), lesson.taught, config, place
         )
-
-    def agreement() -> float:
-        student.eval()
-        with torch.inference_mode(), enough_memory():
-            found = in_stretches(student, held_out, np.arange(len(corpus.held_out)), place)
-            return _agreement(found, judged)
-
-    before = agreement()
     pace = Pace(
         rate=config.learning_rate,
         patience=_PATIENCE,
@@ -197,20 +175,58 @@ def distil(
         mark=run_mark(config, seed, teacher.fingerprint, facts.content, corpus.training),
         threads=threads,
     )
-    log = learn(task, agreement, pace, label="distilling")
-    after = agreement()
+    before = exam.agreement(student)
+    log = learn(task, lambda: exam.agreement(student), pace, label="distilling")
+    after = exam.agreement(student)
     size = sum(parameter.numel() for parameter in model.parameters())
     save_model(folder, student.merged().cpu(), base)
     steps = len(log.epochs) * task.batches_per_epoch
     return Distilled(
-        str(folder),
-        (size, teacher.reader.facts.weight_bytes // 4),
-        (before, after),
-        steps,
-        log.seconds / max(1, steps),
-        len(corpus.training),
-        int(training.truncated.sum() + held_out.truncated.sum()),
+        folder=str(folder),
+        parameters=(size, teacher.reader.facts.weight_bytes // 4),
+        agreement=(before, after),
+        steps=steps,
+        seconds_per_step=log.seconds / max(1, steps),
+        texts=len(corpus.training),
+        truncated=int(lesson.tokens.truncated.sum() + exam.tokens.truncated.sum()),
     )
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """Texts as the student reads them, and what the teacher says of them.
+
+    Attributes:
+        tokens: of the student's tokenizer.
+        taught: float32 [n_texts, dim] the teacher's centred vectors.
+    """
+
+    tokens: Tokens
+    taught: Tensor
+
+    @classmethod
+    def of(
+        cls, texts: Sequence[str], teacher: TextEncoder, tokens: Tokens, device: torch.device
+    ) -> _Lesson:
+        """Ask the teacher about the texts."""
+        return cls(tokens, torch.from_numpy(_centred(teacher.encode(texts).vectors)).to(device))
+
+    def read_by(self, student: Tunable, rows: NDArray[np.int64]) -> Tensor:
+        """The student's vectors of the texts at `rows` [n], [n, width]."""
+        return in_stretches(student, self.tokens, rows, self.taught.device)
+
+    def agreement(self, student: Tunable) -> float:
+        """Mean share of a text's ten nearest that student and teacher have in common."""
+        student.eval()
+        with torch.inference_mode(), enough_memory():
+            found = self.read_by(student, np.arange(len(self.taught)))
+            return _agreement(found, self.taught)
+
+
+def _teacher(config: DistillationConfig, language: LanguageConfig, device: str) -> TextEncoder:
+    chosen = {"model": config.teacher, "tuned": config.teacher_tuned}
+    plain = {"tuned_by_domain": {}, "pooling": "auto"}
+    return TextEncoder.load(language.model_copy(update={**chosen, **plain}), device=device)
 
 
 def _keep_blocks(model: Any, count: int) -> None:

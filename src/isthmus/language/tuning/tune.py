@@ -104,6 +104,7 @@ class _Learner:
         return dict(self.own)
 
 
+@enough_memory()
 def tune(
     material: Material,
     language: LanguageConfig,
@@ -131,20 +132,6 @@ def tune(
         LanguageModelError: the model cannot be found or does not suit the method.
         TrainingError: too few examples, memory ran out, or the loss is not a number.
     """
-    with enough_memory():
-        return _tuned(material, language, config, seed, device, threads, folder, about or {})
-
-
-def _tuned(
-    material: Material,
-    language: LanguageConfig,
-    config: TuningConfig,
-    seed: int,
-    device: str,
-    threads: int | None,
-    folder: Path | None,
-    about: dict[str, object],
-) -> Tuning:
     place = pick_device(device)
     base = language.model_copy(update={"tuned": None, "tuned_by_domain": {}})
     with torch.random.fork_rng(devices=[]):
@@ -166,16 +153,13 @@ def _tuned(
     score = held_out_score(task, held_out, seed)
     learner.module.eval()
     before = score()
+    mark = run_mark(
+        *(config, seed, encoder.fingerprint, material.texts),
+        *(material.pairs.weight, material.pairs.first, material.behaviour.item),
+    )
+    rate = config.learning_rate or RATES[config.method]
     pace = Pace(
-        rate=config.learning_rate or RATES[config.method],
-        patience=config.patience,
-        seed=seed,
-        folder=folder,
-        mark=run_mark(
-            *(config, seed, encoder.fingerprint, material.texts),
-            *(material.pairs.weight, material.pairs.first, material.behaviour.item),
-        ),
-        threads=threads,
+        rate=rate, patience=config.patience, seed=seed, folder=folder, mark=mark, threads=threads
     )
     log = learn(task, score, pace, label=f"tuning ({config.method})")
     steps = len(log.epochs) * task.batches_per_epoch
@@ -185,15 +169,15 @@ def _tuned(
         encoder.reader.facts,
         encoder.pooling,
         base_name=language.model,
-        about=about,
+        about=about or {},
     )
     return Tuning(
-        weights,
-        learner.share,
-        log.seconds / max(1, steps),
-        steps,
-        (-before, -score()),
-        learner.truncated,
+        weights=weights,
+        trainable_share=learner.share,
+        seconds_per_step=log.seconds / max(1, steps),
+        steps=steps,
+        nats=(-before, -score()),
+        truncated=learner.truncated,
     )
 
 

@@ -1,0 +1,160 @@
+"""Questions of every kind in one batch, and the tables that they are answered from."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from serving_world import WordEncoder, fitted, gated, running, users
+
+from isthmus.blend.mixture import standardise
+from isthmus.errors import RequestError
+from isthmus.online.catalogue import Item
+from isthmus.recommender import Recommender
+from isthmus.serving.live import Live
+from isthmus.serving.messages import ItemRef, Listing, Recommend
+from isthmus.serving.past import past_of
+from isthmus.serving.quick_side import standardise_
+
+
+def answers(live: Live, batch: list[Recommend]) -> list[Listing]:
+    """Lists of a batch, as the service gives them."""
+    questions = []
+    for asked in batch:
+        given = live.given([(entry.domain, entry.item_id) for entry in asked.history])
+        past = past_of(live.recommender.dataset, live.places, user_id=asked.user_id, given=given)
+        questions += live.questions(asked, past)
+    return live.answers(questions)
+
+
+def mixed(model: Recommender) -> list[Recommend]:
+    """Questions that differ in everything that can be asked for."""
+    books, gear = (d.items["item_id"].to_list() for d in model.dataset.domains)
+    session = [ItemRef("books", books[3]), ItemRef("gear", gear[5])]
+    one, two, three, four = users()[:4]
+    return [
+        Recommend(user_id=one, domains=["gear"], k=3),
+        Recommend(user_id=two, domains=["gear"], k=50, filter="price < 10"),
+        Recommend(user_id=three, domains=["books", "gear"], k=7, seen=True),
+        Recommend(user_id=four, domains=["gear"], k=5, exclude=gear[:30], explain=True),
+        Recommend(history=session, domains=["gear"], k=4),
+        Recommend(user_id=one, domains=["gear"], k=6, diversity=0.7),
+        Recommend(user_id="stranger", k=2),
+        Recommend(user_id=two, domains=["gear"], filter="price > 1000"),
+    ]
+
+
+@pytest.mark.parametrize("gate", [0.0, 0.4, 1.0], ids=["shut", "ajar", "open"])
+def test_a_mixed_batch_is_answered_as_each_of_its_questions_alone(gate: float) -> None:
+    live = Live.of(gated(gate), "v000001")
+    batch = mixed(live.recommender)
+    apart = [listing for asked in batch for listing in answers(live, [asked])]
+    for found, alone in zip(answers(live, batch), apart, strict=True):
+        assert (found.domain, found.basis, found.fallback) == (
+            alone.domain,
+            alone.basis,
+            alone.fallback,
+        )
+        assert [(i.item_id, i.why) for i in found.items] == [
+            (i.item_id, i.why) for i in alone.items
+        ]
+        assert [i.score for i in found.items] == pytest.approx(
+            [i.score for i in alone.items], abs=1e-4
+        )
+
+
+def test_a_mixed_batch_is_answered_as_the_facade_answers() -> None:
+    model = gated(0.4)
+    gear = model.dataset.domains[1].items
+    cheap = gear.filter(gear["price"] < 10)["item_id"].to_list()
+    book, boot = (d.items["item_id"].to_list() for d in model.dataset.domains)
+    one, two, three, four = users()[:4]
+    expected = [
+        model.recommend("gear", users=[one], k=3),
+        model.recommend("gear", users=[two], k=50, allow=cheap),
+        model.recommend("books", users=[three], k=7, seen=True),
+        model.recommend("gear", users=[three], k=7, seen=True),
+        model.recommend("gear", users=[four], k=5, deny=boot[:30]),
+        model.recommend("gear", histories=[[("books", book[3]), ("gear", boot[5])]], k=4),
+    ]
+    found = answers(Live.of(model, "v000001"), mixed(model))
+    for rows, listing in zip(expected, found, strict=False):
+        assert [item.item_id for item in listing.items] == rows["item_id"].to_list()
+        assert [i.score for i in listing.items] == pytest.approx(rows["score"].to_list(), abs=1e-4)
+    assert not found[-1].items
+
+
+def test_questions_behind_a_slow_one_are_answered_together_but_for_the_bad_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path) as shop:
+        service, keeper = shop.service, shop.service.keeper
+        free, begun = threading.Event(), threading.Event()
+        batches: list[int] = []
+        refresh, answer_all = keeper.refresh, Live.answers
+
+        def held() -> Live:
+            begun.set()
+            assert free.wait(10)
+            return refresh()
+
+        def counted(live: Live, questions: list) -> list[Listing]:
+            batches.append(len(questions))
+            return answer_all(live, questions)
+
+        monkeypatch.setattr(keeper, "refresh", held)
+        monkeypatch.setattr(Live, "answers", counted)
+        batch = [
+            Recommend(user_id=users()[0], domains=["gear"], k=2),
+            Recommend(user_id=users()[0], domains=["gear"], filter="price <"),
+            Recommend(user_id=users()[1], domains=["nowhere"]),
+            Recommend(user_id=users()[1], domains=["gear"], k=4),
+        ]
+
+        async def ask_all() -> list:
+            first = asyncio.create_task(service.recommend(batch[0]))
+            await asyncio.to_thread(begun.wait, 10)
+            others = [asyncio.create_task(service.recommend(asked)) for asked in batch]
+            await asyncio.sleep(0)
+            free.set()
+            return await asyncio.gather(first, *others, return_exceptions=True)
+
+        first, good, unclear, unknown, other = asyncio.run(ask_all())
+    assert batches == [1, 2]
+    assert isinstance(unclear, RequestError)
+    assert isinstance(unknown, RequestError)
+    assert [i.item_id for i in good.lists[0].items] == [i.item_id for i in first.lists[0].items]
+    assert [len(answer.lists[0].items) for answer in (first, good, other)] == [2, 2, 4]
+    ids = {answer.recommendation_id for answer in (first, good, other)}
+    assert len(ids) == 3
+
+
+def test_sides_share_texts_and_still_do_when_items_have_arrived() -> None:
+    live = Live.of(fitted(), "v000001", encoder=WordEncoder())
+    grown = live.read([Item("gear", "NEW", text="compass compass chart")])
+    for quick in (live.quick, grown.quick):
+        assert len(quick.sides) == 3
+        for domain in (0, 1):
+            assert len({side.texts[domain] for side in quick.sides}) == 1
+    texts = grown.quick.sides[0].texts[1]
+    assert len(texts.row) == len(live.quick.sides[0].texts[1].row) + 1
+    query, found = torch.randn(3, texts.table.shape[1]), torch.empty(3, len(texts.row))
+    texts.cosines(query, found)
+    assert torch.allclose(found, (query @ texts.table.T)[:, texts.row], atol=1e-5)
+
+
+@pytest.mark.parametrize("n_items", [17, 1000, 33_001])
+def test_standardising_is_that_of_the_blend_and_keeps_ties(n_items: int) -> None:
+    rng = np.random.default_rng(n_items)
+    scores = rng.normal(size=(4, n_items)).astype(np.float32)
+    scores[1, ::3], scores[2], scores[3] = 0.0, 5.0, rng.integers(3, size=n_items)
+    found = torch.from_numpy(scores.copy())
+    assert standardise_(found).tolist() == [True, True, False, True]
+    assert np.allclose(found.numpy(), standardise(scores), atol=1e-5)
+    # Wherever in memory it stands, a score is scaled to the same digit.
+    assert len(torch.unique(found[1, ::3])) == 1
+    assert len(torch.unique(found[3])) == 3
