@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from continual_world import whole
 
-from isthmus.continual.rolling import LEAST_JUDGES, rolling_split
+from isthmus.continual.rolling import LEAST_JUDGES, rolling_split, weighing_questions
 
 
 def learnt_before(share: float) -> np.ndarray:
@@ -82,3 +82,29 @@ def test_without_times_the_last_new_event_of_some_people_is_held_back() -> None:
     assert split.name == "leave-one-out"
     assert len(np.unique(events.user[held])) == len(held)
     assert not learnt[held].any()
+
+
+def test_whatever_is_new_weighs_but_of_people_who_do_not_judge() -> None:
+    events, learnt = whole().events, learnt_before(0.7)
+    asked = weighing_questions(whole(), learnt, most=9_999, salt="1").position
+    split = rolling_split(whole(), learnt, share=0.25, most=9_999, salt="1")
+    assert not learnt[asked].any()
+    assert (asked > events.offsets[events.user[asked]]).all()
+    assert not {*events.user[asked]} & {*events.user[split.test.position]}
+    # What is held back of them is a part of it, and what the update learns is the rest.
+    assert {*split.tuning.position} < {*asked}
+    few = weighing_questions(whole(), learnt, most=50, salt="1").position
+    assert len(few) == 50
+    assert {*few} < {*asked}
+    assert events.time[few].min() >= np.sort(events.time[asked])[-50]
+
+
+def test_answers_to_recommendations_do_not_weigh_while_there_are_others() -> None:
+    learnt = learnt_before(0.7)
+    asked = weighing_questions(whole(), learnt, most=9_999, salt="1").position
+    guided = asked[::2]
+    alone = weighing_questions(whole(), learnt, most=9_999, salt="1", guided=guided).position
+    np.testing.assert_array_equal(alone, asked[1::2])
+    few = asked[: len(asked) - LEAST_JUDGES + 1]
+    again = weighing_questions(whole(), learnt, most=9_999, salt="1", guided=few).position
+    np.testing.assert_array_equal(again, asked)

@@ -130,6 +130,27 @@ def test_an_update_leaves_the_serving_model_alone_and_follows_from_its_input() -
     assert not np.array_equal(scores(found.recommender, GEAR), before)
 
 
+def test_parts_are_weighed_as_they_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    weighed = []
+    usual = refit.fit_blend
+
+    def watched(parts, dataset, queries, *rest, **options):
+        weighed.append((parts, queries.position))
+        return usual(parts, dataset, queries, *rest, **options)
+
+    monkeypatch.setattr(refit, "fit_blend", watched)
+    told = growth(0.6, 0.8)
+    update = base().update(told)
+    champion, successor = base().grown(told), update.recommender
+    neural = champion.system.transferred.neural.model.state_dict()
+    parts, position = weighed[0]
+    for name, value in parts["neural"].model.state_dict().items():
+        torch.testing.assert_close(value, neural[name])
+    # Questions on what the successor has learnt meanwhile are among them.
+    assert successor.split.in_train[position].any()
+    assert not champion.split.in_train[position].any()
+
+
 def test_what_judged_an_update_is_learnt_by_the_next() -> None:
     first = base().update(growth(0.6, 0.75)).recommender
     held = ~first.split.in_train

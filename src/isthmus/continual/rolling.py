@@ -34,8 +34,9 @@ def rolling_split(
     item stood at the top of a list of the serving model, so that model ranks it high. Such events
     are learnt, and do not judge or weigh, as long as there are others.
 
-    Held-back events of half of the people weigh the parts and set the gate (`tuning`), those of
-    the others judge (`test`); which half somebody is in changes with the salt. Events at one
+    Held-back events of one half of the people judge (`test`). Those of the other half (`tuning`)
+    weigh the parts where everything is fitted anew; an update weighs by more of these people's
+    (`weighing_questions`). Which half somebody is in changes with the salt. Events at one
     moment fall on one side. Where nothing that is new has a time, the last new event of a share of
     people is held back.
 
@@ -101,8 +102,8 @@ def weighing_questions(
     events = dataset.events
     new = np.flatnonzero(~learnt)
     draw = user_hash(dataset.user_ids.to_list(), f"half-{salt}")
-    asked = _unguided(new[(new > events.offsets[events.user[new]])], guided)
-    asked = asked[draw[events.user[asked]] < 0.5]
+    asked = new[(new > events.offsets[events.user[new]]) & (draw[events.user[new]] < 0.5)]
+    asked = _unguided(asked, guided)
     latest = np.argsort(events.time[asked], kind="stable")[-most:]
     return Queries(np.sort(asked[latest]))
 
