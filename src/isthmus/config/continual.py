@@ -10,7 +10,7 @@ from isthmus.config.section import Section
 class LearningConfig(Section):
     """Updates of a model that serves."""
 
-    passes: int = Field(3, ge=1, description="Times that an update goes over what it learns from.")
+    passes: int = Field(1, ge=1, description="Times that an update goes over what it learns from.")
     rate: float = Field(
         0.5, gt=0, description="Peak rate of an update as a multiple of training.learning_rate."
     )
@@ -53,7 +53,7 @@ class LearningConfig(Section):
     full_every: int = Field(
         0, ge=0, description="Updates from one full fine-tune to the next; 0: only after drift."
     )
-    full_passes: int = Field(3, ge=1, description="Passes of a full fine-tune over all events.")
+    full_passes: int = Field(1, ge=1, description="Passes of a full fine-tune over all events.")
     drift: bool = Field(True, description="Let drift call for a full fine-tune.")
     drift_delta: float = Field(
         0.002, gt=0, lt=1, description="ADWIN's bound on the chance of a false alarm."
