@@ -10,7 +10,12 @@ from isthmus.config.section import Section
 class LearningConfig(Section):
     """Updates of a model that serves."""
 
-    passes: int = Field(1, ge=1, description="Times that an update goes over what it learns from.")
+    passes: int = Field(
+        0,
+        ge=0,
+        description="Times that the networks go over what an update learns from; 0: they rest "
+        "until a full fine-tune, and all else is renewed.",
+    )
     rate: float = Field(
         0.5, gt=0, description="Peak rate of an update as a multiple of training.learning_rate."
     )

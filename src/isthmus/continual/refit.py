@@ -1,8 +1,9 @@
-"""One side goes on learning: a few passes over the lessons, its other parts counted again.
+"""One side goes on learning: its parts counted and weighed again, its network taught.
 
-The network starts from the weights that serve. On what is replayed it also follows the lists of
-the serving network, so that what it knew stays while what is new moves it (logit distillation;
-Mi, Lin and Faltings, "ADER", RecSys 2020).
+A network that learns starts from the weights that serve; how often it goes over the lessons, or
+whether it rests until a full fine-tune, is configured. On what is replayed it also follows the
+lists of the serving network, so that what it knew stays while what is new moves it (logit
+distillation; Mi, Lin and Faltings, "ADER", RecSys 2020).
 """
 
 from __future__ import annotations
@@ -66,6 +67,12 @@ class Course:
     folder: Path | None = None
 
     @property
+    def passes(self) -> int:
+        """Times that the network goes over its lessons; 0: it rests."""
+        settings = self.config.learning
+        return settings.full_passes if self.full else settings.passes
+
+    @property
     def seed(self) -> int:
         """Of this update alone."""
         sequence = np.random.SeedSequence([self.config.seed, 1 + self.number])
@@ -84,20 +91,20 @@ def refit_side(
     """
     start = time.perf_counter()
     dataset, config, settings = course.dataset, course.config, course.config.learning
-    reads = side.neural.reads
+    reads, neural = side.neural.reads, side.neural
     lessons = choose_lessons(
         dataset,
         course.fresh,
         course.split.in_train,
         reads,
-        replay=np.inf if course.full else settings.replay,
+        replay=np.inf if course.full else settings.replay if course.passes else 0,
         replay_most=settings.replay_most,
         max_length=config.model.max_length,
         salt=str(course.number),
     )
-    neural = _student(side, course, features)
     name, log = f"update {side.name}", None
-    if len(lessons.events):
+    if course.passes and len(lessons.events):
+        neural = _student(side, course, features)
         log = _learn(side, neural.model, lessons, course)
     known = learnt_of(course.dataset, course.split)
     parts = _parts(side, neural, known, course)
@@ -142,7 +149,7 @@ def _learn(side: Side, student: CoreModel, lessons: Lessons, course: Course) -> 
     weights = roles.only(*side.fitted)
     training = config.training.model_copy(
         update={
-            "epochs": settings.full_passes if course.full else settings.passes,
+            "epochs": course.passes,
             "learning_rate": config.training.learning_rate * settings.rate,
         }
     )
