@@ -133,7 +133,7 @@ def running(
     if model is None:
         model = folder / "model"
         fitted().save(model)
-    config = ServingConfig(**{"poll_seconds": 0.05, "count_seconds": 0.05, **settings})
+    config = ServingConfig(**{"poll_seconds": 0.05, "count_seconds": 3600.0, **settings})
     where = where or folder / "events.db"
     keeper = Keeper(
         model,

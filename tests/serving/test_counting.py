@@ -88,7 +88,7 @@ def place_for_strangers(shop: Running, item_id: str) -> int:
 
 
 def test_what_many_take_rises_for_strangers_within_seconds(tmp_path: Path) -> None:
-    with running(tmp_path) as shop:
+    with running(tmp_path, count_seconds=0.05) as shop:
         everything = shop.items(user_id="a stranger", domains=["gear"], k=60)
         last = everything[-1]
         for n, person in enumerate(users()[:30]):
