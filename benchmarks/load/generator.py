@@ -97,7 +97,8 @@ class Generator:
         return status == 200
 
     async def event(self, line: Line) -> bool:
-        status, _ = await line.send("/v1/events", json.dumps(self.made(self.name())).encode())
+        who = self.rng.choice(self.plan["users"])
+        status, _ = await line.send("/v1/events", json.dumps(self.made(who)).encode())
         return status == 200
 
     async def changed(self, line: Line) -> bool:

@@ -289,7 +289,10 @@ def main() -> None:
         if given.swaps:
             two = other_version(given.model, folder / "two")
             port = free_port()
-            with server(service(folder / "two", folder, port, 1), port, "/v1/ready"):
+            # A log of its own: what was told before would count among what is popular.
+            told = folder / "nothing"
+            told.mkdir()
+            with server(service(folder / "two", told, port, 1), port, "/v1/ready"):
                 changing = {**ours_plan, **two, "port": port, "rates": {"recommend": 20}}
                 found["hot_swap"] = swaps(
                     {**changing, "seconds": given.swaps * 6.0}, port, given.swaps
