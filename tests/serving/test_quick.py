@@ -98,6 +98,8 @@ def test_questions_behind_a_slow_one_are_answered_together_but_for_the_bad_ones(
         refresh, answer_all = keeper.refresh, Live.answers
 
         def held() -> Live:
+            if threading.current_thread().name == "keeper":
+                return refresh()
             begun.set()
             assert free.wait(10)
             return refresh()
