@@ -21,8 +21,8 @@ Two figures tell, both about questions as they were asked at the end of that per
 by the tastes of then, of everybody with a few events (`as_of_then`), which only a generated world
 can tell and which has little noise; and NDCG on events that were kept from everybody (`probes`).
 
-Base models and every answerer's stream are kept in `benchmarks/work/drift`; a killed run goes on
-with what is missing.
+Base models and every answerer's stream are kept in `benchmarks/work/drift`, by settings alone; a
+killed run goes on with what is missing. Remove the folder after a change of code.
 """
 
 from __future__ import annotations
