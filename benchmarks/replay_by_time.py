@@ -11,8 +11,8 @@ worse. Prints NDCG@10 and @100 over all steps on a share of the people, drawn by
 with its interval over these, and each step's figures, as JSON.
 
 Required: incremental at least as good as frozen on NDCG@10, interval above zero. What is measured
-is kept step by step in `benchmarks/work/replay`, by settings alone; a killed run goes on. Remove the
-folder after a change of code. Real data are read from `../shared/data`.
+is kept step by step in `benchmarks/work/replay`, by settings alone; a killed run goes on. Remove
+the folder after a change of code. Real data are read from `../shared/data`.
 """
 
 from __future__ import annotations
