@@ -270,6 +270,10 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     ),
     "alignment": script("benchmarks/alignment.py"),
     "pretrain-language": script("benchmarks/pretrain_language.py"),
+    "pretrain-short": script(
+        "benchmarks/pretrain_language.py",
+        *("--set", "pretraining.head_steps=200", "--set", "pretraining.steps=150"),
+    ),
     "tune-language": script("benchmarks/tune_language.py", "--queries", "test"),
     "own-gpt": script("benchmarks/own_gpt.py", "--queries", "test"),
     "rate-ciao": script("benchmarks/rate_ciao.py"),
@@ -285,7 +289,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "event-log": script("benchmarks/event_log.py"),
     "fuzz-service": script("benchmarks/fuzz_service.py"),
     "load": load,
-    "drift": script("benchmarks/drift.py"),
+    "drift": script("benchmarks/drift.py", "--quick", "--users", "600", "--seeds", *"012"),
     "replay-by-time": script("benchmarks/replay_by_time.py", "--people", "0.2"),
     "peers": script("benchmarks/peers/run.py"),
     "peers-evaluation": script(
@@ -296,8 +300,8 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
 NEEDS_DATA = {
     *("food-kitchen", "food-kitchen-global", "food-kitchen-shuffled", "beauty", "toys"),
     *("published", "published-shuffled", "games", "ciao", "few-shot-ciao", "alignment"),
-    *("neighbours", "load", "replay-by-time", "pretrain-language", "tune-language", "own-gpt"),
-    *("rate-ciao", "click-beauty-toys", "search-food-kitchen"),
+    *("neighbours", "load", "replay-by-time", "pretrain-language", "pretrain-short", "own-gpt"),
+    *("tune-language", "rate-ciao", "click-beauty-toys", "search-food-kitchen"),
     *(name for name in STUDIES if name.startswith(("uplift", "controls", "zero-shot"))),
 }
 
