@@ -1,8 +1,8 @@
 """What the log has taken since a model was made, for counting on what is popular.
 
 Popularity fades within days, so a version that serves for weeks must not answer with that of the
-day it was made: on Food–Kitchen replayed by time, counting on is worth more than everything else a
-model could learn (docs/learning-online.md). Events count as in `isthmus.online.replay`.
+day it was made: on Food–Kitchen replayed by time, counting on was worth more than anything that an
+update taught (docs/learning-online.md). Events count as in `isthmus.online.replay`.
 """
 
 from __future__ import annotations
