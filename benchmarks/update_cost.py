@@ -41,7 +41,7 @@ STAGES = {
     "of which looking at validation": ("model/learn.py", "validate"),
     "asking the serving network": ("transfer/distillation.py", "teacher_lists"),
     "weighing parts": ("blend/weights.py", "fit_blend"),
-    "of which fitting weights": ("blend/weights.py", "fit_weights"),
+    "of which fitting weights": ("blend/fitting.py", "fit_weights"),
     "counting co-occurrence": ("baselines/cooccurrence.py", "fit"),
     "counting popularity": ("baselines/popular.py", "fit"),
     "text similarity": ("baselines/content.py", "fit"),

@@ -19,7 +19,7 @@ from isthmus.blend import (
     gather,
     standardise,
 )
-from isthmus.blend import weights as blend_weights
+from isthmus.blend.fitting import HELD, SMOOTHNESS, Rivals, most_likely, nearer_the_top
 from isthmus.config import BlendConfig
 from isthmus.data.dataset import Dataset, Domain, Events
 from isthmus.data.splits import Queries, user_hash
@@ -134,15 +134,40 @@ def test_the_top_of_the_lists_decides_before_answers_that_nothing_foresees():
     scores[:, 0, 0] = np.where(rng.random(400) < 0.6, 3.0, -2.5)
     scores[:, 0, 1] += 1
     examples = Examples(scores, np.ones((400, 201), np.float32), np.arange(400))
-    likeliest = blend_weights._most_likely(scores, examples.stands_for, 1e-3)
+    likeliest = most_likely(Rivals.of(examples), 1e-3)
     found = fit_weights(examples)
     assert found[0] / found[1] > 2 * likeliest[0] / likeliest[1]
     assert gains(examples, found).mean() > 1.2 * gains(examples, likeliest).mean()
     assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(likeliest), rel=1e-3)
     # A few questions do not tell where the top is.
     few = examples.where(np.arange(400) < 99)
-    likeliest = blend_weights._most_likely(few.scores, few.stands_for, 1e-3)
+    likeliest = most_likely(Rivals.of(few), 1e-3)
     np.testing.assert_allclose(fit_weights(few), likeliest, atol=1e-5)
+
+
+def test_no_weights_nearby_are_better_than_those_found():
+    parts = tables(300, 200, 3)
+    dataset, queries = _world(_choices(parts, [1.0, 0.5, 0.2]))
+    examples = _gather(parts, dataset, queries)
+    rivals = Rivals.of(examples)
+    likeliest = most_likely(rivals, 0.0)
+    top = nearer_the_top(rivals, likeliest)
+
+    def surprise(weights: np.ndarray) -> float:
+        total = np.exp(examples.scores @ weights) * examples.stands_for
+        return float(-np.log(total[:, 0] / total.sum(1)).mean())
+
+    def smooth_loss(weights: np.ndarray) -> float:
+        total = examples.scores @ (weights / np.linalg.norm(weights))
+        above = 1 / (1 + np.exp(-(total[:, 1:] - total[:, :1]) / SMOOTHNESS))
+        rank = (above * examples.stands_for[:, 1:]).sum(1)
+        away = np.log(weights / likeliest)
+        return float(HELD * away @ away - (1 / np.log2(2 + rank)).mean())
+
+    assert smooth_loss(top) < smooth_loss(likeliest)
+    for step in 0.05 * np.vstack([np.eye(3), -np.eye(3)]):
+        assert surprise(likeliest * np.exp(step)) > surprise(likeliest)
+        assert smooth_loss(top * np.exp(step - step.mean())) > smooth_loss(top) - 1e-5
 
 
 def test_a_part_never_counts_against_what_it_says():

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from continual_world import BOOKS, GEAR, base, growth, moment, scores, whole, with_settings
+from numpy.typing import NDArray
 
 from isthmus.continual import refit
 from isthmus.continual.drift import STREAMS, Watch
 from isthmus.continual.elastic import Elastic, fisher_diagonal
 from isthmus.continual.judge import Gains, judge, served_gains
+from isthmus.data.dataset import Dataset, Domain, Events
 from isthmus.data.growth import Growth
 from isthmus.data.splits import Queries
 from isthmus.errors import TrainingError
@@ -252,20 +255,15 @@ def test_every_so_many_updates_everything_is_learnt_again() -> None:
 
 def test_a_fall_in_either_stream_is_drift_and_calls_for_a_full_fine_tune() -> None:
     dataset = whole()
-    known = np.zeros(dataset.n_items, np.float32)
-    known[: dataset.n_items // 2] = 50
     rng = np.random.default_rng(0)
     steady = replace(gains(*rng.random(600)))
     fallen = replace(steady, value=steady.value * 0.3)
-    events = dataset.events
-    flat = dataset.flat(events.domain, events.item)
-    famous, unknown = np.flatnonzero(known[flat] > 0)[:600], np.flatnonzero(known[flat] == 0)[:600]
+    none = np.zeros(0, np.int64)
     watch = Watch.new(0.002)
-    assert watch.look(steady, dataset, famous, known) == ()
-    assert watch.look(steady, dataset, unknown, known) == (STREAMS[1],)
-    assert watch.look(fallen, dataset, unknown[:0], known) == (STREAMS[0],)
+    assert watch.look(steady, dataset, none) == ()
+    assert watch.look(fallen, dataset, none) == (STREAMS[0],)
     # That quality rises again after an update is no alarm.
-    assert watch.look(steady, dataset, unknown[:0], known) == ()
+    assert watch.look(steady, dataset, none) == ()
 
     alarmed = with_settings(base(), "learning.drift=true")
     alarmed.progress = replace(alarmed.progress, watch=_about_to_fall())
@@ -273,6 +271,32 @@ def test_a_fall_in_either_stream_is_drift_and_calls_for_a_full_fine_tune() -> No
     assert found.progress.drift == (STREAMS[1],)
     assert found.progress.kind == "full fine-tune"
     assert found.recommender.progress.reason.startswith("Drift in chosen items.")
+
+
+def choices(*items: NDArray[np.int64]) -> Dataset:
+    """One person who chooses these one after the other."""
+    item = np.concatenate(items).astype(np.int32)
+    n = len(item)
+    catalogue = pl.DataFrame({"item_id": [f"i{i}" for i in range(item.max() + 1)]})
+    events = Events.from_columns(
+        1, np.zeros(n, np.int64), np.zeros(n, np.int16), item, np.arange(n, dtype=np.float64)
+    )
+    return Dataset((Domain("d", catalogue),), pl.Series("user_id", ["u"]), events)
+
+
+def test_ever_newer_choices_are_no_drift_but_other_choices_are() -> None:
+    rng = np.random.default_rng(0)
+    none = gains()
+    # Two in three choose what has been chosen before, the others what nobody has.
+    growing = np.arange(3000)
+    for event in np.flatnonzero(rng.random(2999) < 2 / 3)[1:]:
+        growing[event] = growing[rng.integers(event)]
+    dataset, watch = choices(growing), Watch.new(0.002)
+    for start in (1000, 2000):
+        until_then = replace(dataset, events=dataset.events.keep(np.arange(3000) < start + 1000))
+        assert watch.look(none, until_then, np.arange(start, start + 1000)) == ()
+    other = choices(growing, np.arange(3000, 3600))
+    assert watch.look(none, other, np.arange(3000, 3600)) == (STREAMS[1],)
 
 
 def _about_to_fall() -> dict:

@@ -1,9 +1,10 @@
 """Several scorers become one, and transfer is let in only as far as validation supports it."""
 
 from isthmus.blend.examples import Examples, gather
+from isthmus.blend.fitting import fit_weights
 from isthmus.blend.gate import Gated, GateDecision, SliceGate, decide
 from isthmus.blend.mixture import Blend, standardise
-from isthmus.blend.weights import FittedWeights, fit_blend, fit_weights, gains
+from isthmus.blend.weights import FittedWeights, fit_blend, gains
 
 __all__ = [
     "Blend",

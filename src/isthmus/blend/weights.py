@@ -1,4 +1,4 @@
-"""Weights of a blend's parts, from validation, and what validation says of the blend.
+"""What validation says of a blend: weights of its parts, and how well they serve.
 
 What validation says of the blend is cross-fitted: every question is judged under weights that were
 fitted on other people. People with a history elsewhere are asked once more as if they were new to
@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from isthmus.blend.examples import Examples, about, gather
+from isthmus.blend.fitting import fit_weights
 from isthmus.blend.mixture import histories
 from isthmus.config import BlendConfig
 from isthmus.data.dataset import Dataset
@@ -23,97 +23,14 @@ from isthmus.data.splits import Queries, user_hash
 from isthmus.evaluation.slices import cold_users
 from isthmus.scoring import Requests, Scorer
 
-LEAST_WEIGHT = 0.01
-"""Of any part, so that a question on which only one part has an opinion is ranked by it."""
-
 NEWCOMER_QUESTIONS = 100
 """Least people asked as newcomers for these to get weights of their own."""
-
-MANY = 100
-"""Questions whose tops of lists can be trusted; with fewer the likelihood has the only word."""
-
-SMOOTHNESS = 0.3
-"""Of the step from above to below the answer, in scores under weights of norm 1."""
-
-HELD = 0.001
-"""NDCG that it takes to move the logarithm of a weight by 1."""
 
 EXACT_RANKS = 20
 """Ranks that the best of every part decide, whatever the random candidates are."""
 
 DEEP = 100
 """Ranks that the gate looks at beside the first ten."""
-
-
-def fit_weights(examples: Examples, *, ridge: float = 1e-3) -> NDArray[np.float64]:
-    """Weights [n_parts] that put the answers near the top of the catalogue.
-
-    First those that make the answers likeliest under a softmax over the catalogue. No part counts
-    against what it says: one that would get a negative weight is left out and the others are fitted
-    again. A likelihood cares most about the answers that nothing foresees, so from there the ratios
-    of the weights climb a smooth NDCG (Qin, Liu and Li, Information Retrieval 2010), held near
-    where they started. On Food–Kitchen validation, fitted on one half and judged on the other, that
-    is worth 2 to 6 % of NDCG@10 on either side, and as much with a tenth of the people.
-
-    Random candidates count for the items that they stand for, which makes both an estimate over the
-    whole catalogue, not over the hardest candidates.
-    """
-    n_parts = examples.scores.shape[2]
-    kept = np.arange(n_parts)
-    fitted = np.full(n_parts, 0.5)
-    while len(examples.user) and len(kept):
-        fitted = _most_likely(examples.scores[:, :, kept], examples.stands_for, ridge)
-        if fitted.min() >= 0:
-            break
-        kept = np.delete(kept, fitted.argmin())
-    weights = np.full(n_parts, LEAST_WEIGHT)
-    weights[kept] = np.maximum(fitted[: len(kept)], LEAST_WEIGHT)
-    return _nearer_the_top(examples, weights) if len(examples.user) >= MANY else weights
-
-
-def _nearer_the_top(
-    examples: Examples, weights: NDArray[np.float64], steps: int = 25
-) -> NDArray[np.float64]:
-    """Weights of the same norm whose ratios make a smooth NDCG larger."""
-    scores = torch.from_numpy(examples.scores)
-    stands_for = torch.from_numpy(examples.stands_for[:, 1:])
-    norm = float(np.linalg.norm(weights))
-    start = torch.from_numpy(np.log(weights / norm)).to(scores.dtype)
-    logs = start.clone().requires_grad_(True)
-    optimiser = torch.optim.LBFGS([logs], max_iter=steps, line_search_fn="strong_wolfe")
-
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        total = scores @ torch.nn.functional.normalize(logs.exp(), dim=0)
-        above = torch.sigmoid((total[:, 1:] - total[:, :1]) / SMOOTHNESS)
-        gain = 1 / torch.log2(2 + (above * stands_for).sum(1))
-        loss: torch.Tensor = HELD * (logs - start).square().sum() - gain.mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
-    moved = torch.nn.functional.normalize(logs.detach().double().exp(), dim=0).numpy()
-    return np.maximum(norm * moved, LEAST_WEIGHT)
-
-
-def _most_likely(
-    scores: NDArray[np.float32], stands_for: NDArray[np.float32], ridge: float
-) -> NDArray[np.float64]:
-    """Weights without a bound on their sign."""
-    parts, logarithm = torch.from_numpy(scores), torch.from_numpy(stands_for).log()
-    weights = torch.full((scores.shape[2],), 0.5, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weights], max_iter=60, line_search_fn="strong_wolfe")
-
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        logits = parts @ weights + logarithm
-        loss: torch.Tensor = (logits.logsumexp(1) - logits[:, 0]).mean()
-        loss = loss + ridge * (weights**2).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
-    return weights.detach().numpy().astype(np.float64)
 
 
 def gains(

@@ -99,8 +99,7 @@ def challenge(
     watch = Watch.new(settings.drift_delta)
     if progress.watch is not None:
         watch = Watch.from_state(progress.watch)
-    known = champion.transferred.neural.model.items.evidence.cpu().numpy()
-    alarms = watch.look(before, dataset, arrived, known)
+    alarms = watch.look(before, dataset, arrived)
     drift = alarms if settings.drift else ()
     due = bool(settings.full_every) and progress.since_full + 1 >= settings.full_every
     full = full or due or bool(drift)

@@ -1,9 +1,13 @@
 """Has the world changed? Two streams are watched, each by an adaptive window.
 
 The serving metric: NDCG@100 of the live version on questions about what happened next. The items:
-how well known what people choose was to the live version, as its rank among the items by events
-learnt. Both fall when behaviour moves away from what was learnt; that they rise after an update is
-no cause for alarm, so only a fall is one.
+how well known what people choose is at that moment, as its rank among the items by how often they
+were chosen before. Both fall when behaviour moves away from what was known; that they rise after
+an update is no cause for alarm, so only a fall is one.
+
+Items are counted up to the moment, not up to what the live version has learnt: where catalogues
+grow, choices are ever less known to a version between one update and the next, and that is no
+drift.
 """
 
 from __future__ import annotations
@@ -14,7 +18,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from isthmus.continual.adwin import Adwin
 from isthmus.continual.judge import Gains
@@ -34,25 +37,16 @@ class Watch:
         """Nothing seen so far."""
         return cls({name: Adwin(delta) for name in STREAMS})
 
-    def look(
-        self, gains: Gains, dataset: Dataset, fresh: NDArray[np.int64], known: NDArray[np.float32]
-    ) -> tuple[str, ...]:
+    def look(self, gains: Gains, dataset: Dataset, fresh: NDArray[np.int64]) -> tuple[str, ...]:
         """Take what is new, and say which streams have fallen.
 
         Args:
             gains: of the live version.
             dataset: the snapshot.
             fresh: int64 [n] positions of new events that were not looked at before.
-            known: float32 [n_items] events that the live version has learnt of each item.
         """
         quality = gains.value[np.argsort(gains.time, kind="stable")]
-        events = dataset.events
-        order = fresh[np.argsort(events.time[fresh], kind="stable")]
-        flat = dataset.flat(events.domain[order], events.item[order])
-        fame = np.zeros(len(known))
-        for start, stop in zip(dataset.item_offsets, dataset.item_offsets[1:], strict=False):
-            fame[start:stop] = rankdata(known[start:stop]) / max(stop - start, 1)
-        streams = dict(zip(STREAMS, (quality, fame[flat]), strict=True))
+        streams = dict(zip(STREAMS, (quality, _fame(dataset, fresh)), strict=True))
         fallen = []
         for name, values in streams.items():
             if any(change < 0 for change in self.windows[name].extend(values)):
@@ -67,3 +61,41 @@ class Watch:
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The same windows again."""
         return cls({name: Adwin.from_state(saved) for name, saved in state.items()})
+
+
+def _fame(dataset: Dataset, fresh: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How well known the items of some events were just before, float64 [n], in order of time.
+
+    Each in [0, 1]: 0 where it had never been chosen, else the rank of how often it had by then,
+    among the items of its domain that had been chosen before the first of these events.
+    """
+    events = dataset.events
+    order = fresh[np.argsort(events.time[fresh], kind="stable")]
+    earlier = np.ones(len(events), bool)
+    earlier[fresh] = False
+    chosen = np.bincount(
+        dataset.flat(events.domain[earlier], events.item[earlier]), minlength=dataset.n_items
+    )
+    flat = dataset.flat(events.domain[order], events.item[order])
+    by_then = chosen[flat] + _times_before(flat)
+    fame = np.zeros(len(order))
+    for start, stop in zip(dataset.item_offsets, dataset.item_offsets[1:], strict=False):
+        here = (flat >= start) & (flat < stop)
+        known = np.sort(chosen[start:stop])
+        known = known[known.searchsorted(0, "right") :]
+        fewer = known.searchsorted(by_then[here], "left")
+        no_more = known.searchsorted(by_then[here], "right")
+        fame[here] = (fewer + no_more) / max(2 * len(known), 1)
+    return fame
+
+
+def _times_before(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each value stands before its own place, int64 [n]."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+    found = np.empty(len(values), np.int64)
+    found[order] = np.arange(len(values)) - np.repeat(
+        starts, np.diff(np.append(starts, len(values)))
+    )
+    return found

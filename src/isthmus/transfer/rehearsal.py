@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from isthmus.blend.examples import gather
-from isthmus.blend.weights import fit_weights
+from isthmus.blend.fitting import fit_weights
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
