@@ -5,8 +5,10 @@
 Distinct real titles from ../shared/data where they are, else generated ones of like length. The
 first run starts with an empty cache, so it contains hashing the weights and exporting the graph;
 the second is a new process that finds every vector on disk. The peers encode a sample in the
-order of the files, in batches of 32, as their users run them. Prints JSON; `cpu_seconds` tells
-how far other work on the machine has slowed the wall clock.
+order of the files, in batches of 32, as their users run them. `isthmus_bf16` is with
+`language.precision = "bf16"`, which pays where the processor multiplies bf16; what it does to the
+vectors, and to the ten nearest of each text, stands beside it. Prints JSON; `cpu_seconds` tells how
+far other work on the machine has slowed the wall clock.
 """
 
 from __future__ import annotations
@@ -121,6 +123,17 @@ def worst_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return float(((a * b).sum(axis=1) / norms).min())
 
 
+def same_nearest(a: NDArray[np.float32], b: NDArray[np.float32], n: int = 10) -> float:
+    """Share of each row's `n` nearest others by cosine that both have in common."""
+    tops = []
+    for vectors in (a, b):
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        alike = unit @ unit.T
+        np.fill_diagonal(alike, -np.inf)
+        tops.append(np.argsort(-alike, axis=1)[:, :n])
+    return float(np.mean([len(np.intersect1d(x, y)) / n for x, y in zip(*tops, strict=True)]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--texts", type=int, default=28_000)
@@ -147,6 +160,10 @@ def main() -> None:
         steady = TextEncoder.load(LanguageConfig(cache=cache, max_tokens=MAX_TOKENS - 1))
         steady.encode([f"{texts[0]} warm"])
         ours, _ = timed(len(some), lambda: steady.encode(some).vectors)
+        halved = LanguageConfig(cache=cache, max_tokens=MAX_TOKENS, precision="bf16")
+        halves = TextEncoder.load(halved)
+        halves.encode([f"{texts[0]} warm"])
+        ours_bf16, rounded = timed(len(some), lambda: halves.encode(some).vectors)
     plain, theirs = timed(len(some), plain_torch(some))
     package, _ = timed(len(some), sentence_transformers(some))
 
@@ -158,14 +175,24 @@ def main() -> None:
         "load_average": round(os.getloadavg()[0], 1),
         "first_run": first,
         "second_run": {k: round(v, 3) for k, v in json.loads(again.stdout).items()},
-        "same_sample": {"isthmus": ours, "torch_fp32": plain, "sentence_transformers": package},
+        "same_sample": {
+            "isthmus": ours,
+            "isthmus_bf16": ours_bf16,
+            "torch_fp32": plain,
+            "sentence_transformers": package,
+        },
         "times_torch_fp32_per_cpu_second": round(
             ours["texts_per_cpu_second"] / plain["texts_per_cpu_second"], 2
         ),
         "times_sentence_transformers_per_cpu_second": round(
             ours["texts_per_cpu_second"] / package["texts_per_cpu_second"], 2
         ),
+        "bf16_times_sentence_transformers_per_cpu_second": round(
+            ours_bf16["texts_per_cpu_second"] / package["texts_per_cpu_second"], 2
+        ),
         "worst_cosine_to_torch": worst_cosine(features[sample], theirs),
+        "bf16_worst_cosine": worst_cosine(rounded, theirs),
+        "bf16_same_of_ten_nearest": round(same_nearest(rounded, theirs), 4),
     }
     print(json.dumps(result, indent=2))
     if asked.out:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import torch
+from pydantic import ValidationError
 
 from isthmus.config import LanguageConfig
 from isthmus.errors import LanguageModelError
@@ -40,6 +42,29 @@ def test_embedded_model_agrees_with_torch_and_its_graph_is_kept(tmp_path, monkey
     again, report = encode("embedded", tmp_path / "onnx", "auto")
     assert report.runtime == "onnx"
     np.testing.assert_array_equal(ours, again)
+
+
+def test_half_the_bits_give_nearly_the_same_vectors_and_are_cached_apart(tmp_path):
+    from isthmus.language.reader import Reader
+
+    single, _ = encode("embedded", tmp_path, "torch")
+    seen = []
+
+    def spying(self, *args, _build=Reader.build, **kwargs):
+        model = _build(self, *args, **kwargs)
+        layer = next(m for m in model.modules() if isinstance(m, torch.nn.Linear))
+        layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
+        return model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reader, "build", spying)
+        half, report = encode("embedded", tmp_path, "auto", precision="bf16")
+    assert (report.runtime, report.n_cached) == ("torch", 0)
+    assert set(seen) == {torch.bfloat16}
+    assert cosine(single, half).min() > 1 - 2e-4
+    assert not np.array_equal(single, half)
+    with pytest.raises(ValidationError, match="leave runtime at 'auto'"):
+        LanguageConfig(runtime="onnx", precision="bf16")
 
 
 def test_a_decoder_agrees_with_torch_once_there_are_enough_texts(gpt2, tmp_path, monkeypatch):

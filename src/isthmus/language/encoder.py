@@ -89,7 +89,8 @@ class TextEncoder:
     ) -> None:
         self._config, self._device = config, device
         self.reader, self.pooling = reader, reader.pooling
-        kept = _digest(*reader.cached, config.max_tokens, _RECIPE)
+        precision = () if config.precision == "fp32" else (config.precision,)
+        kept = _digest(*reader.cached, config.max_tokens, _RECIPE, *precision)
         self.fingerprint = kept
         if reader.side is not None:
             self.fingerprint = _digest(kept, reader.side.fingerprint)
@@ -226,9 +227,11 @@ class TextEncoder:
         device = _device(self._device)
         bulk = n_texts >= _WORTH_EXPORT
         stored = self._graphs is not None and any(self._graphs.glob("*.onnx"))
-        if asked == "torch" or device != "cpu" or (asked == "auto" and not bulk and not stored):
+        bf16 = self._config.precision == "bf16"
+        in_torch = asked == "torch" or device != "cpu" or bf16
+        if in_torch or (asked == "auto" and not bulk and not stored):
             if self._runtime is None:
-                self._runtime = torch_runtime(self.reader, device)
+                self._runtime = torch_runtime(self.reader, device, bf16=bf16)
         elif self._runtime is None or (self._runtime.name == "torch" and not self._runtime.note):
             self._runtime = onnx_runtime(self.reader, self._graphs, needed=asked == "onnx")
             if self._runtime.note:

@@ -18,8 +18,9 @@ def pool(states: Tensor, mask: Tensor, how: Pooling) -> Tensor:
         how: mean of the real tokens, the first token, or the last real token.
 
     Returns:
-        [batch, dim].
+        [batch, dim], in single precision.
     """
+    states = states.float()
     if how == "cls":
         return states[:, 0]
     if how == "last":
