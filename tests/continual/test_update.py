@@ -262,6 +262,12 @@ def test_a_fall_in_either_stream_is_drift_and_calls_for_a_full_fine_tune() -> No
     watch = Watch.new(0.002)
     assert watch.look(steady, dataset, none) == ()
     assert watch.look(fallen, dataset, none) == (STREAMS[0],)
+    # Many events make a shallow fall as sure, which is no drift.
+    shallow = [gains(*np.full(2000, value)) for value in (0.3, 0.27)]
+    for least, alarms in ((0.0, (STREAMS[0],)), (0.15, ())):
+        other = Watch.new(0.002)
+        assert other.look(shallow[0], dataset, none, least=least) == ()
+        assert other.look(shallow[1], dataset, none, least=least) == alarms
     # That quality rises again after an update is no alarm.
     assert watch.look(steady, dataset, none) == ()
 

@@ -63,6 +63,9 @@ class LearningConfig(Section):
     drift_delta: float = Field(
         0.002, gt=0, lt=1, description="ADWIN's bound on the chance of a false alarm."
     )
+    drift_least: float = Field(
+        0.15, ge=0, lt=1, description="Relative fall of a watched mean below which it is no drift."
+    )
     keep_versions: int = Field(
         10, ge=2, description="Versions kept in a model's folder, beside those it may go back to."
     )

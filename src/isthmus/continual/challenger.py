@@ -99,7 +99,7 @@ def challenge(
     watch = Watch.new(settings.drift_delta)
     if progress.watch is not None:
         watch = Watch.from_state(progress.watch)
-    alarms = watch.look(before, dataset, arrived)
+    alarms = watch.look(before, dataset, arrived, least=settings.drift_least)
     drift = alarms if settings.drift else ()
     due = bool(settings.full_every) and progress.since_full + 1 >= settings.full_every
     full = full or due or bool(drift)

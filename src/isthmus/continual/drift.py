@@ -3,7 +3,8 @@
 The serving metric: NDCG@100 of the live version on questions about what happened next. The items:
 how well known what people choose is at that moment, as its rank among the items by how often they
 were chosen before. Both fall when behaviour moves away from what was known; that they rise after
-an update is no cause for alarm, so only a fall is one.
+an update is no cause for alarm, so only a fall is one. Where thousands of events come at a time,
+chance explains hardly anything, seasons and promotions included, so a fall must be deep as well.
 
 Items are counted up to the moment, not up to what the live version has learnt: where catalogues
 grow, choices are ever less known to a version between one update and the next, and that is no
@@ -37,19 +38,25 @@ class Watch:
         """Nothing seen so far."""
         return cls({name: Adwin(delta) for name in STREAMS})
 
-    def look(self, gains: Gains, dataset: Dataset, fresh: NDArray[np.int64]) -> tuple[str, ...]:
+    def look(
+        self, gains: Gains, dataset: Dataset, fresh: NDArray[np.int64], *, least: float = 0.0
+    ) -> tuple[str, ...]:
         """Take what is new, and say which streams have fallen.
 
         Args:
             gains: of the live version.
             dataset: the snapshot.
             fresh: int64 [n] positions of new events that were not looked at before.
+            least: relative fall of a window's mean that counts.
         """
         quality = gains.value[np.argsort(gains.time, kind="stable")]
         streams = dict(zip(STREAMS, (quality, _fame(dataset, fresh)), strict=True))
         fallen = []
         for name, values in streams.items():
-            if any(change < 0 for change in self.windows[name].extend(values)):
+            window = self.windows[name]
+            before = window.mean
+            unlikely = any(change < 0 for change in window.extend(values))
+            if unlikely and window.mean < (1 - least) * before:
                 fallen.append(name)
         return tuple(fallen)
 
