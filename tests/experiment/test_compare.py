@@ -110,6 +110,11 @@ def test_finished_parts_are_of_one_target_and_one_catalogue(
     assert mark(books_and_gear, "books", "gear") == mark(books_and_gear, "gear", "books")
     assert mark(books_and_gear, "books") != mark(books_and_gear, "gear")
     assert mark(books_and_gear, "gear") != mark(edited, "gear")
+    # Training weighs events, so the same events with other weights are other data.
+    events = books_and_gear.events
+    for column in ("weight", "rating", "kind"):
+        other = replace(events, **{column: getattr(events, column) + 1})
+        assert mark(books_and_gear, "gear") != mark(replace(books_and_gear, events=other), "gear")
 
 
 def test_another_target_may_be_asked_for_in_the_same_folder(

@@ -332,6 +332,8 @@ def _fingerprint(config: Config, dataset: Dataset, targets: Sequence[str]) -> st
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for array in (events.offsets, events.domain, events.item, events.time):
         digest.update(array.tobytes())
+    for array in (events.weight, events.rating, events.kind):
+        digest.update(array.tobytes())
     digest.update(json.dumps([dataset.names, sorted(targets)]).encode())
     for domain in dataset.domains:
         digest.update(domain.items.select("item_id", "text").write_json().encode())
