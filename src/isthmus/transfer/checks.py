@@ -34,6 +34,13 @@ def check(stages: Sequence[Stage], names: Sequence[str], config: Config) -> None
             where="transfer.strategy",
             hint="All strategies have training.epochs to spend; raise that instead",
         )
+    if len(training) > config.training.epochs:
+        raise ConfigError(
+            f"{config.training.epochs} for {len(training)} stages that train, "
+            "and each takes at least one",
+            where="training.epochs",
+            hint=f"Set it to {len(training)} or more, or transfer.strategy to one with fewer stages",
+        )
     last = stages[-1]
     if not isinstance(last, Train):
         raise ConfigError(
