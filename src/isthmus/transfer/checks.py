@@ -39,7 +39,7 @@ def check(stages: Sequence[Stage], names: Sequence[str], config: Config) -> None
             f"{config.training.epochs} for {len(training)} stages that train, "
             "and each takes at least one",
             where="training.epochs",
-            hint=f"Set it to {len(training)} or more, or transfer.strategy to one with fewer stages",
+            hint=f"Set it to {len(training)} or more, or choose a strategy with fewer stages",
         )
     last = stages[-1]
     if not isinstance(last, Train):
