@@ -84,6 +84,11 @@ def run_stages(
     """
     check(stages, dataset.names, config)
     course = _Course(stages, dataset, split, features, config, raw, folder, watch)
+    for stage in stages:
+        if isinstance(stage, Train):
+            # Names of weights are those of any width; a wrong one is said before anything trains.
+            with _as_wanted(course.model, stage):
+                pass
     for index, stage in enumerate(stages):
         course.run(index, stage)
     return Trained(course.model, course.logs, course.seconds)
@@ -153,12 +158,7 @@ class _Course:
         return CoreModel(self.features, seen, sizes, self.config.seed)
 
     def _label(self, stage: PseudoLabel) -> None:
-        if self.before is None:
-            raise ConfigError(
-                "nothing has been trained that could label",
-                where=f"transfer.strategy, stage {stage.name!r}",
-                hint="Put a Train stage before it",
-            )
+        assert self.before is not None, "checked before"
         start = time.perf_counter()
         scorer = NeuralScorer(self.model, self.before.reads)
         with _as_wanted(self.model, self.before):
