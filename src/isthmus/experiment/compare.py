@@ -111,7 +111,7 @@ def compare(
         for target in indices:
             baseline.check(dataset, events, target)
     if plan is not None:
-        plan.check(dataset, split, indices)
+        plan.check(dataset, split, indices, config)
     run = folder / config.name
     measured, first = _measure(
         config, dataset, split, wanted, seeds, competitors, run / "parts", tell
