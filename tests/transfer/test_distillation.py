@@ -19,7 +19,6 @@ from isthmus.scoring import Requests
 from isthmus.training.loop import _Run
 from isthmus.training.next_item import NextItemTask
 from isthmus.transfer.distillation import Lists, RankingDistillation, teacher_lists
-from isthmus.transfer.execution import run_stages
 from isthmus.transfer.stages import Distil, Train
 from isthmus.transfer.strategies import chosen_strategy
 
