@@ -14,10 +14,13 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 def test_two_arrays_are_brought_together(capsys: pytest.CaptureFixture[str]) -> None:
     exec(EXAMPLES[0], {})
     said = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in said] == ["Coral", "Procrustes", "Sinkhorn"]
+    names = ["Coral", "Procrustes", "Sinkhorn", "DomainWhitening"]
+    assert [line.split()[0] for line in said] == names
     # The texts are turned, doubled and shifted: a covariance matches, a rigid map does not.
     assert "coral=0.0" not in said[1]
     assert float(re.findall(r"coral=([^,]+)", said[0])[0]) < 1e-4
+    # Whitened apart, both look alike as clouds.
+    assert abs(float(re.findall(r"mmd=([^,]+)", said[3])[0])) < 0.01
 
 
 def test_a_map_and_a_loss_of_ones_own_do_what_they_say() -> None:

@@ -67,6 +67,22 @@ def test_without_pairs_all_maps_but_those_that_need_them(shop: Shop, tmp_path: P
     assert "coral" in said
 
 
+def test_a_saved_model_is_measured_by_what_it_has_learnt(shop: Shop, tmp_path: Path) -> None:
+    (model,) = (shop.folder / "models").iterdir()
+    (pair,) = run("align", "--model", model, "--json", cwd=tmp_path).json["pairs"]
+    names = ["texts", "texts, aligned", "learned, before training", "learned"]
+    assert list(pair["stages"]) == names
+    before, after = (pair["stages"][name]["mmd"] for name in names[2:])
+    assert before != after
+    text = run("align", "--model", model, cwd=tmp_path).out
+    assert text.startswith(f"books and gear: {pair['pairs']} pairs")
+    assert f"{after:.4f}".replace("-", "−") in text
+    refused = run("align", "--model", model, "--all", cwd=tmp_path)
+    assert refused.code == 2
+    assert "Leave --map and --all out" in refused.complaint
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

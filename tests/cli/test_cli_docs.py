@@ -57,4 +57,32 @@ def test_options_that_the_page_names_exist() -> None:
         for parameter in command.params
         for option in parameter.opts
     } | {option for parameter in get_command(app).params for option in parameter.opts}
-    assert set(re.findall(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*", PAGE)) <= known | {"--help"}
+    assert named(PAGE) <= known | {"--help"}
+
+
+EVERYWHERE = {"--config", "--set", "--runs", "--model", "--json"}
+"""Explained once for all commands."""
+
+
+def test_every_option_is_on_the_page() -> None:
+    unsaid = {
+        (command.name, option)
+        for command in every_command()
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("--") and option not in named(PAGE)
+    }
+    assert not unsaid
+
+
+@pytest.mark.parametrize("name", ["fit", "compare", "align", "search"])
+def test_the_section_of_a_command_names_its_options(name: str) -> None:
+    section = re.split(r"^## ", PAGE.partition(f"\n## {name}\n")[2], flags=re.MULTILINE)[0]
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    options = {o for p in command.params for o in p.opts if o.startswith("--")}
+    assert options - EVERYWHERE <= named(section)
+
+
+def named(text: str) -> set[str]:
+    """Options that a text names."""
+    return set(re.findall(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*", text))

@@ -234,6 +234,29 @@ def test_compare_with_less_data_and_a_control(shop: Shop, tmp_path: Path) -> Non
     assert summary["curve"] == found["curve"]
 
 
+def test_less_data_may_be_the_latest_events(shop: Shop, tmp_path: Path) -> None:
+    shutil.copytree(shop.folder / "runs", tmp_path / "runs")
+    words = ("compare", "--config", shop.folder / "isthmus.toml", *TINY, "--json")
+    asked = ("--target", "gear", "--baselines", "popular", "--curve", "0.5", "--curve-by", "time")
+    found = run(*words, *asked, cwd=tmp_path).json
+    assert [(point["share"], point["by"]) for point in found["curve"]] == [
+        (0.5, "time"),
+        (1.0, "time"),
+    ]
+    (run_folder,) = (tmp_path / "runs").iterdir()
+    assert [path.name for path in (run_folder / "parts" / "curve" / "gear").iterdir()] == [
+        "time-0.5"
+    ]
+
+
+def test_fit_takes_the_strategy_and_the_target_that_are_named(shop: Shop, tmp_path: Path) -> None:
+    words = ("fit", "--config", shop.folder / "isthmus.toml", *TINY, "--set", "training.epochs=2")
+    found = run(*words, "--strategy", "meta", "--target", "gear", "--json", cwd=tmp_path).json
+    assert list(found["gates"]) == ["gear"]
+    trained = tmp_path / found["run"] / "parts" / "seed-0" / "checkpoints"
+    assert {path.name for path in trained.iterdir()} == {"meta", "adapt", "target-only-gear"}
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -246,6 +269,7 @@ def test_compare_with_less_data_and_a_control(shop: Shop, tmp_path: Path) -> Non
         (("profile", "--history", "films:f1"), "domain 'films' is not in this dataset"),
         (("export", "geer", "out.parquet"), "domain 'geer' is not in this dataset"),
         (("export", "gear", "."), ".: is a folder"),
+        (("fit", "--target", "geer"), "domain 'geer' is not in this dataset. Did you mean 'gear'"),
         (("compare", "--target", "geer"), "domain 'geer' is not in this dataset. Did you mean 'ge"),
         (("compare", "--baselines", "popluar"), "no baseline is called 'popluar'. Did you mean"),
     ],

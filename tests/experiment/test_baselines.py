@@ -124,5 +124,5 @@ def test_a_curve_asks_its_own_baselines_what_they_need(shops: Dataset) -> None:
     plan = CurvePlan(shares=(0.9,), baselines=("cmf",))
     lone = apart(shops)
     with pytest.raises(ConfigError, match="baseline cmf"):
-        plan.check(lone, leave_one_out(lone), [2])
-    plan.check(shops, leave_one_out(shops), [2])
+        plan.check(lone, leave_one_out(lone), [2], Config())
+    plan.check(shops, leave_one_out(shops), [2], Config())

@@ -79,6 +79,21 @@ def test_a_comparison_is_recorded_pooled_and_not_measured_twice(
     assert resumed.metrics.equals(first.metrics)
 
 
+def test_losses_on_representations_report_distances_before_and_after(
+    books_and_gear: Dataset, config: Config, tmp_path: Path
+) -> None:
+    asked = {"dataset": books_and_gear, "targets": ["gear"], "baselines": ["popular"]}
+    chosen = config.override("alignment.representations={coral=10.0}", "alignment.warmup=0")
+    record = compare(chosen, folder=tmp_path, **asked).record  # type: ignore[arg-type]
+    (apart,) = record.distances
+    assert (apart.a, apart.b) == ("books", "gear")
+    names = ["texts", "texts, aligned", "learned, before training", "learned"]
+    assert list(apart.stages) == names
+    assert read_run(tmp_path / "small").distances == record.distances
+    without = compare(config, folder=tmp_path / "off", **asked).record  # type: ignore[arg-type]
+    assert without.distances == []
+
+
 def test_one_domain_has_nothing_to_transfer(config: Config, tmp_path: Path) -> None:
     domains = (DomainSpec(name="gear", n_items=50, events_per_user=8),)
     alone = generate_world(WorldConfig(n_users=220, n_themes=8, domains=domains, seed=3)).dataset
@@ -110,6 +125,11 @@ def test_finished_parts_are_of_one_target_and_one_catalogue(
     assert mark(books_and_gear, "books", "gear") == mark(books_and_gear, "gear", "books")
     assert mark(books_and_gear, "books") != mark(books_and_gear, "gear")
     assert mark(books_and_gear, "gear") != mark(edited, "gear")
+    # Training weighs events, so the same events with other weights are other data.
+    events = books_and_gear.events
+    for column in ("weight", "rating", "kind"):
+        other = replace(events, **{column: getattr(events, column) + 1})
+        assert mark(books_and_gear, "gear") != mark(replace(books_and_gear, events=other), "gear")
 
 
 def test_another_target_may_be_asked_for_in_the_same_folder(

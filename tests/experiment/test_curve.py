@@ -273,6 +273,36 @@ def test_what_cannot_be_measured_is_said_before_anything_is_fitted(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("strategy", ["meta", "pseudo-label"])
+def test_one_strategy_at_one_point_and_another_at_the_next_is_refused(
+    books_and_gear: Dataset, config: Config, tmp_path: Path, strategy: str
+) -> None:
+    chosen = config.override(f"transfer.strategy={strategy}")
+    split = make_split(books_and_gear, "auto")
+    with pytest.raises(ConfigError, match=r"--target: with several targets.*--target books"):
+        run(chosen, books_and_gear, tmp_path, targets=None)
+    assert not list(tmp_path.iterdir())
+    PLAN.check(books_and_gear, split, [1], chosen)
+    for same in ("joint", "distil", "pretrain-finetune"):
+        alike = config.override(f"transfer.strategy={same}")
+        PLAN.check(books_and_gear, split, [0, 1], alike)
+
+
+def test_an_alignment_that_a_share_leaves_nobody_for_is_refused(
+    books_and_gear: Dataset, config: Config, tmp_path: Path
+) -> None:
+    chosen = config.override("alignment.user_representations={infonce=1.0}")
+    events = books_and_gear.events
+    both = np.unique(events.user[events.domain == 1])[:40]
+    # Most people of gear are in no other domain.
+    few = events.keep((events.domain == 1) | (np.isin(events.user, both[-3:])))
+    thin = replace(books_and_gear, events=few)
+    CurvePlan().check(thin, make_split(thin, "auto"), [1], chosen)
+    with pytest.raises(DataError, match="not two people have training events in both"):
+        run(chosen, thin, tmp_path, plan=CurvePlan(shares=(0.1, 1.0)))
+    assert not list(tmp_path.iterdir())
+
+
 def test_targets_are_thinned_one_by_one_and_placed_without_a_clock(
     books_and_gear: Dataset, config: Config, tmp_path: Path
 ) -> None:

@@ -233,6 +233,16 @@ def full(**changes: Any) -> RunRecord:
             "after": (theme + noise).round(3).tolist(),
             "distance_before": 0.81, "distance_after": 0.07,
         },
+        "distances": [
+            {
+                "a": "books", "b": HOSTILE[0], "pairs": 1_234,
+                "stages": {
+                    "texts": {"mmd": 0.0391, "proxy_a": 1.97, "coral": 0.855, "pairs": 0.43,
+                              "between": 0.09, "within": 0.16},
+                    "learned": {"mmd": -0.0002, "coral": 0.2, "between": -0.001, "within": 0.01},
+                },
+            }
+        ],
         "data": {
             "domains": [
                 {"name": "books", "users": 3120, "items": 2400, "events": 48211,

@@ -101,16 +101,23 @@ def test_titles_of_all_scripts_are_shown_and_long_ones_shortened(page: Page) -> 
 
 def test_every_section_is_there(page: Page) -> None:
     ids = {attributes.get("id") for _, attributes in page.tags}
-    sections = {"systems", "whom", "gate", "people", "learning", "map", "data", "cost", "config"}
+    sections = {"systems", "whom", "gate", "people", "learning", "map", "distances"}
+    sections |= {"data", "cost", "config"}
     assert sections <= ids
     links = {a["href"] for t, a in page.tags if t == "a"}
     assert links == {f"#{name}" for name in sections}
 
 
+def test_distances_of_learned_vectors_stand_beside_those_of_texts(page: Page) -> None:
+    assert "1,234 pairs" in page.text
+    assert "texts 0.0391 1.97 0.855 0.430 0.090 0.160" in page.text
+    assert "learned −0.0002 – 0.200 – −0.001 0.010" in page.text
+
+
 def test_what_is_absent_is_left_out() -> None:
     page = Page(render(bare()))
     ids = {attributes.get("id") for _, attributes in page.tags}
-    assert not ids & {"gate", "people", "learning", "map", "data"}
+    assert not ids & {"gate", "people", "learning", "map", "distances", "data"}
     assert {a["href"] for t, a in page.tags if t == "a"} == {
         "#systems", "#whom", "#cost", "#config",
     }  # fmt: skip

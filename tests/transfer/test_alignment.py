@@ -21,6 +21,7 @@ from isthmus.data.splits import Split, global_cut
 from isthmus.errors import ConfigError, DataError
 from isthmus.model import learn as learning
 from isthmus.training.next_item import NextItemTask, Step
+from isthmus.transfer.learned import learned_distances
 from isthmus.transfer.sides import Side, fit_side
 from isthmus.transfer.strategies import Joint, TargetOnly
 from isthmus.transfer.system import fit_system
@@ -92,6 +93,28 @@ def test_each_loss_brings_learned_item_vectors_together(small, trained, name, we
     pairs = item_pairs(raw, settings(*QUICK), dataset, BOOKS, GEAR)
     drawn = _joint(small, *LONGER, f"alignment.representations={{{name}={weight}}}")
     assert _items_apart(drawn, name, pairs) < 0.7 * _items_apart(trained, name, pairs)
+
+
+def test_distances_of_learned_vectors_are_measured_before_training_and_after(small):
+    dataset, split, raw = small
+    loss = "alignment.representations={mmd=20.0}"
+    measured = {}
+    for name, how in (("off", ()), ("on", (loss,))):
+        config = settings(*QUICK, *LONGER, *how)
+        system = fit_system(dataset, split, raw, config, targets=[GEAR])
+        (measured[name],) = learned_distances(dataset, raw, system, config)
+        # The same weights that training began with.
+        untaught = config.override("training.learning_rate=1e-12")
+        still = fit_system(dataset, split, raw, untaught, targets=[GEAR])
+        (nothing_learnt,) = learned_distances(dataset, raw, still, untaught)
+        assert nothing_learnt.trained.mmd == pytest.approx(measured[name].initial.mmd, abs=1e-6)
+    off, on = measured["off"], measured["on"]
+    assert (off.a, off.b) == (BOOKS, GEAR)
+    assert off.pairs == len(item_pairs(raw, settings(*QUICK), dataset, BOOKS, GEAR))
+    assert (off.texts, off.aligned, off.initial) == (on.texts, on.aligned, on.initial)
+    assert off.aligned.mmd < off.texts.mmd
+    assert on.trained.mmd < 0.5 * off.trained.mmd
+    assert on.trained.pairs is not None
 
 
 class Look(torch.nn.Module):

@@ -19,7 +19,7 @@ from isthmus.model.core import CoreModel
 from isthmus.scoring import Requests
 from isthmus.transfer.execution import run_stages
 from isthmus.transfer.sides import fit_side
-from isthmus.transfer.stages import Stage, Train
+from isthmus.transfer.stages import PseudoLabel, Stage, Train, epochs_by_stage
 from isthmus.transfer.strategies import (
     Joint,
     PretrainFinetune,
@@ -118,8 +118,41 @@ def test_stages_share_the_epochs_and_differ_in_their_batches(small, tmp_path):
         "finetune": 4,
     }
     assert set(side.seconds) == {"train pretrain", "train finetune", "blend pretrain-finetune"}
-    assert execution._settings(config, Train("b", (0,), (1.0,)), 1).seed != config.seed
-    assert execution._settings(config, Train("a", (0,), (1.0,)), 0).seed == config.seed
+    assert execution._settings(config, Train("b", (0,), (1.0,)), 1, 4).seed != config.seed
+    assert execution._settings(config, Train("a", (0,), (1.0,)), 0, 4).seed == config.seed
+
+
+MANY = ["pretrain-finetune", "distil", "meta", "pseudo-label"]
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_no_strategy_trains_longer_than_the_budget(name):
+    stages = chosen(f"transfer.strategy={name}").stages(ROLES)
+    for epochs in range(2, 40):
+        found = list(epochs_by_stage(stages, epochs).values())
+        assert sum(found) == epochs, (epochs, found)
+        assert min(found) >= 1
+    first = 0.7 if name == "meta" else 0.5
+    for epochs in (10, 30):
+        found = list(epochs_by_stage(stages, epochs).values())
+        assert found == [round(epochs * first), round(epochs * (1 - first))]
+
+
+def test_a_small_share_of_few_epochs_is_one_and_a_part_of_them_stays_a_part():
+    first, second = (Train(name, EVERYTHING, (1.0, 1.0), share=0.01) for name in "ab")
+    assert epochs_by_stage([first, replace(second, share=0.99)], 3) == {"a": 1, "b": 2}
+    assert epochs_by_stage([replace(first, share=0.99), second], 3) == {"a": 2, "b": 1}
+    assert epochs_by_stage([replace(first, share=0.5)], 30) == {"a": 15}
+    labels = PseudoLabel("labels", (GEAR,))
+    assert epochs_by_stage([first, labels, replace(second, share=0.5)], 4) == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_fewer_epochs_than_stages_are_refused(small, name):
+    dataset, split = small
+    config = settings("training.epochs=1", f"transfer.strategy={name}")
+    with pytest.raises(ConfigError, match=r"training\.epochs: 1 for 2 stages that train.*Set it"):
+        fit_system(dataset, split, texts(dataset), config, targets=[GEAR])
 
 
 def test_pretraining_on_the_sources_alone_reads_no_target():

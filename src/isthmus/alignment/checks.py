@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from isthmus.alignment.domains import unknown_anchor, usable_maps
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from isthmus.alignment.domains import (
+    anchor_domain,
+    must_be_pairable,
+    no_text,
+    unknown_anchor,
+    usable_maps,
+)
 from isthmus.alignment.pairs import read_pairs
-from isthmus.alignment.representations import ITEMS, PEOPLE, loss_class, must_have_company
+from isthmus.alignment.representations import (
+    ITEMS,
+    PEOPLE,
+    loss_class,
+    must_have_company,
+    must_share_people,
+)
 from isthmus.config import Config
-from isthmus.data.dataset import Dataset
+from isthmus.data.dataset import Dataset, Events
+from isthmus.data.features import ItemFeatures
 
 
 def check_alignment(dataset: Dataset, config: Config) -> None:
@@ -30,3 +47,59 @@ def check_alignment(dataset: Dataset, config: Config) -> None:
             loss_class(name, where)
     if settings.pairs is not None:
         read_pairs(settings.pairs, dataset)
+
+
+def check_maps(dataset: Dataset, config: Config) -> None:
+    """Whether each map of features has the texts and the pairs that it needs.
+
+    Raises:
+        DataError: a domain without any text, or two domains that nothing can join.
+    """
+    texts = _texts(dataset)
+    if not any(each.present.any() for each in texts):
+        return
+    anchor = anchor_domain(texts, config, dataset)
+    kinds = usable_maps(config, len(texts))
+    for name, kind in zip(config.alignment.features, kinds, strict=True):
+        if getattr(kind, "moves_anchor", False):
+            continue
+        for d in range(len(texts)):
+            if d == anchor:
+                continue
+            if not texts[d].present.any():
+                raise no_text(dataset.names[d], name)
+            if getattr(kind, "needs_pairs", False):
+                must_be_pairable(texts, config, dataset, d, anchor)
+
+
+def check_losses(dataset: Dataset, events: Events, config: Config, reads: Sequence[int]) -> None:
+    """Whether the losses on representations have the people and the pairs that they need.
+
+    Args:
+        dataset: the snapshot.
+        events: training events.
+        config: `alignment` is read.
+        reads: the domains that one stage of training reads.
+
+    Raises:
+        DataError: too few people in both of two domains, or two domains that nothing can join.
+    """
+    if len(reads) < 2:
+        return
+    settings, texts = config.alignment, _texts(dataset)
+    anchor = anchor_domain(texts, config, dataset, reads)
+    for d in sorted({*reads} - {anchor}):
+        if _any_needs_pairs(settings.user_representations, PEOPLE):
+            must_share_people(events, dataset, anchor, d)
+        if _any_needs_pairs(settings.representations, ITEMS):
+            must_be_pairable(texts, config, dataset, anchor, d)
+
+
+def _any_needs_pairs(names: Iterable[str], where: str) -> bool:
+    return any(getattr(loss_class(name, where), "needs_pairs", False) for name in names)
+
+
+def _texts(dataset: Dataset) -> list[ItemFeatures]:
+    """Which items have a text, before there is a vector of any."""
+    held = [domain.items["text"].is_not_null().to_numpy() for domain in dataset.domains]
+    return [ItemFeatures(np.zeros((len(there), 0), np.float32), there) for there in held]

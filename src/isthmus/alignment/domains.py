@@ -126,7 +126,7 @@ class FeatureAlignment:
                 if d == anchor or step.moves_anchor:
                     continue
                 if not len(rows[d]):
-                    raise _no_text(_name(d, dataset), name)
+                    raise no_text(_name(d, dataset), name)
                 if step.needs_pairs:
                     found = (pairs or {}).get(d)
                     if found is None:
@@ -255,22 +255,38 @@ def item_pairs(
     found = find_pairs(raw, config, dataset, a, b)
     if len(found):
         return found
+    must_be_pairable(raw, config, dataset, a, b)
     settings, names = config.alignment, [_name(d, dataset) for d in (a, b)]
-    if settings.pairs is not None:
-        raise DataError(
-            f"no pair joins {names[0]!r} and {names[1]!r}",
-            where=str(settings.pairs),
-            hint="Add some, or take out what needs them",
-        )
-    for d, name in zip((a, b), names, strict=True):
-        if not raw[d].present.any():
-            raise _no_text(name, "pairing by text")
     raise DataError(
         f"no text of {names[0]!r} and none of {names[1]!r} are each other's nearest with a "
         f"cosine of {settings.pair_cosine:g}",
         where="alignment.pair_cosine",
         hint="Lower it, or give a file of pairs as alignment.pairs",
     )
+
+
+def must_be_pairable(
+    texts: Sequence[ItemFeatures], config: Config, dataset: Dataset | None, a: int, b: int
+) -> None:
+    """Raise DataError where nothing can join two domains, whatever their texts say.
+
+    Args:
+        texts: which items have one; vectors are not looked at.
+        config: `alignment.pairs` is read.
+        dataset: names of the domains and items.
+        a, b: indices of the domains.
+    """
+    path, names = config.alignment.pairs, [_name(d, dataset) for d in (a, b)]
+    if path is None:
+        for d, name in zip((a, b), names, strict=True):
+            if not texts[d].present.any():
+                raise no_text(name, "pairing by text")
+    elif dataset is not None and not len(pairs_between(read_pairs(path, dataset), a, b)):
+        raise DataError(
+            f"no pair joins {names[0]!r} and {names[1]!r}",
+            where=str(path),
+            hint="Add some, or take out what needs them",
+        )
 
 
 def find_pairs(
@@ -368,7 +384,8 @@ def _name(domain: int, dataset: Dataset | None) -> str:
     return str(domain) if dataset is None else dataset.names[domain]
 
 
-def _no_text(domain: str, what: str) -> DataError:
+def no_text(domain: str, what: str) -> DataError:
+    """What is said where `what` needs texts, and a domain has none."""
     return DataError(
         f"no item of {domain!r} has a text, and {what} needs texts",
         where=f"domains.{domain}",

@@ -205,7 +205,7 @@ def representation_alignment(
         )
     for d, losses in people.items():
         if losses.needs_pairs:
-            _must_share_people(events, dataset, anchor, d)
+            must_share_people(events, dataset, anchor, d)
     pairs = {
         d: item_pairs(raw, config, dataset, anchor, d)
         for d, losses in items.items()
@@ -272,7 +272,7 @@ def _losses(where: str, table: Mapping[str, float], config: Config) -> Losses:
     return Losses(made, config.alignment.step_rows)
 
 
-def _must_share_people(events: Events, dataset: Dataset, a: int, b: int) -> None:
+def must_share_people(events: Events, dataset: Dataset, a: int, b: int) -> None:
     """Raise DataError unless two people have events in both domains."""
     there = [
         np.bincount(events.user[events.domain == d], minlength=events.n_users) > 0 for d in (a, b)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from isthmus.cli import output
-from isthmus.cli.folders import CONFIG, RUNS, writable
+from isthmus.cli.folders import CONFIG, RUNS, load_model, writable
 from isthmus.cli.options import AsJson, ConfigFile, Overrides, RunsFolder, load_config
 
 if TYPE_CHECKING:
@@ -32,6 +33,15 @@ def align(
     everything: Annotated[
         bool, typer.Option("--all", help="Every map, alone and after whitening.")
     ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="FOLDER",
+            help="Measure what this saved model has learnt instead, before training and after.",
+        ),
+    ] = None,
     runs: RunsFolder = RUNS,
     as_json: AsJson = False,
 ) -> None:
@@ -39,7 +49,12 @@ def align(
 
     Before and after alignment, for every pair of catalogues: by the configured maps, by named ones
     or by all. Draws both catalogues on a map, in runs/NAME/alignment.html. Nothing is trained.
+
+    With --model, by the item vectors of a saved model, beside the texts it was fitted on.
     """
+    if model is not None:
+        _learned(model, maps, everything=everything, as_json=as_json)
+        return
     settings = load_config(config, overrides)
     folder = writable(runs / settings.name)
     from isthmus.alignment.measure import check_ways, measure
@@ -62,6 +77,44 @@ def align(
     for table in tables(dataset, raw, found):
         output.show(_shown(table), *_notes(table), "")
     print(f"{dataset.names[found.anchor]} stands still. Smaller is closer. Maps: {page}")
+
+
+def _learned(folder: Path, maps: list[str] | None, *, everything: bool, as_json: bool) -> None:
+    """What a model has learnt; see `isthmus.transfer.learned`."""
+    from isthmus.errors import ConfigError
+    from isthmus.report.alignment import learned_tables
+    from isthmus.transfer.learned import learned_distances
+
+    if maps or everything:
+        raise ConfigError(
+            "a saved model has its maps, and others say nothing of it",
+            where="--model",
+            hint="Leave --map and --all out",
+        )
+    recommender = load_model(folder)
+    dataset = recommender.dataset
+    if len(dataset.domains) == 1:
+        raise ConfigError(
+            f"there is one domain, {dataset.names[0]!r}, and nothing to hold it against",
+            where="--model",
+            hint="Name a model of two domains or more",
+        )
+    found = learned_distances(dataset, recommender.raw, recommender.system, recommender.config)
+    if as_json:
+        pairs = [
+            {
+                "a": dataset.names[each.a],
+                "b": dataset.names[each.b],
+                "pairs": each.pairs,
+                "stages": {name: asdict(distance) for name, distance in each.stages.items()},
+            }
+            for each in found
+        ]
+        output.print_json({"model": str(folder), "pairs": pairs})
+        return
+    for table in learned_tables(dataset, found):
+        output.show(_shown(table, "vectors"), "")
+    print("Smaller is closer. A loss may have learnt of the pairs that are measured.")
 
 
 def _ways(settings: Config, maps: list[str] | None, everything: bool) -> list[Way]:
@@ -100,7 +153,7 @@ def _document(dataset: Dataset, found: Measurement) -> dict[str, Any]:
     }
 
 
-def _shown(table: Table) -> Any:
+def _shown(table: Table, first: str = "alignment") -> Any:
     from rich import box
     from rich.table import Table as Shown
 
@@ -114,7 +167,7 @@ def _shown(table: Table) -> Any:
         show_edge=False,
         pad_edge=False,
     )
-    shown.add_column("alignment")
+    shown.add_column(first)
     for column in MEANINGS:
         shown.add_column(column, justify="right")
     for row in table.rows:

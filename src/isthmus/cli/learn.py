@@ -19,6 +19,7 @@ from isthmus.cli.options import (
     Overrides,
     RunsFolder,
     StrategyName,
+    Targets,
     Trackers,
     load_config,
     words,
@@ -59,6 +60,7 @@ class ControlName(StrEnum):
 def fit(
     config: ConfigFile = CONFIG,
     overrides: Overrides = None,
+    target: Targets = None,
     strategy: StrategyName = None,
     track: Trackers = None,
     model: ModelFolder = None,
@@ -68,7 +70,8 @@ def fit(
     """Train, set the gates, and save the model.
 
     Trains on all catalogues together and on each target alone; the gate of a target lets the
-    first in as far as held-back questions support it.
+    first in as far as held-back questions support it. --target says which are targets; without
+    it, the configured one is, or else every catalogue.
 
     Can be stopped at any moment: the same command goes on from the last checkpoint.
     """
@@ -85,7 +88,7 @@ def fit(
         tell(f"fitting; stop at any moment, the same command goes on from {run}")
         # Where `compare` looks as well, so that neither repeats what the other has trained.
         checkpoints = run / "parts" / f"seed-{settings.seed}"
-        recommender = Recommender.fit(dataset, settings, folder=checkpoints)
+        recommender = Recommender.fit(dataset, settings, targets=target, folder=checkpoints)
         tell(f"saving {place}")
         recommender.save(place)
     if as_json:
@@ -99,10 +102,7 @@ def fit(
 def compare(
     config: ConfigFile = CONFIG,
     overrides: Overrides = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option("--target", "-t", metavar="DOMAIN", help="Domain to answer for; repeatable."),
-    ] = None,
+    target: Targets = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Training seeds, 0,1,2.")] = "0",
     baselines: Annotated[
         str | None,

@@ -22,6 +22,10 @@ Overrides = Annotated[
         "--set", metavar="KEY=VALUE", help="Override one key, training.epochs=5; repeatable."
     ),
 ]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option("--target", "-t", metavar="DOMAIN", help="Domain to answer for; repeatable."),
+]
 StrategyName = Annotated[
     str | None,
     typer.Option(

@@ -28,7 +28,7 @@ from isthmus.experiment.curve import NONE, CurvePlan, Point, Whole, measure_curv
 from isthmus.experiment.curve_record import Drawn, curve_record
 from isthmus.experiment.environment import begin_peak, library_versions, peak_rss_mb
 from isthmus.experiment.figures import ABOUT, Pooled, figures
-from isthmus.experiment.pictures import data_facts, example_users, item_map
+from isthmus.experiment.pictures import data_facts, domains_apart, example_users, item_map
 from isthmus.experiment.records import write_run
 from isthmus.experiment.schema import (
     Cost,
@@ -111,7 +111,7 @@ def compare(
         for target in indices:
             baseline.check(dataset, events, target)
     if plan is not None:
-        plan.check(dataset, split, indices)
+        plan.check(dataset, split, indices, config)
     run = folder / config.name
     measured, first = _measure(
         config, dataset, split, wanted, seeds, competitors, run / "parts", tell
@@ -222,6 +222,7 @@ def _record(
         points=drawn.points,
         examples=example_users(recommender, targets),
         item_map=item_map(dataset, recommender.raw, recommender.system.features),
+        distances=domains_apart(recommender),
         data=data_facts(check_dataset(dataset, cleaning)),
         cost=Cost(
             stages=[Stage(name=name, seconds=seconds) for name, seconds in stages.items()],
@@ -332,6 +333,8 @@ def _fingerprint(config: Config, dataset: Dataset, targets: Sequence[str]) -> st
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for array in (events.offsets, events.domain, events.item, events.time):
         digest.update(array.tobytes())
+    for column in (events.weight, events.rating, events.kind):
+        digest.update(column.tobytes())
     digest.update(json.dumps([dataset.names, sorted(targets)]).encode())
     for domain in dataset.domains:
         digest.update(domain.items.select("item_id", "text").write_json().encode())

@@ -27,6 +27,9 @@ from isthmus.experiment.controls import ALONE_UNCHANGED, alter, check_control
 from isthmus.experiment.environment import begin_peak
 from isthmus.experiment.seed_run import Exam, Measured, measure_baseline, measure_systems
 from isthmus.recommender import Recommender
+from isthmus.transfer.beforehand import check_system
+from isthmus.transfer.sides import roles_of
+from isthmus.transfer.strategies import chosen_strategy
 from isthmus.transfer.system import fit_system
 
 LEAST_EVENTS = 10
@@ -99,13 +102,15 @@ class CurvePlan:
             return chosen(self.baselines)
         return chosen([name for name in of_comparison if name in CHEAP])
 
-    def check(self, dataset: Dataset, split: Split, targets: Sequence[int]) -> None:
+    def check(self, dataset: Dataset, split: Split, targets: Sequence[int], config: Config) -> None:
         """Refuse what cannot be measured, before anything is fitted.
 
         Raises:
-            ConfigError: one domain only, a control that has nothing to destroy, or a baseline that
-                cannot use what a share leaves.
-            DataError: a share leaves fewer than `LEAST_EVENTS` training events of a target.
+            ConfigError: one domain only, a control that has nothing to destroy, a baseline that
+                cannot use what a share leaves, or several targets and a strategy that would train
+                otherwise for one of them.
+            DataError: a share leaves fewer than `LEAST_EVENTS` training events of a target, or
+                less than an alignment needs.
         """
         if len(dataset.domains) == 1:
             raise ConfigError(
@@ -114,6 +119,8 @@ class CurvePlan:
                 hint="Add a second domain, or leave the option out",
             )
         for target in targets:
+            if len(targets) > 1:
+                _check_same_stages(dataset, config, target)
             for control in self.controls:
                 check_control(control, dataset, target)
             for share in self.shares:
@@ -125,9 +132,28 @@ class CurvePlan:
                         where="--curve",
                         hint="Give a larger share",
                     )
+                check_system(left.dataset, left.split, config, [target])
                 events = left.split.train_events(left.dataset)
                 for baseline in chosen(self.baselines or ()).values():
                     baseline.check(left.dataset, events, target)
+
+
+def _check_same_stages(dataset: Dataset, config: Config, target: int) -> None:
+    """Raise ConfigError where a strategy trains otherwise for one target than for several.
+
+    A point is fitted for one target; the ordinary comparison, its share of 1, for all of them.
+    """
+    one, several = (
+        chosen_strategy(config.transfer, roles).stages(roles)
+        for roles in (roles_of(dataset, config, t) for t in (target, None))
+    )
+    if one != several:
+        raise ConfigError(
+            f"with several targets, {config.transfer.strategy} trains otherwise than for one, and "
+            "each point of a curve or a control is of one",
+            where="--target",
+            hint=f"Compare one target at a time: --target {dataset.names[target]}",
+        )
 
 
 @dataclass(frozen=True)

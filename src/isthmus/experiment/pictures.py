@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.alignment.distance import DomainDistance
 from isthmus.data.check import DataReport
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.experiment.schema import (
     DataFacts,
+    Distance,
     DomainFacts,
+    DomainsApart,
     ExampleUser,
     HistoryRow,
     ItemMap,
@@ -20,6 +24,7 @@ from isthmus.experiment.schema import (
     Recommended,
 )
 from isthmus.recommender import Recommender
+from isthmus.transfer.learned import learned_distances
 
 MAP_POINTS = 1500
 EXAMPLES_PER_TARGET = 2
@@ -96,6 +101,30 @@ def _history(dataset: Dataset, user: np.int64) -> list[HistoryRow]:
             )
         )
     return rows
+
+
+def domains_apart(recommender: Recommender) -> list[DomainsApart]:
+    """Distances by texts and by learned vectors, of the seed that is served; none where no loss on
+    representations was on."""
+    settings = recommender.config.alignment
+    dataset, system = recommender.dataset, recommender.system
+    if not (settings.representations or settings.user_representations):
+        return []
+    found = learned_distances(dataset, recommender.raw, system, recommender.config)
+    return [
+        DomainsApart(
+            a=dataset.names[each.a],
+            b=dataset.names[each.b],
+            pairs=each.pairs,
+            stages={name: _plain_distance(measured) for name, measured in each.stages.items()},
+        )
+        for each in found
+    ]
+
+
+def _plain_distance(measured: DomainDistance) -> Distance:
+    figures = asdict(measured)
+    return Distance(**{k: None if v is None or v != v else v for k, v in figures.items()})
 
 
 def item_map(

@@ -204,6 +204,28 @@ class ItemMap(_Model):
         return self
 
 
+class Distance(_Model):
+    """How far two domains are from each other by one kind of vectors, see
+    `isthmus.alignment.distance.DomainDistance`; None where there was too little to measure."""
+
+    mmd: float | None = None
+    proxy_a: float | None = None
+    coral: float | None = None
+    pairs: float | None = None
+    between: float | None = None
+    within: float | None = None
+
+
+class DomainsApart(_Model):
+    """Two domains where losses on representations were on: `stages` tells how far they are by their
+    texts, and by the item vectors learnt, before and after. `pairs` of items belong together."""
+
+    a: str
+    b: str
+    pairs: int
+    stages: dict[str, Distance]
+
+
 class DomainFacts(_Model):
     """One domain in the data section; shares are 0 to 1."""
 
@@ -263,6 +285,7 @@ class RunRecord(_Model):
         metrics: all figures, in `RECORD_SCHEMA`; missing columns are filled, unknown ones refused.
         points: how the answer changes with the share of target data and under controls; empty
             where neither was asked for.
+        distances: by pair of domains; empty where no loss on representations was on.
         config: the resolved configuration as plain values; None entries are left out.
         notes: limits of this run worth saying, one sentence each.
     """
@@ -284,6 +307,7 @@ class RunRecord(_Model):
     points: list[CurvePoint] = Field(default_factory=list)
     examples: list[ExampleUser] = Field(default_factory=list)
     item_map: ItemMap | None = None
+    distances: list[DomainsApart] = Field(default_factory=list)
     data: DataFacts | None = None
     cost: Cost
     versions: dict[str, str] = Field(default_factory=dict)

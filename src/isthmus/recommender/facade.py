@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from isthmus.alignment.checks import check_alignment
 from isthmus.blend import GateDecision
 from isthmus.config import Config
 from isthmus.continual.progress import Progress
@@ -30,6 +29,7 @@ from isthmus.recommender.storage import LogPosition
 from isthmus.recommender.telling import Telling
 from isthmus.scoring import Scorer
 from isthmus.tasks.teach import Taught
+from isthmus.transfer.beforehand import check_system
 from isthmus.transfer.system import System, fit_system
 
 
@@ -86,8 +86,9 @@ class Recommender(Answering, Extending, Telling):
             encoder: reads the texts; None loads the configured language model.
 
         Raises:
-            ConfigError: an alignment that cannot be meant.
-            DataError: nothing to learn from, or the split leaves one side empty.
+            ConfigError: a strategy or an alignment that cannot be meant.
+            DataError: nothing to learn from, the split leaves one side empty, or an alignment
+                lacks texts, pairs or people.
             LanguageModelError: the language model cannot be found or run.
             RequestError: an unknown target.
         """
@@ -96,7 +97,7 @@ class Recommender(Answering, Extending, Telling):
             targets = [config.target]
         indices = None if targets is None else [dataset.domain_index(name) for name in targets]
         split = split or configured_split(dataset, config.split)
-        check_alignment(dataset, config)
+        check_system(dataset, split, config, indices)
         raw = read_catalogues(dataset.domains, config, encoder)
         system = fit_system(dataset, split, raw, config, targets=indices, folder=folder)
         return cls(dataset, config, split, raw, system)

@@ -6,26 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from isthmus.alignment.distance import DomainDistance
 from isthmus.alignment.measure import Measured, Measurement
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.experiment.pictures import item_map
 from isthmus.experiment.records import write_whole
+from isthmus.report import distances
 from isthmus.report.charts import plane_chart
 from isthmus.report.page import embedded, whole_page
+from isthmus.transfer.learned import LearnedDistance
 
-MEANINGS = {
-    "MMD²": "squared maximum mean discrepancy with Gaussian kernels; 0: the two clouds look alike",
-    "proxy-A": "how well a linear classifier tells the catalogues apart on held-out items; 0: as "
-    "well as chance, 2: always",
-    "covariance": "difference of the covariances as a share of the larger one",
-    "pairs": "mean squared distance of items that belong together, as a share of that of any two; "
-    "no map was fitted on these pairs",
-    "cosine between": "mean cosine of an item of one catalogue and one of the other",
-    "cosine within": "mean cosine of two items of one catalogue",
+MEANINGS = distances.MEANINGS | {
+    "pairs": f"{distances.MEANINGS['pairs']}; no map was fitted on these pairs"
 }
 
 
@@ -64,6 +56,17 @@ def tables(dataset: Dataset, raw: Sequence[ItemFeatures], found: Measurement) ->
         )
         made.append(Table(title, [_row(measured, (a, b)) for measured in found.ways]))
     return made
+
+
+def learned_tables(dataset: Dataset, found: Sequence[LearnedDistance]) -> list[Table]:
+    """One table for each pair of domains: texts, and the item vectors of a model."""
+    return [
+        Table(
+            f"{dataset.names[each.a]} and {dataset.names[each.b]}: {each.pairs or 'no'} pairs",
+            [Row(name, distances.cells(measured)) for name, measured in each.stages.items()],
+        )
+        for each in found
+    ]
 
 
 def write_alignment(
@@ -110,19 +113,4 @@ def _maps(
 def _row(measured: Measured, pair: tuple[int, int]) -> Row:
     if measured.missing is not None:
         return Row(measured.way.name, ["–"] * len(MEANINGS), measured.missing)
-    return Row(measured.way.name, _cells(measured.distances[pair]))
-
-
-def _cells(distance: DomainDistance) -> list[str]:
-    figures = {
-        "MMD²": (distance.mmd, 4),
-        "proxy-A": (distance.proxy_a, 2),
-        "covariance": (distance.coral, 3),
-        "pairs": (distance.pairs, 3),
-        "cosine between": (distance.between, 3),
-        "cosine within": (distance.within, 3),
-    }
-    return [
-        "–" if value is None or np.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
-        for value, digits in figures.values()
-    ]
+    return Row(measured.way.name, distances.cells(measured.distances[pair]))

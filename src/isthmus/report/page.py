@@ -25,7 +25,7 @@ from isthmus.experiment.controls import CONTROLS
 from isthmus.experiment.records import read_run, write_whole
 from isthmus.experiment.schema import ExampleUser, RunRecord
 from isthmus.experiment.verdict import metric_label, percent
-from isthmus.report import charts, reading
+from isthmus.report import charts, distances, reading
 
 TEMPLATES = Path(__file__).parent / "templates"
 HISTORY_SHOWN = 12
@@ -67,6 +67,7 @@ def render(record: RunRecord) -> str:
         ]
         if record.item_map
         else [],
+        measures=distances.MEANINGS,
         examples=[(example, _history(example)) for example in record.examples],
         config=tomlkit.dumps(record.config).strip(),
     )
@@ -103,6 +104,7 @@ def environment() -> jinja2.Environment:
         shortened=reading.shortened,
         evidence=reading.evidence,
         points=in_points,
+        distance=distances.cells,
         of_data=share_in_words,
         control=lambda name: CONTROLS.get(name, name),
         md=_markdown,

@@ -18,21 +18,30 @@ def check(stages: Sequence[Stage], names: Sequence[str], config: Config) -> None
     if not stages:
         raise ConfigError("the strategy has no stage", where="transfer.strategy")
     seen: set[str] = set()
+    can_label = False
     for stage in stages:
         where = f"transfer.strategy, stage {stage.name!r}"
         if stage.name in seen:
             raise ConfigError("two stages have this name", where=where, hint="Rename one")
         seen.add(stage.name)
         if isinstance(stage, PseudoLabel):
-            _check_labelling(stage, names, where)
+            _check_labelling(stage, names, where, can_label=can_label)
         else:
             _check_training(stage, names, config, where)
+            can_label = can_label or stage.width is None
     training = [stage for stage in stages if isinstance(stage, Train)]
     if sum(stage.share for stage in training) > 1 + 1e-6:
         raise ConfigError(
             "the shares of the stages add up to more than 1",
             where="transfer.strategy",
             hint="All strategies have training.epochs to spend; raise that instead",
+        )
+    if len(training) > config.training.epochs:
+        raise ConfigError(
+            f"{config.training.epochs} for {len(training)} stages that train, "
+            "and each takes at least one",
+            where="training.epochs",
+            hint=f"Set it to {len(training)} or more, or choose a strategy with fewer stages",
         )
     last = stages[-1]
     if not isinstance(last, Train):
@@ -114,10 +123,18 @@ def _check_teachers(stages: Sequence[Stage]) -> None:
             )
 
 
-def _check_labelling(stage: PseudoLabel, names: Sequence[str], where: str) -> None:
+def _check_labelling(
+    stage: PseudoLabel, names: Sequence[str], where: str, *, can_label: bool
+) -> None:
     if not stage.domains or not set(stage.domains) <= set(range(len(names))):
         raise ConfigError(
             f"labels {list(stage.domains)}, and there are {len(names)} domains", where=where
         )
     if stage.fewer_than < 1 or stage.most < 0 or stage.weight <= 0:
         raise ConfigError("fewer_than, most or weight is out of range", where=where)
+    if not can_label:
+        raise ConfigError(
+            "nothing has been trained that could label",
+            where=where,
+            hint="Put a Train stage before it",
+        )

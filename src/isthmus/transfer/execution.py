@@ -34,7 +34,7 @@ from isthmus.transfer.checks import check
 from isthmus.transfer.distillation import RankingDistillation, teacher_lists
 from isthmus.transfer.pseudo_labels import with_pseudo_labels
 from isthmus.transfer.reptile import ReptileTask, Tasks, taste_groups
-from isthmus.transfer.stages import Distil, PseudoLabel, Reptile, Stage, Train
+from isthmus.transfer.stages import Distil, PseudoLabel, Reptile, Stage, Train, epochs_by_stage
 
 IDS = "items.table"
 """How the table of IDs is called among what can be frozen."""
@@ -84,6 +84,11 @@ def run_stages(
     """
     check(stages, dataset.names, config)
     course = _Course(stages, dataset, split, features, config, raw, folder, watch)
+    for stage in stages:
+        if isinstance(stage, Train):
+            # Names of weights are those of any width; a wrong one is said before anything trains.
+            with _as_wanted(course.model, stage):
+                pass
     for index, stage in enumerate(stages):
         course.run(index, stage)
     return Trained(course.model, course.logs, course.seconds)
@@ -107,6 +112,7 @@ class _Course:
         self.config, self.folder, self.watch = config, folder, watch
         self.events = split.train_events(dataset)
         self.behaved = set(np.unique(self.events.domain).tolist())
+        self.epochs = epochs_by_stage(stages, config.training.epochs)
         last = stages[-1]
         assert isinstance(last, Train), "checked before"
         seen = evidence(dataset, self.events.only(*last.reads))
@@ -152,12 +158,7 @@ class _Course:
         return CoreModel(self.features, seen, sizes, self.config.seed)
 
     def _label(self, stage: PseudoLabel) -> None:
-        if self.before is None:
-            raise ConfigError(
-                "nothing has been trained that could label",
-                where=f"transfer.strategy, stage {stage.name!r}",
-                hint="Put a Train stage before it",
-            )
+        assert self.before is not None, "checked before"
         start = time.perf_counter()
         scorer = NeuralScorer(self.model, self.before.reads)
         with _as_wanted(self.model, self.before):
@@ -171,7 +172,7 @@ class _Course:
         if isinstance(stage, Reptile):
             group = taste_groups(self.dataset, events, self.features, stage.groups)
             task = partial(ReptileTask, tasks=Tasks(group, stage.inner_steps, stage.outer_rate))
-        config = _settings(self.config, stage, index)
+        config = _settings(self.config, stage, index, self.epochs[stage.name])
         extra: list[ExtraLoss] = [
             *representation_alignment(self.dataset, events, self.raw, self.config, stage.reads)
         ]
@@ -233,11 +234,11 @@ def _lend(model: CoreModel, read: set[int], asked: set[int]) -> None:
             model.borrow_asking(domain, sorted(asked))
 
 
-def _settings(config: Config, stage: Train, index: int) -> Config:
-    """The configuration with the stage's share of epochs, its rate and a seed of its own."""
+def _settings(config: Config, stage: Train, index: int, epochs: int) -> Config:
+    """The configuration with the stage's epochs, its rate and a seed of its own."""
     training = config.training.model_copy(
         update={
-            "epochs": max(1, round(config.training.epochs * stage.share)),
+            "epochs": epochs,
             "learning_rate": config.training.learning_rate * stage.rate,
             # A multiple of the rate, so that rows of IDs learn as fast as ever.
             "id_rate": config.training.id_rate / stage.rate,

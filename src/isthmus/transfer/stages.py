@@ -5,6 +5,7 @@ Each starts where the one before it ended. `isthmus.transfer.execution` runs the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -99,3 +100,26 @@ class PseudoLabel:
 
 
 Stage = Train | Reptile | Distil | PseudoLabel
+
+
+def epochs_by_stage(stages: Sequence[Stage], epochs: int) -> dict[str, int]:
+    """Epochs of each stage that trains, by its name: the budget, cut where the shares add up.
+
+    Rounding each share by itself could give two halves of 3 epochs 2 each. Each stage gets one at
+    least.
+
+    Args:
+        stages: in turn.
+        epochs: the budget, at least one for each stage that trains.
+    """
+    training = [stage for stage in stages if isinstance(stage, Train)]
+    found: dict[str, int] = {}
+    done, share = 0, 0.0
+    for place, stage in enumerate(training, start=1):
+        share += stage.share
+        # What comes after needs one each.
+        last = epochs - (len(training) - place)
+        end = min(max(round(epochs * share), done + 1), last)
+        found[stage.name] = end - done
+        done = end
+    return found

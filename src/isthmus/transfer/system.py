@@ -12,9 +12,9 @@ from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split
-from isthmus.errors import ConfigError, DataError, did_you_mean
-from isthmus.transfer.sides import Joined, Side, blend_of, fit_side, roles_of
-from isthmus.transfer.strategies import TargetOnly, chosen_strategy
+from isthmus.transfer.beforehand import behaved_domains, check_system, one_target
+from isthmus.transfer.sides import Joined, Side, blend_of, fit_side
+from isthmus.transfer.strategies import TargetOnly
 
 
 @dataclass(frozen=True)
@@ -107,27 +107,23 @@ def fit_system(
         folder: where checkpoints and curves go; a killed run finds its own there.
 
     Raises:
-        DataError: no domain has any training event.
+        DataError: no domain has any training event, or an alignment lacks texts, pairs or people.
         ConfigError: a weight is given for a domain that does not exist, or the strategy suits
             neither the domains nor the configuration.
     """
-    _check_weights(config, dataset.names)
-    behaved = _behaved(dataset, split)
+    strategy = check_system(dataset, split, config, targets)
+    behaved = behaved_domains(dataset, split)
     features = align_features(raw, config, dataset)
     apart = config.alignment.features == ["whiten"] and config.alignment.basis == "own"
     own_features = features if apart else features_apart(raw, config)
     wanted = range(len(dataset.domains)) if targets is None else targets
-    one = wanted[0] if len(wanted) == 1 else None
-    strategy = chosen_strategy(config.transfer, roles_of(dataset, config, one))
+    one = one_target(dataset, targets)
 
     def fit_alone(side: TargetOnly) -> Side:
         return fit_side(side, dataset, split, raw, own_features, config, folder=folder)
 
-    if len(dataset.domains) == 1:
-        strategy = TargetOnly(0)
     if isinstance(strategy, TargetOnly):
         only = strategy.target
-        _check_behaved(only, behaved, dataset.names)
         side = _with_prior_weights(fit_alone(strategy), len(dataset.domains))
         gates = {only: _nothing_to_transfer(len(dataset.domains))}
         return System(side, {only: side}, gates, own_features, own_features)
@@ -147,36 +143,6 @@ def fit_system(
             transferred.fitted[target], alone[target].fitted[target], config.blend, target=name
         )
     return System(transferred, alone, gates, features, own_features)
-
-
-def _check_weights(config: Config, names: Sequence[str]) -> None:
-    for name in config.training.domain_weights:
-        if name not in names:
-            raise ConfigError(
-                f"{name!r} is no domain",
-                where="training.domain_weights",
-                hint=did_you_mean(name, names),
-            )
-
-
-def _behaved(dataset: Dataset, split: Split) -> set[int]:
-    """Domains with a training event."""
-    events = split.train_events(dataset)
-    behaved = {d for d in range(len(dataset.domains)) if (events.domain == d).any()}
-    if not behaved:
-        raise DataError(
-            "no domain has a training event", where="domains", hint="Check the interactions files"
-        )
-    return behaved
-
-
-def _check_behaved(target: int, behaved: set[int], names: Sequence[str]) -> None:
-    if target not in behaved:
-        raise DataError(
-            f"{names[target]} has no training event to learn from alone",
-            where="transfer.strategy",
-            hint="Choose a strategy that reads the other domains, such as zero-shot",
-        )
 
 
 def _nothing_to_transfer(n_domains: int) -> GateDecision:
