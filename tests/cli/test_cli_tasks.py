@@ -96,6 +96,7 @@ def test_clicks(taught: Path) -> None:
         (("teach", "rating"), "is not one of"),
         (("teach", "click", "--set", "tasks.click.examples='no.csv'"), "no.csv: no such file"),
         (("teach", "rate", "--set", "tasks.rate.head=square"), "Did you mean 'squared'"),
+        (("teach", "rate", "--set", "training.epochs=3"), "has no say"),
         (("click", "gear", "g00000", "--user", "u", "--through", "models"), "models"),
     ],
 )

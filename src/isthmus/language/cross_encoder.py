@@ -166,15 +166,16 @@ class CrossEncoder:
             "learning_rate": config.learning_rate,
             "evaluate_every": 1,
         }
+        training = training.model_copy(update=how)
         with enough_memory(*_MEMORY):
             made.log = train(
                 task,
                 validate,
-                training.model_copy(update=how),
+                training,
                 seed=seed,
                 label="tuning the cross-encoder",
                 folder=folder,
-                mark=_mark(made, learn, seed),
+                mark=_mark(made, learn, task.weights, training, seed),
             )
         return made
 
@@ -288,10 +289,18 @@ class CrossEncoder:
         return made
 
 
-def _mark(encoder: CrossEncoder, pairs: LabelledPairs, seed: int) -> str:
+def _mark(
+    encoder: CrossEncoder,
+    pairs: LabelledPairs,
+    weights: Mapping[int, float],
+    training: TrainingConfig,
+    seed: int,
+) -> str:
     """What the outcome of tuning depends on, as a short text."""
     digest = hashlib.blake2b(digest_size=16)
+    pace = (training.bf16, training.weight_decay, training.warmup, training.clip)
     said = (encoder.config.model_dump(mode="json"), encoder._facts.content, encoder.classes, seed)
+    digest.update(repr((sorted(weights.items()), pace)).encode())
     digest.update(repr((said, list(pairs.first), list(pairs.second))).encode())
     digest.update(pairs.label.tobytes() + pairs.group.tobytes())
     return digest.hexdigest()
