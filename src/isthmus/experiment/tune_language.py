@@ -80,6 +80,7 @@ def tune_language(
     split: Split | None = None,
     only: Sequence[str] | None = None,
     checkpoints: Path | None = None,
+    curves: Path | None = None,
     tell: Callable[[str], None] = lambda _line: None,
 ) -> Tuned:
     """Tune on the training events, save the weights to `out`, and measure texts alone.
@@ -91,6 +92,7 @@ def tune_language(
         split: None makes the configured one.
         only: domains to tune for; what is learnt from is then within these. None: all.
         checkpoints: where a killed run goes on from.
+        curves: folder of training curves, by `config.tracking`; None: none.
         tell: told what begins.
 
     Raises:
@@ -115,6 +117,8 @@ def tune_language(
         device=device,
         threads=config.training.threads,
         folder=checkpoints,
+        curves=curves,
+        tracking=config.tracking,
         about={"domains": names},
     )
     peak = _peak_mb(device)

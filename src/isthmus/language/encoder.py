@@ -164,7 +164,8 @@ class TextEncoder:
             runtime=runtime,
             notes=tuple(self._notes),
         )
-        return ItemFeatures(vectors, present, whitened=self.reader.side is not None)
+        whitened, truncated = self.reader.side is not None, self.report.n_truncated
+        return ItemFeatures(vectors, present, whitened=whitened, truncated=truncated)
 
     def tokens(self, texts: Sequence[str], positions: int | None = None) -> Tokens:
         """Token numbers of texts, none blank, cut to `positions` tokens or what the model reads.

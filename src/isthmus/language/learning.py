@@ -10,7 +10,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isthmus.config import TrainingConfig
+from isthmus.config import TrackingConfig, TrainingConfig
 from isthmus.errors import TrainingError
 from isthmus.training.loop import Log, train
 from isthmus.training.optim import RowAdam
+from isthmus.training.tracking import tracker
 
 _STRETCHES = 12
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -96,6 +97,8 @@ class Pace:
         folder: of checkpoints; None: none.
         mark: what the run depends on; a checkpoint of another run is not gone on with.
         threads: of PyTorch; None: its own choice.
+        curves: folder of training curves; None: none.
+        tracking: which tools take them.
     """
 
     rate: float
@@ -104,6 +107,8 @@ class Pace:
     folder: Path | None = None
     mark: str = ""
     threads: int | None = None
+    curves: Path | None = None
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def learn(
@@ -130,6 +135,7 @@ def learn(
             label=label,
             folder=pace.folder,
             mark=pace.mark,
+            tracking=tracker(pace.curves, pace.tracking),
         )
 
 

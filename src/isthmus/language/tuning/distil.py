@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from isthmus.config import DistillationConfig, LanguageConfig, TuningConfig
+from isthmus.config import DistillationConfig, LanguageConfig, TrackingConfig, TuningConfig
 from isthmus.errors import LanguageModelError
 from isthmus.language.encoder import TextEncoder
 from isthmus.language.folders import check_place, save_model
@@ -130,6 +130,8 @@ def distil(
     device: str = "auto",
     threads: int | None = None,
     checkpoints: Path | None = None,
+    curves: Path | None = None,
+    tracking: TrackingConfig | None = None,
 ) -> Distilled:
     """Train a student and save it as a plain Hugging Face folder.
 
@@ -142,6 +144,8 @@ def distil(
         device: as `training.device`.
         threads: as `training.threads`.
         checkpoints: where a killed run goes on from; None: nowhere.
+        curves: folder of training curves; None: none.
+        tracking: which tools take them.
 
     Raises:
         LanguageModelError: a model cannot be found, or the student would be no smaller.
@@ -174,6 +178,8 @@ def distil(
         folder=checkpoints,
         mark=run_mark(config, seed, teacher.fingerprint, facts.content, corpus.training),
         threads=threads,
+        curves=curves,
+        tracking=tracking or TrackingConfig(),
     )
     before = exam.agreement(student)
     log = learn(task, lambda: exam.agreement(student), pace, label="distilling")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.config import LanguageConfig, TuningConfig
+from isthmus.config import LanguageConfig, TrackingConfig, TuningConfig
 from isthmus.data.next_items import NextItems
 from isthmus.data.pairs import ItemPairs
 from isthmus.errors import TrainingError
@@ -114,6 +114,8 @@ def tune(
     device: str = "auto",
     threads: int | None = None,
     folder: Path | None = None,
+    curves: Path | None = None,
+    tracking: TrackingConfig | None = None,
     about: dict[str, object] | None = None,
 ) -> Tuning:
     """Tune a language model by what people choose together.
@@ -126,6 +128,8 @@ def tune(
         device: as `training.device`.
         threads: as `training.threads`.
         folder: of checkpoints; a killed run that is called again goes on from there.
+        curves: folder of training curves; None: none.
+        tracking: which tools take them.
         about: kept with the weights.
 
     Raises:
@@ -159,7 +163,14 @@ def tune(
     )
     rate = config.learning_rate or RATES[config.method]
     pace = Pace(
-        rate=rate, patience=config.patience, seed=seed, folder=folder, mark=mark, threads=threads
+        rate=rate,
+        patience=config.patience,
+        seed=seed,
+        folder=folder,
+        mark=mark,
+        threads=threads,
+        curves=curves,
+        tracking=tracking or TrackingConfig(),
     )
     log = learn(task, score, pace, label=f"tuning ({config.method})")
     steps = len(log.epochs) * task.batches_per_epoch
