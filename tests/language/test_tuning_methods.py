@@ -84,6 +84,62 @@ def test_each_method_learns_and_comes_back_the_same(method, model, tmp_path, req
     assert np.abs(vectors[0] - plain).max() > 1e-3
 
 
+@pytest.mark.parametrize("patience", [100, 1])
+def test_adalora_saves_as_many_ranks_as_were_asked_for(patience, bert, tmp_path, monkeypatch):
+    language = LanguageConfig(model=str(bert), cache=tmp_path / "cache", runtime="torch")
+    config = settings("adalora", patience=patience)
+
+    def ranks(tensors) -> tuple[int, int]:
+        values = [tensor for name, tensor in tensors.items() if "lora_E" in name]
+        return int(sum((tensor != 0).sum() for tensor in values)), len(values)
+
+    whole = ranks(tune(material(), language, config, device="cpu").weights.tensors())
+    assert whole == (config.rank * whole[1], whole[1])
+
+    # One that was killed behind the last share keeps to it.
+    from isthmus.training import loop
+
+    epochs, judged = loop._Run.epoch, []
+
+    def stopping(self, validate):
+        if len(self.log.epochs) == 9:
+            raise KeyboardInterrupt
+        return epochs(self, validate)
+
+    monkeypatch.setattr(loop._Run, "checkpoint", always(loop._Run.checkpoint))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "epoch", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            tune(material(), language, config, device="cpu", folder=tmp_path / "kept")
+    monkeypatch.setattr(
+        Tunable, "after_step", noting(Tunable.after_step, lambda t: judged.append(ranks(t.own())))
+    )
+    resumed = tune(material(), language, config, device="cpu", folder=tmp_path / "kept")
+    assert ranks(resumed.weights.tensors()) == whole
+    assert judged
+    assert set(judged) == {whole}
+
+
+def always(checkpoint):
+    """Write one after every stretch."""
+
+    def due(self, folder):
+        self.saved_at = -np.inf
+        checkpoint(self, folder)
+
+    return due
+
+
+def noting(step, note):
+    """Look at the module behind every step."""
+
+    def noted(self, done):
+        step(self, done)
+        note(self)
+
+    return noted
+
+
 @pytest.mark.parametrize("model", ["bert", "gpt2"])
 @pytest.mark.parametrize("method", INSIDE)
 def test_saved_weights_give_the_module_that_was_trained(method, model, tmp_path, request):

@@ -76,6 +76,11 @@ class LanguageTask(ABC):
         """One stretch of batches."""
         for _ in range(self._stretch):
             yield self.batch(rng)
+            # Whoever asks for the next batch, or whether there is one, has made the step.
+            self.after_step(self.step + 1)
+
+    def after_step(self, done: int) -> None:
+        """What is left to do behind the optimiser, after so many steps in all."""
 
     @abstractmethod
     def batch(self, rng: np.random.Generator) -> Any:

@@ -68,7 +68,8 @@ class Contrast(LanguageTask):
         temperature: of the cosines.
         steps: how many in all.
         device: where.
-        extra: a further part of the loss, asked for at each step by its number.
+        extra: a further part of the loss, asked for at each step.
+        after: told after each step how many are done.
     """
 
     def __init__(
@@ -83,11 +84,13 @@ class Contrast(LanguageTask):
         temperature: float,
         steps: int,
         device: torch.device,
-        extra: Callable[[int], Tensor | None] = lambda _step: None,
+        extra: Callable[[], Tensor | None] = lambda: None,
+        after: Callable[[int], None] = lambda _done: None,
     ) -> None:
         super().__init__(whole, own, steps, device)
         self._vectors, self._sampler, self._readable = vectors, sampler, readable
-        self._space, self._temperature, self._extra = space, temperature, extra
+        self._space, self._temperature = space, temperature
+        self._extra, self._after = extra, after
 
     def batch(self, rng: np.random.Generator) -> Batch:
         """See `Sampler`."""
@@ -95,9 +98,13 @@ class Contrast(LanguageTask):
 
     def loss(self, batch: Batch, rng: np.random.Generator) -> Tensor:
         """Mean nats of the answers among their candidates."""
-        extra = self._extra(self.step)
+        extra = self._extra()
         found = self.nats(batch)
         return found if extra is None else found + extra
+
+    def after_step(self, done: int) -> None:
+        """See `after`."""
+        self._after(done)
 
     def nats(self, batch: Batch) -> Tensor:
         """The contrast alone."""

@@ -95,7 +95,9 @@ class _Learner:
     space: Space
     share: float
     truncated: int
-    extra: Callable[[int], Tensor | None] = lambda _step: None
+    extra: Callable[[], Tensor | None] = lambda: None
+    after: Callable[[int], None] = lambda _done: None
+    settled: Callable[[], bool] = lambda: True
 
     def tensors(self) -> dict[str, Tensor]:
         """What is saved."""
@@ -153,6 +155,7 @@ def tune(
         steps=config.steps,
         device=place,
         extra=learner.extra,
+        after=learner.after,
     )
     score = held_out_score(task, held_out, seed)
     learner.module.eval()
@@ -172,7 +175,12 @@ def tune(
         curves=curves,
         tracking=tracking or TrackingConfig(),
     )
-    log = learn(task, score, pace, label=f"tuning ({config.method})")
+    log = learn(
+        task,
+        lambda: score() if learner.settled() else None,
+        pace,
+        label=f"tuning ({config.method})",
+    )
     steps = len(log.epochs) * task.batches_per_epoch
     weights = TunedWeights.of(
         learner.tensors(),
@@ -273,7 +281,9 @@ def _learner(
         Space(material.spaces, device),
         tunable.trainable_share(),
         int(tokens.truncated.sum()),
-        tunable.before_step,
+        tunable.penalty,
+        tunable.after_step,
+        lambda: tunable.settled,
     )
     return learner, encoder
 
