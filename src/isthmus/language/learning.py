@@ -49,13 +49,27 @@ class Part(nn.Module):
 
 
 class LanguageTask(ABC):
-    """Something a language model can learn, as `training.loop.Task`; a subclass gives batches."""
+    """Something a language model can learn, as `training.loop.Task`; a subclass gives batches.
+
+    Args:
+        whole: the model.
+        own: its tensors that learn, by name.
+        steps: how many in all.
+        device: where.
+        after: called behind the optimiser at every step, with the number of steps made.
+    """
 
     progress = 0.0
 
     def __init__(
-        self, whole: nn.Module, own: Mapping[str, nn.Parameter], steps: int, device: torch.device
+        self,
+        whole: nn.Module,
+        own: Mapping[str, nn.Parameter],
+        steps: int,
+        device: torch.device,
+        after: Callable[[int], None] = lambda _made: None,
     ) -> None:
+        self._after = after
         self.module: nn.Module = Part(whole, own)
         self.rows = RowAdam(torch.zeros(0, 1))  # no table here
         self.device = device
@@ -69,7 +83,7 @@ class LanguageTask(ABC):
 
     @property
     def step(self) -> int:
-        """Steps done."""
+        """The step under way, or between two the one just made, from 0."""
         return round(self.progress * self._stretch * self.stretches)
 
     def batches(self, rng: np.random.Generator) -> Iterator[Any]:
@@ -77,10 +91,7 @@ class LanguageTask(ABC):
         for _ in range(self._stretch):
             yield self.batch(rng)
             # Whoever asks for the next batch, or whether there is one, has made the step.
-            self.after_step(self.step + 1)
-
-    def after_step(self, done: int) -> None:
-        """What is left to do behind the optimiser, after so many steps in all."""
+            self._after(self.step + 1)
 
     @abstractmethod
     def batch(self, rng: np.random.Generator) -> Any:

@@ -69,7 +69,7 @@ class Contrast(LanguageTask):
         steps: how many in all.
         device: where.
         extra: a further part of the loss, asked for at each step.
-        after: told after each step how many are done.
+        after: called behind the optimiser at every step, with the number of steps made.
     """
 
     def __init__(
@@ -85,12 +85,11 @@ class Contrast(LanguageTask):
         steps: int,
         device: torch.device,
         extra: Callable[[], Tensor | None] = lambda: None,
-        after: Callable[[int], None] = lambda _done: None,
+        after: Callable[[int], None] = lambda _made: None,
     ) -> None:
-        super().__init__(whole, own, steps, device)
+        super().__init__(whole, own, steps, device, after)
         self._vectors, self._sampler, self._readable = vectors, sampler, readable
-        self._space, self._temperature = space, temperature
-        self._extra, self._after = extra, after
+        self._space, self._temperature, self._extra = space, temperature, extra
 
     def batch(self, rng: np.random.Generator) -> Batch:
         """See `Sampler`."""
@@ -101,10 +100,6 @@ class Contrast(LanguageTask):
         extra = self._extra()
         found = self.nats(batch)
         return found if extra is None else found + extra
-
-    def after_step(self, done: int) -> None:
-        """See `after`."""
-        self._after(done)
 
     def nats(self, batch: Batch) -> Tensor:
         """The contrast alone."""

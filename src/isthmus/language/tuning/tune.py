@@ -96,7 +96,7 @@ class _Learner:
     share: float
     truncated: int
     extra: Callable[[], Tensor | None] = lambda: None
-    after: Callable[[int], None] = lambda _done: None
+    after: Callable[[int], None] = lambda _made: None
     settled: Callable[[], bool] = lambda: True
 
     def tensors(self) -> dict[str, Tensor]:
