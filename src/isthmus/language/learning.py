@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.config import TrackingConfig, TrainingConfig
-from isthmus.errors import TrainingError
 from isthmus.training.loop import Log, train
 from isthmus.training.optim import RowAdam
 from isthmus.training.tracking import tracker
 
 _STRETCHES = 12
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class Part(nn.Module):
@@ -133,7 +130,7 @@ def learn(
     """Train until the steps are done or held-out examples stop gaining; the best weights stay.
 
     Raises:
-        TrainingError: the loss is not a number, or memory does not suffice.
+        TrainingError: the loss is not a number.
     """
     settings = TrainingConfig(
         epochs=task.stretches,
@@ -142,17 +139,16 @@ def learn(
         learning_rate=pace.rate,
         threads=pace.threads,
     )
-    with enough_memory():
-        return train(
-            task,
-            validate,
-            settings,
-            seed=pace.seed,
-            label=label,
-            folder=pace.folder,
-            mark=pace.mark,
-            tracking=tracker(pace.curves, pace.tracking),
-        )
+    return train(
+        task,
+        validate,
+        settings,
+        seed=pace.seed,
+        label=label,
+        folder=pace.folder,
+        mark=pace.mark,
+        tracking=tracker(pace.curves, pace.tracking),
+    )
 
 
 def run_mark(*what: object) -> str:
@@ -162,22 +158,3 @@ def run_mark(*what: object) -> str:
         plain = part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode()
         digest.update(hashlib.blake2b(plain, digest_size=16).digest())
     return digest.hexdigest()
-
-
-@contextmanager
-def enough_memory() -> Iterator[None]:
-    """Says which settings to lower where memory runs out."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        said = str(error)
-        if not isinstance(error, MemoryError) and not any(
-            words in said.lower() for words in _OUT_OF_MEMORY
-        ):
-            raise
-        raise TrainingError(
-            "memory ran out while the language model was learning",
-            where="tuning, pretraining, distillation",
-            hint="Lower tuning.batch_examples and tuning.negatives (or pretraining.batch_tokens, "
-            "distillation.batch_texts), then language.max_tokens; method = 'side' needs least",
-        ) from error

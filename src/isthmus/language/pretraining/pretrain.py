@@ -20,7 +20,7 @@ import torch
 from isthmus.config import LanguageConfig, PretrainingConfig, TrackingConfig
 from isthmus.errors import LanguageModelError
 from isthmus.language.folders import check_place, save_model
-from isthmus.language.learning import Pace, enough_memory, learn, run_mark
+from isthmus.language.learning import Pace, learn, run_mark
 from isthmus.language.models import find_model, load_headed_model, load_tokenizer, read_facts
 from isthmus.language.pretraining.corpus import Corpus
 from isthmus.language.pretraining.objectives import (
@@ -32,6 +32,7 @@ from isthmus.language.pretraining.objectives import (
 from isthmus.language.pretraining.scratch import write_scratch
 from isthmus.language.tokens import Tokens, tokenize, with_rest
 from isthmus.training.loop import pick_device
+from isthmus.training.memory import enough_memory
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Pretrained:
         return asdict(self)
 
 
+@enough_memory("pretraining.batch_tokens", "language.max_tokens")
 def pretrain(
     corpus: Corpus,
     language: LanguageConfig,
@@ -177,14 +179,13 @@ class _Run:
 
     def held_out_nats(self) -> float:
         """See `objectives.held_out_nats`."""
-        with enough_memory():
-            return held_out_nats(
-                self._model,
-                self._guesser,
-                self._held_out,
-                batch_tokens=self._config.batch_tokens,
-                device=self._device,
-            )
+        return held_out_nats(
+            self._model,
+            self._guesser,
+            self._held_out,
+            batch_tokens=self._config.batch_tokens,
+            device=self._device,
+        )
 
     def fit_head(self) -> float:
         """Fit all that the body does not hold; seconds."""

@@ -28,7 +28,7 @@ from isthmus.config import DistillationConfig, LanguageConfig, TrackingConfig, T
 from isthmus.errors import LanguageModelError
 from isthmus.language.encoder import TextEncoder
 from isthmus.language.folders import check_place, save_model
-from isthmus.language.learning import LanguageTask, Pace, enough_memory, learn, run_mark
+from isthmus.language.learning import LanguageTask, Pace, learn, run_mark
 from isthmus.language.models import find_model, load_tokenizer, load_torch_model, read_facts
 from isthmus.language.pretraining.corpus import Corpus
 from isthmus.language.tokens import Tokens, tokenize
@@ -36,6 +36,7 @@ from isthmus.language.tuning.blocks import blocks_of
 from isthmus.language.tuning.methods import Tunable
 from isthmus.language.tuning.tune import in_stretches
 from isthmus.training.loop import pick_device
+from isthmus.training.memory import enough_memory
 
 _PATIENCE = 3
 
@@ -120,6 +121,7 @@ class Distillation(LanguageTask):
         )
 
 
+@enough_memory("distillation.batch_texts", "language.max_tokens")
 def distil(
     corpus: Corpus,
     config: DistillationConfig,
@@ -224,7 +226,7 @@ class _Lesson:
     def agreement(self, student: Tunable) -> float:
         """Mean share of a text's ten nearest that student and teacher have in common."""
         student.eval()
-        with torch.inference_mode(), enough_memory():
+        with torch.inference_mode():
             found = self.read_by(student, np.arange(len(self.taught)))
             return _agreement(found, self.taught)
 

@@ -16,7 +16,7 @@ from isthmus.data.next_items import NextItems
 from isthmus.data.pairs import ItemPairs
 from isthmus.errors import TrainingError
 from isthmus.language.encoder import TextEncoder
-from isthmus.language.learning import Pace, enough_memory, learn, run_mark
+from isthmus.language.learning import Pace, learn, run_mark
 from isthmus.language.models import load_torch_model
 from isthmus.language.tokens import Tokens, length_batches
 from isthmus.language.tuning.contrast import Contrast, Space, held_out_score
@@ -32,6 +32,7 @@ from isthmus.language.tuning.samplers import (
 from isthmus.language.tuning.side import SideNetwork
 from isthmus.language.tuning.weights import TunedWeights
 from isthmus.training.loop import pick_device
+from isthmus.training.memory import enough_memory
 
 Map = tuple[NDArray[np.float32], NDArray[np.float32]]
 """What is taken off vectors, and what they are then multiplied with."""
@@ -106,7 +107,12 @@ class _Learner:
         return dict(self.own)
 
 
-@enough_memory()
+@enough_memory(
+    "tuning.batch_examples",
+    "tuning.negatives",
+    "language.max_tokens",
+    else_="method = 'side' needs least",
+)
 def tune(
     material: Material,
     language: LanguageConfig,
