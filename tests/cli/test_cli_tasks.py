@@ -13,6 +13,9 @@ import polars as pl
 import pytest
 from cli_runner import Shop, curves, run
 
+from isthmus import Config, Recommender
+from isthmus.language.cross_encoder import CrossEncoder
+
 ROOT = Path(__file__).parents[2]
 QUICK = ("--set", "tasks.epochs=3", "--set", "tasks.hidden=8")
 BRIEF = (
@@ -53,9 +56,14 @@ def test_ratings_by_heads_and_by_the_language_model(taught: Path) -> None:
     words = ("rate", "gear", "g00000,g00001", "--user", people(taught), "--json")
     by_heads = run(*words, cwd=taught).json["answers"]
     through = run(*words, "--through", "models/reader", cwd=taught).json["answers"]
-    for answers in (by_heads, through):
+    recommender = Recommender.load(taught / "models" / Config.load(taught / "isthmus.toml").name)
+    reader = CrossEncoder.load(taught / "models" / "reader")
+    asked = {"users": [people(taught)]}
+    for answers, encoder in ((by_heads, None), (through, reader)):
         assert [row["item_id"] for row in answers] == ["g00000", "g00001"]
-        assert all(0 < row["rating"] < 6 for row in answers)
+        told = recommender.rate("gear", ["g00000", "g00001"], **asked, through=encoder)["rating"]
+        assert [row["rating"] for row in answers] == pytest.approx(told.to_list(), abs=1e-5)
+    assert all(1 <= row["rating"] <= 5 for row in by_heads)
     assert by_heads[0]["rating"] != through[0]["rating"]
     printed = run(*words[:-1], cwd=taught)
     assert "rating" in printed.out
