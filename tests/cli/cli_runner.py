@@ -65,6 +65,18 @@ def run(*words: str | Path, cwd: Path) -> Result:
     raise AssertionError("main() must exit")
 
 
+def curves(folder: Path) -> dict[str, list[float]]:
+    """What the TensorBoard event files under a folder hold, by name."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found: dict[str, list[float]] = {}
+    for place in sorted({file.parent for file in folder.rglob("events.out.tfevents.*")}):
+        events = EventAccumulator(str(place)).Reload()
+        for name in events.Tags()["scalars"]:
+            found.setdefault(name, []).extend(event.value for event in events.Scalars(name))
+    return found
+
+
 def write_shop(folder: Path, n_users: int = 250) -> None:
     """Tables of a small world, without a configuration."""
     domains = (

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from cli_runner import Result, Shop, run
+from cli_runner import Result, Shop, curves, run
 
 SIZES = {
     "scratch": "bert",
@@ -43,6 +43,9 @@ def test_a_pretrained_model_is_read_by_the_next_command(own, shop: Shop) -> None
     assert said.code == 0, said.err
     assert "Perplexity on" in said.out
     assert "--set language.model=bert" in said.out
+    (kept,) = (folder / "runs").glob("*/curves/pretraining/whole")
+    for name in ("loss", "validation"):
+        assert len(curves(kept)[name]) == 6
     found = ask(shop, folder, "align", "--set", "language.model=bert", "--json")
     assert found.code == 0, found.err
 
@@ -54,6 +57,9 @@ def test_methods_stand_in_one_table_and_weights_where_they_were_promised(own, sh
     assert said.code == 0, said.err
     for word in ("method", "learns", "peak MB", "s/step", "side", "lora", "books NDCG@10"):
         assert word in said.out
+    for method in ("side", "lora"):
+        (kept,) = (folder / "runs").glob(f"*/curves/tuning-{method}")
+        assert curves(kept)["loss"]
     tuned = next((folder / "models").glob("*-lora"))
     used = ask(
         shop, folder, "align", *model, "--set", f"language.tuned={tuned.resolve()}", "--json"
@@ -61,9 +67,10 @@ def test_methods_stand_in_one_table_and_weights_where_they_were_promised(own, sh
     assert used.code == 0, used.err
     found = ask(
         shop, folder, "tune-language", *model, "--method", "lora", "--domain", "gear", "--json",
-        *("--merged", "whole"),
+        *("--merged", "whole", "--track", "none"),
     )  # fmt: skip
     assert found.code == 0, found.err
+    assert not list((folder / "runs").glob("*/curves/tuning-lora-gear"))
     assert [row["method"] for row in found.json["methods"]] == ["side", "lora"]
     assert list(found.json["methods"][1]["quality"]) == ["gear"]
     assert (folder / "whole" / "model.safetensors").is_file()
@@ -77,6 +84,8 @@ def test_a_student_is_taught(own, shop: Shop) -> None:
     assert said.code == 0, said.err
     assert "shared with the teacher" in said.out
     assert (folder / "student" / "config.json").is_file()
+    (kept,) = (folder / "runs").glob("*/curves/distillation")
+    assert curves(kept)["loss"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from cli_runner import TINY, Shop, run
+from cli_runner import TINY, Shop, curves, run
 
 from isthmus import Config, Recommender
 
@@ -44,6 +44,24 @@ def test_init_keeps_a_file_that_is_there(shop: Shop, tmp_path: Path) -> None:
     assert (tmp_path / "isthmus.toml").read_text() == "mine"
     assert run("init", *tables, "--force", cwd=tmp_path).code == 0
     assert list(Config.load(tmp_path / "isthmus.toml").domains) == ["books"]
+
+
+def test_fit_tracks_what_it_is_told_to_and_says_which_texts_were_cut(
+    shop: Shop, tmp_path: Path
+) -> None:
+    words = ("fit", "--config", shop.folder / "isthmus.toml", *TINY, "--model", "m")
+    cut = ("--set", "language.max_tokens=5")
+    said = run(*words, *cut, "--track", "tensorboard", cwd=tmp_path)
+    assert said.code == 0, said.err
+    assert "texts of books are longer than language.max_tokens = 5 and were cut" in said.out
+    assert curves(tmp_path / "runs")["loss"]
+    assert "were cut" not in shop.fit.out
+    silent = run(*words, "--track", "none", "--runs", "other", "--json", cwd=tmp_path)
+    assert silent.json["truncated"] == {"books": 0, "gear": 0}
+    assert not curves(tmp_path / "other")
+    refused = run(*words, "--track", "tensorbord", cwd=tmp_path)
+    assert refused.code == 2
+    assert "tracking.tools.0" in refused.complaint
 
 
 def test_check_prints_and_writes_the_same(shop: Shop, tmp_path: Path) -> None:

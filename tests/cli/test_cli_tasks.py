@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from cli_runner import Shop, run
+from cli_runner import Shop, curves, run
+
+from isthmus import Config, Recommender
+from isthmus.language.cross_encoder import CrossEncoder
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--set", "tasks.epochs=3", "--set", "tasks.hidden=8")
@@ -33,9 +37,14 @@ def taught(shop: Shop, tmp_path_factory: pytest.TempPathFactory, bert: Path) -> 
     found = run(
         *("teach", "rate", "--way", "language", "--output", "models/reader", *BRIEF),
         *("--set", f"tasks.cross_encoder.model='{bert}'", "--json"),
+        *("--set", "tasks.cross_encoder.max_tokens=12"),
         cwd=folder,
     )
     assert found.code == 0, found.err
+    assert found.json["truncated"] > 0
+    (run_folder,) = (folder / "runs").glob("*/tasks")
+    assert curves(run_folder / "curves" / "rate")["loss"]
+    assert curves(run_folder / "curves" / "rate-language")["loss"]
     return folder
 
 
@@ -47,9 +56,14 @@ def test_ratings_by_heads_and_by_the_language_model(taught: Path) -> None:
     words = ("rate", "gear", "g00000,g00001", "--user", people(taught), "--json")
     by_heads = run(*words, cwd=taught).json["answers"]
     through = run(*words, "--through", "models/reader", cwd=taught).json["answers"]
-    for answers in (by_heads, through):
+    recommender = Recommender.load(taught / "models" / Config.load(taught / "isthmus.toml").name)
+    reader = CrossEncoder.load(taught / "models" / "reader")
+    asked = {"users": [people(taught)]}
+    for answers, encoder in ((by_heads, None), (through, reader)):
         assert [row["item_id"] for row in answers] == ["g00000", "g00001"]
-        assert all(0 < row["rating"] < 6 for row in answers)
+        told = recommender.rate("gear", ["g00000", "g00001"], **asked, through=encoder)["rating"]
+        assert [row["rating"] for row in answers] == pytest.approx(told.to_list(), abs=1e-5)
+    assert all(1 <= row["rating"] <= 5 for row in by_heads)
     assert by_heads[0]["rating"] != through[0]["rating"]
     printed = run(*words[:-1], cwd=taught)
     assert "rating" in printed.out
@@ -73,7 +87,7 @@ def test_a_list_is_read_once_more(taught: Path) -> None:
 
 
 def test_clicks(taught: Path) -> None:
-    printed = run("teach", "click", *QUICK, "--queries", "test", cwd=taught)
+    printed = run("teach", "click", *QUICK, "--queries", "test", "--track", "none", cwd=taught)
     assert printed.code == 0, printed.err
     for word in ("precision", "weighted", "auc", "log loss", "happened"):
         assert word in printed.out
@@ -81,6 +95,7 @@ def test_clicks(taught: Path) -> None:
     (answer,) = found.json["answers"]
     assert sum(answer["chances"].values()) == pytest.approx(1)
     assert answer["label"] == max(answer["chances"], key=answer["chances"].get)
+    assert not list((taught / "runs").glob("*/tasks/curves/click"))
     # Both tasks are now in one model.
     again = run("rate", "gear", "g00000", "--user", people(taught), cwd=taught)
     assert again.code == 0, again.err
@@ -96,6 +111,7 @@ def test_clicks(taught: Path) -> None:
         (("teach", "rating"), "is not one of"),
         (("teach", "click", "--set", "tasks.click.examples='no.csv'"), "no.csv: no such file"),
         (("teach", "rate", "--set", "tasks.rate.head=square"), "Did you mean 'squared'"),
+        (("teach", "rate", "--set", "training.epochs=3"), "has no say"),
         (("click", "gear", "g00000", "--user", "u", "--through", "models"), "models"),
     ],
 )
@@ -149,6 +165,57 @@ def test_a_bert_classifies_pairs_and_labels_others(tmp_path: Path, bert: Path) -
     truth = pl.read_csv(tmp_path / "pairs.csv")["label"].cast(pl.String).to_list()
     assert len(told) == len(truth)
     assert np.mean([a == b for a, b in zip(told, truth, strict=True)]) > 0.8
+
+
+def test_an_interrupted_classification_goes_on(tmp_path: Path, bert: Path) -> None:
+    from isthmus.language.cross_encoder_tuning import PairTask
+
+    write_pairs(tmp_path)
+    words = ("classify", "pairs.csv", "--base", bert, *TUNE, "--json")
+    words = (*words, "--set", "tasks.cross_encoder.epochs=4", "--set", "training.threads=1")
+    often = ("--set", "training.checkpoint_seconds=0")
+    real, steps = PairTask.loss, []
+
+    def loss(self: PairTask, *given: object, most: int = 10**6) -> object:
+        if len(steps) == most:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return real(self, *given)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PairTask, "loss", loss)
+        whole = run(*words, "--runs", "other", cwd=tmp_path)
+        n_whole, epoch = len(steps), len(steps) // 4
+        patch.setattr(PairTask, "loss", partialmethod(loss, most=n_whole + 2 * epoch + 1))
+        stopped = run(*words, *often, cwd=tmp_path)
+        assert stopped.code == 130
+        assert "the same command goes on from where it was" in stopped.err
+        steps.clear()
+        patch.setattr(PairTask, "loss", loss)
+        again = run(*words, *often, cwd=tmp_path)
+    assert len(steps) == n_whole - 2 * epoch
+    assert again.json["figures"] == whole.json["figures"]
+    place = tmp_path / again.json["run"]
+    assert place.parent == tmp_path / "runs" / "classify"
+    assert len(curves(place)["loss"]) == 4
+    assert len(curves(tmp_path / "other")["validation"]) == 4
+    other = run(*words, "--set", "seed=1", "--track", "none", cwd=tmp_path)
+    assert other.json["run"] != again.json["run"]
+    assert not curves(tmp_path / other.json["run"])
+
+
+def test_pairs_that_were_cut_are_counted(tmp_path: Path, bert: Path) -> None:
+    file = write_pairs(tmp_path)
+    file.write_text(file.read_text().replace("espresso beans", "espresso beans " * 40))
+    words = ("classify", "pairs.csv", "--base", bert, *BRIEF)
+    found = run(*words, "--json", cwd=tmp_path)
+    assert 0 < found.json["truncated"] < 64 + 40
+    printed = run(*words, cwd=tmp_path)
+    said = "pairs of texts are longer than tasks.cross_encoder.max_tokens and were cut"
+    assert f"{found.json['truncated']} {said}" in printed.out
+    file.write_text(file.read_text().replace("espresso beans " * 40, "espresso beans"))
+    assert run(*words, "--json", cwd=tmp_path).json["truncated"] == 0
+    assert said not in run(*words, cwd=tmp_path).out
 
 
 def test_the_twenty_lines_do_the_same(tmp_path: Path, bert: Path) -> None:

@@ -100,7 +100,10 @@ def test_the_configured_settings_come_first_and_the_best_is_written(
     usual = config.model_dump(exclude={"model", "training"})
     assert written.model_dump(exclude={"model", "training"}) == usual
     assert not list((tmp_path / "search" / "trials").iterdir())
-    assert set(record.importance) in (KEYS, set())
+    assert set(record.importance) == KEYS
+    shares = list(record.importance.values())
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1)
 
     page = write_search(tmp_path / "search.html", record).read_text("utf-8")
     assert page.count('<th scope="row">') == 6
@@ -112,6 +115,7 @@ def test_more_trials_go_on_from_those_there_are(shop: Path, tmp_path: Path) -> N
     first = search(config_of(shop, "search.trials=2"), tmp_path)
     again = search(config_of(shop, "search.trials=2"), tmp_path)
     assert again == first
+    assert first.importance == {}, "two trials tell nothing of what mattered"
     more = search(config_of(shop, "search.trials=4"), tmp_path)
     assert more.trials[:2] == first.trials
     assert len({tuple(trial.values.items()) for trial in more.trials}) == 4

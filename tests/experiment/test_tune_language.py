@@ -48,6 +48,30 @@ def tiny_bert(tmp_path_factory, world):
     return folder
 
 
+def test_the_peak_on_a_gpu_is_each_methods_own(world, config, tmp_path, monkeypatch):
+    """Learning is done here; what is asked of CUDA is answered by a stand-in."""
+    import isthmus.experiment.tune_language as module
+
+    held = {"peak": 900 << 20}  # of whatever ran before
+    memory = {
+        "reset_peak_memory_stats": lambda _device: held.update(peak=0),
+        "max_memory_allocated": lambda _device: held["peak"],
+    }
+    for name, answer in memory.items():
+        monkeypatch.setattr(module.torch.cuda, name, answer)
+    monkeypatch.setattr(module, "pick_device", lambda _name: module.torch.device("cuda"))
+    real = module.tune
+
+    def learning(*given, **how):
+        held["peak"] += 20 << 20
+        return real(*given, **how)
+
+    monkeypatch.setattr(module, "tune", learning)
+    quick = config.override("training.device=cpu", "tuning.steps=2")
+    peaks = [tune_language(world, quick, tmp_path / "tuned").peak_mb for _ in range(2)]
+    assert peaks == [20, 20]
+
+
 def test_what_people_choose_next_is_learnt_and_saved_for_the_recommender(world, config, tmp_path):
     found = tune_language(world, config, tmp_path / "tuned")
     assert list(found.figures) == ["books", "gear"]

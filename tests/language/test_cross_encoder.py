@@ -18,7 +18,7 @@ from isthmus.evaluation.labels import accuracy, rmse
 from isthmus.language.cross_encoder import CrossEncoder
 from isthmus.language.cross_encoder_tokens import pair_tokens
 from isthmus.language.cross_encoder_tuning import TUNINGS, LabelledPairs, PairTask
-from isthmus.language.models import load_tokenizer
+from isthmus.language.models import load_tokenizer, load_torch_model
 
 COFFEE = ["dark roast espresso beans", "burr grinder for espresso", "whole bean coffee"]
 BREAD = ["cast iron skillet for bread", "silicone baking mat", "steak skillet"]
@@ -94,14 +94,14 @@ def test_what_was_saved_tells_the_same(
 
 def test_frozen_weights_stay_and_are_not_saved(bert: Path, tmp_path: Path) -> None:
     encoder = tuned(bert, tune="last", layers=1, epochs=1)
-    untouched = CrossEncoder.fit(
-        pairs(16), pairs(0), classes=("a", "b"), base=str(bert), config=config(epochs=1),
-        training=QUICK.model_copy(update={"learning_rate": 1e-9}),
-    )  # fmt: skip
-    ours, theirs = encoder.model.state_dict(), untouched.model.state_dict()
+    ours, theirs = encoder.model.model.state_dict(), load_torch_model(bert).state_dict()
+    assert set(ours) == set(theirs)
+    changed = {name for name, weight in theirs.items() if not torch.equal(ours[name], weight)}
+    assert changed
+    assert all(name.startswith("encoder.layer.1.") for name in changed)
     first = "model.encoder.layer.0.attention.self.query.weight"
     last = "model.encoder.layer.1.attention.self.query.weight"
-    assert torch.allclose(ours[first], theirs[first], atol=1e-1)
+    assert last.removeprefix("model.") in changed
     encoder.save(tmp_path / "tuned")
     from safetensors.numpy import load_file
 

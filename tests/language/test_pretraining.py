@@ -10,6 +10,7 @@ import torch
 from isthmus.config import LanguageConfig, PretrainingConfig
 from isthmus.errors import CheckpointError, ConfigError, LanguageModelError, TrainingError
 from isthmus.language import TextEncoder
+from isthmus.language.learning import Pace
 from isthmus.language.models import load_headed_model, load_tokenizer, read_facts
 from isthmus.language.pretraining.corpus import Corpus, texts_of
 from isthmus.language.pretraining.objectives import Guesser, held_out_nats, nats
@@ -67,7 +68,7 @@ def test_a_new_head_is_fitted_with_the_body_frozen_before_anything_is_measured(b
     tokens = tokenize(tokenizer, TEXTS, 20)
     guesser = Guesser("mlm", tokenizer, len(tokenizer), 0.15)
     cpu = torch.device("cpu")
-    run = _Run(headed, guesser, tokens, tokens, small(), cpu, 0, None, None, "")
+    run = _Run(headed, guesser, tokens, tokens, small(), cpu, Pace(rate=3e-3))
     before = run.held_out_nats()
     run.fit_head()
     assert run.held_out_nats() < before - 0.1
@@ -219,7 +220,30 @@ def test_a_decoder_without_a_padding_token_is_pretrained(gpt2, tmp_path):
     assert json.loads((tmp_path / "own" / "config.json").read_text())["model_type"] == "gpt2"
 
 
-def test_long_texts_are_cut_and_counted(tmp_path):
-    corpus = Corpus.of([*TEXTS, *("long " * 60 + text for text in TEXTS[:9])], 0.2)
+def test_long_texts_are_divided_and_counted(tmp_path):
+    long = ["long " * 60 + text for text in TEXTS[:9]]
+    corpus = Corpus.of([*TEXTS, *long], 0.2)
     found = pretrain(corpus, LanguageConfig(), small(scratch="gpt", steps=1), tmp_path / "own")
-    assert found.truncated == 9
+    assert found.divided == len(set(long) & set(corpus.training)) > 0
+    assert found.divided + found.truncated == 9
+    assert found.windows > found.texts + found.divided
+    plain = pretrain(
+        Corpus.of(TEXTS, 0.2), LanguageConfig(), small(scratch="gpt", steps=1), tmp_path / "plain"
+    )
+    assert (plain.divided, plain.truncated, plain.windows) == (0, 0, plain.texts)
+
+
+def test_the_end_of_a_long_text_teaches(gpt2, tmp_path):
+    """Words that only stand behind the limit are guessed better afterwards."""
+    end = " telescope astronomy chart"
+    articles = [f"{text} " + "and coffee " * 30 + end * 3 for text in TEXTS[:60]]
+    corpus = Corpus(training=articles, held_out=[end.strip(), *TEXTS[60:70]])
+    language = LanguageConfig(model=str(gpt2), max_tokens=24)
+    own = small(steps=40, batch_tokens=600)
+    pretrain(corpus, language, own, tmp_path / "own", device="cpu")
+    tokenizer = load_tokenizer(gpt2)
+    tokens = tokenize(tokenizer, [end * 3], 24)
+    guesser = Guesser("clm", tokenizer, len(tokenizer), 0.15)
+    begin = {"batch_tokens": 100, "device": torch.device("cpu")}
+    model, _ = load_headed_model(tmp_path / "own", "clm", seed=0)
+    assert held_out_nats(model, guesser, tokens, **begin) < 2.5

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
 from isthmus.config import LanguageConfig
-from isthmus.errors import LanguageModelError
+from isthmus.errors import LanguageModelError, TrainingError
 from isthmus.language import TextEncoder
 from isthmus.language.models import load_tokenizer, load_torch_model
+from isthmus.language.runtime import Runtime
 
 TEXTS = [
     "espresso beans",
@@ -226,3 +228,36 @@ def test_a_run_that_is_cut_short_goes_on_where_it_stopped(bert, tmp_path, monkey
     again = encoder(bert, tmp_path)
     again.encode(TEXTS)
     assert again.report.n_cached == 3
+
+
+ONNX_ERROR = "Failed to allocate memory for requested buffer of size 12884901888"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeException(ONNX_ERROR),
+        MemoryError(),
+    ],
+)
+def test_memory_that_runs_out_names_what_to_lower(error, bert, tmp_path, monkeypatch):
+    def greedy(_ids, _mask):
+        raise error
+
+    runtime = Runtime("torch", greedy, 2, 64)
+    monkeypatch.setattr("isthmus.language.runtime.torch_runtime", lambda *_, **__: runtime)
+    said = r"^language\.batch_tokens: memory ran out\. Lower language\.batch_tokens, or lang"
+    with pytest.raises(TrainingError, match=said):
+        encoder(bert, tmp_path, runtime="torch").encode(TEXTS)
+
+
+def test_other_failures_are_not_taken_for_it(bert, tmp_path, monkeypatch):
+    def broken(_ids, _mask):
+        raise RuntimeError("expected all tensors to be on the same device")
+
+    runtime = Runtime("torch", broken, 2, 64)
+    monkeypatch.setattr("isthmus.language.runtime.torch_runtime", lambda *_, **__: runtime)
+    with pytest.raises(RuntimeError, match="same device"):
+        encoder(bert, tmp_path, runtime="torch").encode(TEXTS)

@@ -1,11 +1,12 @@
 """Token batches: every text once, bounded, of like length."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.language.models import load_tokenizer
-from isthmus.language.tokens import Tokens, length_batches, tokenize
+from isthmus.language.tokens import Tokens, length_batches, tokenize, with_rest
 
 
 @settings(max_examples=50, deadline=None)
@@ -50,3 +51,27 @@ def test_a_text_without_tokens_becomes_one_stand_in_for_padding(gpt2):
     tokens = tokenize(tokenizer, ["", "coffee"], max_tokens=8)
     assert tokens.lengths[0] == 1
     assert tokens.ids[0] == tokens.padding == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("model", ["bert", "gpt2"])
+def test_windows_hold_every_token_of_every_text_once(model, request):
+    tokenizer = load_tokenizer(request.getfixturevalue(model))
+    texts = ["coffee", "dark roast espresso " * 9, "burr grinder", "", "star chart " * 21 + "night"]
+    cut = tokenize(tokenizer, texts, 10)
+    found = with_rest(tokenizer, texts, cut)
+    special = [i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id]
+    windows = np.split(found.ids, found.offsets[1:-1])
+    last = np.flatnonzero(~found.truncated)
+    assert len(last) == len(texts)
+    for text, start, stop in zip(texts, [0, *(last[:-1] + 1)], last + 1, strict=True):
+        own = np.concatenate(windows[start:stop])
+        whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert own[~np.isin(own, special)].tolist() == whole
+        assert all(len(window) == 10 for window in windows[start : stop - 1])
+    if model == "bert":
+        assert {window[0] for window in windows} == {tokenizer.cls_token_id}
+        assert {window[-1] for window in windows} == {tokenizer.sep_token_id}
+    assert found.lengths.max() == 10
+    # Where nothing is cut nothing changes.
+    short = tokenize(tokenizer, texts[:1], 10)
+    assert with_rest(tokenizer, texts[:1], short).ids.tolist() == short.ids.tolist()

@@ -13,8 +13,10 @@ from isthmus.language import TextEncoder
 from isthmus.language.folders import save_model
 from isthmus.language.models import load_tokenizer, load_torch_model, read_facts
 from isthmus.language.tokens import tokenize
+from isthmus.language.tuning.merge import merge
 from isthmus.language.tuning.methods import MERGEABLE, Tunable
 from isthmus.language.tuning.samplers import Readable
+from isthmus.language.tuning.side import SideNetwork
 from isthmus.language.tuning.tune import Material, tune
 from isthmus.language.tuning.weights import TunedWeights
 
@@ -66,9 +68,10 @@ def settings(method: str, **changes) -> TuningConfig:
 
 @pytest.mark.parametrize("model", ["bert", "gpt2"])
 @pytest.mark.parametrize("method", TUNING_METHODS)
-def test_each_method_learns_and_comes_back_the_same(method, model, tmp_path, request):
+def test_each_method_learns_and_comes_back_the_same(method, model, tmp_path, request, monkeypatch):
     folder = request.getfixturevalue(model)
     language = LanguageConfig(model=str(folder), cache=tmp_path / "cache", runtime="torch")
+    trained = trained_modules(monkeypatch)
     found = tune(material(), language, settings(method), device="cpu")
     before, after = found.nats
     assert after < before - 0.02
@@ -77,11 +80,110 @@ def test_each_method_learns_and_comes_back_the_same(method, model, tmp_path, req
     loaded = TunedWeights.load(tmp_path / "tuned")
     assert loaded.fingerprint == found.weights.fingerprint
     texts = material().texts
-    tuned = language.model_copy(update={"tuned": tmp_path / "tuned"})
-    vectors = [TextEncoder.load(tuned, device="cpu").encode(texts).vectors for _ in range(2)]
-    np.testing.assert_array_equal(*vectors)
     plain = TextEncoder.load(language, device="cpu").encode(texts).vectors
-    assert np.abs(vectors[0] - plain).max() > 1e-3
+    (module,) = trained
+    expected = module.eval().read(plain) if method == "side" else vectors_of(module, folder)
+    assert np.abs(expected - plain).max() > 1e-2
+    # Nothing is in this cache, so the saved weights are read and run.
+    fresh = {"tuned": tmp_path / "tuned", "cache": tmp_path / "fresh"}
+    subject = TextEncoder.load(language.model_copy(update=fresh), device="cpu")
+    vectors = subject.encode(texts).vectors
+    assert subject.report.n_encoded == len(texts)
+    np.testing.assert_allclose(vectors, expected, atol=1e-4, rtol=2**-10)  # kept in half precision
+    if method == "side":
+        return
+    again = Tunable(load_torch_model(folder), module.pooling, loaded.config)
+    again.load(loaded.tensors())
+    np.testing.assert_allclose(vectors_of(again, folder), expected, atol=1e-4, rtol=0)
+    if method not in MERGEABLE:
+        return
+    merge(tmp_path / "tuned", language, tmp_path / "merged")
+    whole = load_torch_model(tmp_path / "merged")
+    merged = Tunable(whole, module.pooling, TuningConfig(method="full"))
+    np.testing.assert_allclose(vectors_of(merged, folder), expected, atol=1e-4, rtol=0)
+
+
+def trained_modules(monkeypatch) -> list:
+    """What `tune` makes from now on and trains in place."""
+    made: list = []
+
+    class Kept(Tunable):
+        def __init__(self, *given):
+            super().__init__(*given)
+            made.append(self)
+
+    class KeptSide(SideNetwork):
+        def __init__(self, *given):
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr("isthmus.language.tuning.tune.Tunable", Kept)
+    monkeypatch.setattr("isthmus.language.tuning.tune.SideNetwork", KeptSide)
+    return made
+
+
+def vectors_of(module, folder) -> np.ndarray:
+    """Vectors of the twelve texts, by the module itself."""
+    tokens = tokenize(load_tokenizer(folder), material().texts, 40)
+    ids, mask = (torch.from_numpy(part) for part in tokens.padded(np.arange(12)))
+    with torch.inference_mode():
+        return module.eval()(ids, mask).numpy()
+
+
+@pytest.mark.parametrize("patience", [100, 1])
+def test_adalora_saves_as_many_ranks_as_were_asked_for(patience, bert, tmp_path, monkeypatch):
+    language = LanguageConfig(model=str(bert), cache=tmp_path / "cache", runtime="torch")
+    config = settings("adalora", patience=patience)
+
+    def ranks(tensors) -> tuple[int, int]:
+        values = [tensor for name, tensor in tensors.items() if "lora_E" in name]
+        return int(sum((tensor != 0).sum() for tensor in values)), len(values)
+
+    whole = ranks(tune(material(), language, config, device="cpu").weights.tensors())
+    assert whole == (config.rank * whole[1], whole[1])
+
+    # One that was killed behind the last share keeps to it.
+    from isthmus.training import loop
+
+    epochs, judged = loop._Run.epoch, []
+
+    def stopping(self, validate):
+        if len(self.log.epochs) == 9:
+            raise KeyboardInterrupt
+        return epochs(self, validate)
+
+    monkeypatch.setattr(loop._Run, "checkpoint", always(loop._Run.checkpoint))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "epoch", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            tune(material(), language, config, device="cpu", folder=tmp_path / "kept")
+    monkeypatch.setattr(
+        Tunable, "after_step", noting(Tunable.after_step, lambda t: judged.append(ranks(t.own())))
+    )
+    resumed = tune(material(), language, config, device="cpu", folder=tmp_path / "kept")
+    assert ranks(resumed.weights.tensors()) == whole
+    assert judged
+    assert set(judged) == {whole}
+
+
+def always(checkpoint):
+    """Write one after every stretch."""
+
+    def due(self, folder):
+        self.saved_at = -np.inf
+        checkpoint(self, folder)
+
+    return due
+
+
+def noting(step, note):
+    """Look at the module behind every step."""
+
+    def noted(self, done):
+        step(self, done)
+        note(self)
+
+    return noted
 
 
 @pytest.mark.parametrize("model", ["bert", "gpt2"])

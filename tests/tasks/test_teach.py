@@ -9,11 +9,12 @@ import pytest
 import torch
 from tasks_world import fresh, once, task_config
 
-from isthmus.errors import DataError, RequestError, TrainingError
+from isthmus.errors import ConfigError, DataError, RequestError, TrainingError
 from isthmus.recommender import Recommender
 from isthmus.tasks.examples import Role, rated_events
 from isthmus.tasks.reader import Reader
 from isthmus.tasks.teach import HeadTask, labelled, teach
+from isthmus.training.checkpoint import read_folder
 
 ITEMS = ["g00000", "g00001", "g00002"]
 
@@ -99,28 +100,100 @@ def doubled(pairs: dict) -> dict:
     }
 
 
-def test_a_killed_teaching_goes_on_to_the_same_heads(tmp_path: Path) -> None:
-    class Killed(Exception):
-        pass
+def counted(patch: pytest.MonkeyPatch, most: int | None = None) -> list[int]:
+    """One entry per step that heads learn by from now on; more than `most` end the run."""
+    real, steps = HeadTask.loss, []
 
-    config = task_config(training={"checkpoint_seconds": 0})
-    whole = fresh().teach("rate", config=config)
-    recommender = fresh()
-    real, calls = HeadTask.loss, []
-
-    def failing(self: HeadTask, *given: object) -> torch.Tensor:
-        calls.append(1)
-        if len(calls) > 20:
+    def loss(self: HeadTask, *given: object) -> torch.Tensor:
+        if most is not None and len(steps) == most:
             raise Killed
+        steps.append(1)
         return real(self, *given)  # type: ignore[arg-type]
 
+    patch.setattr(HeadTask, "loss", loss)
+    return steps
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_teaching_goes_on_to_the_same_heads(tmp_path: Path) -> None:
+    config = once().config.override("training.checkpoint_seconds=0")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(HeadTask, "loss", failing)
+        all_steps = counted(patch)
+        whole = fresh().teach("rate", config=config)
+    epoch = len(all_steps) // len(whole.log.epochs)
+    recommender = fresh()
+    with pytest.MonkeyPatch.context() as patch:
+        counted(patch, 2 * epoch + 3)
         with pytest.raises(Killed):
             recommender.teach("rate", config=config, folder=tmp_path)
-    resumed = recommender.teach("rate", config=config, folder=tmp_path)
+    assert read_folder(tmp_path / "checkpoints" / "rate", kind="training").meta["step"] == 2 * epoch
+    with pytest.MonkeyPatch.context() as patch:
+        left = counted(patch)
+        resumed = recommender.teach("rate", config=config, folder=tmp_path)
+    assert len(left) == len(all_steps) - 2 * epoch
     for name, weight in whole.net.state_dict().items():
         assert torch.equal(weight, resumed.net.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("training.domain_weights.gear=0",),
+        ("seed=3",),
+        ("training.warmup=0.9", "tasks.epochs=1"),
+    ],
+)
+def test_what_is_given_to_teaching_counts_there(change: tuple[str, ...], tmp_path: Path) -> None:
+    quick = "tasks.epochs=1"
+    recommender = fresh()
+    usual = recommender.config.override(quick)
+    given = recommender.config.override(quick, *change)
+    # A checkpoint of other settings is not gone on with.
+    before = recommender.teach("rate", config=usual, folder=tmp_path).net.state_dict()
+    after = recommender.teach("rate", config=given, folder=tmp_path).net.state_dict()
+    assert any(not torch.equal(weight, after[name]) for name, weight in before.items())
+    assert recommender.config.seed == once().config.seed
+    assert recommender.config.tasks == given.tasks
+
+
+def test_model_device_and_trackers_are_those_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender, seen = fresh(), {}
+
+    def fit(*_given: object, **settings: object) -> None:
+        seen.update(settings)
+
+    monkeypatch.setattr("isthmus.tasks.texts.CrossEncoder.fit", fit)
+    given = recommender.config.override(
+        "training.device=cpu", "training.domain_weights.books=2", "language.model=other", "seed=5"
+    )
+    recommender.teach_language("rate", config=given)
+    assert seen["training"].device == "cpu"
+    assert seen["weights"] == {0: 2.0, 1: 1.0}
+    assert (seen["base"], seen["seed"]) == ("other", 5)
+    assert recommender.config.language.model == once().config.language.model
+    none = recommender.config.override("tracking.tools=[]", "tasks.epochs=1")
+    recommender.teach("rate", config=none, folder=tmp_path)
+    assert not (tmp_path / "curves").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("training.epochs=9", r"training\.epochs: has no say .*Set tasks\.epochs"),
+        ("model.dim=32", r"model\.dim: has no say .*training\.domain_weights.*'isthmus fit'"),
+        ("training.device=cpu", r"training\.device: has no say"),
+    ],
+)
+def test_settings_without_a_say_are_refused(change: str, said: str) -> None:
+    recommender = fresh()
+    with pytest.raises(ConfigError, match=said):
+        recommender.teach("rate", config=recommender.config.override(change))
+    assert not recommender.taught
 
 
 def test_a_saved_model_tells_the_same(tmp_path: Path) -> None:

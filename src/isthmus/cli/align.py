@@ -59,7 +59,7 @@ def align(
     folder = writable(runs / settings.name)
     from isthmus.alignment.measure import check_ways, measure
     from isthmus.data.build import build_dataset
-    from isthmus.language.catalogues import encode_catalogues
+    from isthmus.language.catalogues import cut_notes, cut_texts, encode_catalogues
     from isthmus.report.alignment import tables, write_alignment
 
     tell = output.teller()
@@ -71,11 +71,14 @@ def align(
     raw = encode_catalogues(dataset.domains, settings.language, device=settings.training.device)
     found = measure(dataset, raw, settings, ways, forgiving=everything, tell=tell)
     page = write_alignment(folder / "alignment.html", settings.name, dataset, raw, found)
+    cut = cut_texts(dataset.domains, raw)
     if as_json:
-        output.print_json(_document(dataset, found) | {"page": str(page)})
+        output.print_json(_document(dataset, found) | {"page": str(page), "truncated": cut})
         return
     for table in tables(dataset, raw, found):
         output.show(_shown(table), *_notes(table), "")
+    for line in cut_notes(cut, settings.language):
+        print(line)
     print(f"{dataset.names[found.anchor]} stands still. Smaller is closer. Maps: {page}")
 
 

@@ -10,7 +10,7 @@ import typer
 
 from isthmus.cli import output
 from isthmus.cli.folders import CONFIG, MODELS, RUNS, writable
-from isthmus.cli.options import AsJson, ConfigFile, Overrides, RunsFolder, load_config
+from isthmus.cli.options import AsJson, ConfigFile, Overrides, RunsFolder, Trackers, load_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +71,7 @@ def pretrain(
     overrides: Overrides = None,
     objective: ModellingName = None,
     folder: Output = None,
+    track: Trackers = None,
     runs: RunsFolder = RUNS,
     as_json: AsJson = False,
 ) -> None:
@@ -83,7 +84,7 @@ def pretrain(
     Can be stopped at any moment: the same command goes on from the last checkpoint.
     """
     named = [] if objective is None else [f"pretraining.objective='{objective.value}'"]
-    settings = load_config(config, [*(overrides or ()), *named])
+    settings = load_config(config, [*(overrides or ()), *named], track=track)
     place = writable(folder or MODELS / f"{settings.name}-language")
     run = writable(runs / settings.name)
     from isthmus.language.pretraining.pretrain import pretrain as run_pretraining
@@ -100,6 +101,8 @@ def pretrain(
             device=settings.training.device,
             threads=settings.training.threads,
             checkpoints=run / "parts" / "pretraining",
+            curves=run / "curves" / "pretraining",
+            tracking=settings.tracking,
             tell=tell,
         )
     if as_json:
@@ -112,7 +115,13 @@ def pretrain(
         f"({after / before - 1:+.0%})"
     )
     print(f"{found.steps} steps on {found.texts:,} texts in {found.seconds:.0f} s")
-    _say_truncated(found.truncated)
+    if found.divided:
+        print(
+            f"{found.divided:,} texts are longer than language.max_tokens and were learnt in "
+            f"{found.windows - found.texts + found.divided:,} windows"
+        )
+    if found.truncated:
+        print(f"Of {found.truncated:,} long held-out texts the beginning alone is measured on")
     _say_saved(place)
 
 
@@ -124,6 +133,7 @@ def tune_language(
     domain: OnlyDomains = None,
     folder: Output = None,
     merged: Merged = None,
+    track: Trackers = None,
     runs: RunsFolder = RUNS,
     as_json: AsJson = False,
 ) -> None:
@@ -137,7 +147,7 @@ def tune_language(
     Can be stopped at any moment: the same command goes on from the last checkpoint.
     """
     named = [[f"tuning.method='{name}'"] for name in method or ()] or [[]]
-    settings = [load_config(config, [*(overrides or ()), *name]) for name in named]
+    settings = [load_config(config, [*(overrides or ()), *name], track=track) for name in named]
     _one_place(folder, merged, settings, domain)
     run = writable(runs / settings[0].name)
     from isthmus.data.build import build_dataset
@@ -154,9 +164,14 @@ def tune_language(
         for chosen in settings:
             part = "-".join([chosen.tuning.method, *(domain or [])])
             place = writable(folder or MODELS / f"{chosen.name}-{part}")
-            checkpoints = run / "parts" / f"tuning-{part}"
             found = run_tuning(
-                dataset, chosen, place, only=domain, checkpoints=checkpoints, tell=tell
+                dataset,
+                chosen,
+                place,
+                only=domain,
+                checkpoints=run / "parts" / f"tuning-{part}",
+                curves=run / "curves" / f"tuning-{part}",
+                tell=tell,
             )
             if merged is not None:
                 merge(place, chosen.language, merged)
@@ -175,6 +190,7 @@ def distil_language(
     config: ConfigFile = CONFIG,
     overrides: Overrides = None,
     folder: Output = None,
+    track: Trackers = None,
     runs: RunsFolder = RUNS,
     as_json: AsJson = False,
 ) -> None:
@@ -186,7 +202,7 @@ def distil_language(
 
     Can be stopped at any moment: the same command goes on from the last checkpoint.
     """
-    settings = load_config(config, overrides)
+    settings = load_config(config, overrides, track=track)
     place = writable(folder or MODELS / f"{settings.name}-student")
     run = writable(runs / settings.name)
     from isthmus.language.tuning.distil import distil
@@ -205,6 +221,8 @@ def distil_language(
             device=settings.training.device,
             threads=settings.training.threads,
             checkpoints=run / "parts" / "distillation",
+            curves=run / "curves" / "distillation",
+            tracking=settings.tracking,
         )
     if as_json:
         output.print_json(found.to_dict())

@@ -79,6 +79,7 @@ def fit(
     place = model_place(model, settings.name)
     run = writable(runs / settings.name)
     from isthmus.data.build import build_dataset
+    from isthmus.language.catalogues import cut_notes, cut_texts
     from isthmus.recommender import Recommender
 
     tell = output.teller()
@@ -91,11 +92,14 @@ def fit(
         recommender = Recommender.fit(dataset, settings, targets=target, folder=checkpoints)
         tell(f"saving {place}")
         recommender.save(place)
+    cut = cut_texts(dataset.domains, recommender.raw)
     if as_json:
         gates = {name: asdict(gate) for name, gate in recommender.gates.items()}
-        output.print_json({"model": str(place), "run": str(run), "gates": gates})
+        said = {"model": str(place), "run": str(run), "gates": gates}
+        output.print_json(said | {"truncated": cut})
         return
-    output.show(*(f"{name}: {gate.reason}" for name, gate in recommender.gates.items()))
+    reasons = [f"{name}: {gate.reason}" for name, gate in recommender.gates.items()]
+    output.show(*reasons, *cut_notes(cut, settings.language))
     print(f"\nSaved {place}. Next: isthmus recommend {next(iter(recommender.gates))} --user ID")
 
 
@@ -162,6 +166,7 @@ def compare(
     place = model_place(model, settings.name)
     run = writable(runs / settings.name)
     from isthmus.experiment.compare import compare as run_comparison
+    from isthmus.language.catalogues import cut_notes, cut_texts
 
     with output.resumable():
         found = run_comparison(
@@ -175,14 +180,14 @@ def compare(
         )
         found.recommender.save(place)
         report = write_pages(run)
+    cut = cut_texts(found.recommender.dataset.domains, found.recommender.raw)
     if as_json:
-        output.print_json(
-            summary_of(found) | {"report": str(report), "run": str(run), "model": str(place)}
-        )
+        places = {"report": str(report), "run": str(run), "model": str(place)}
+        output.print_json(summary_of(found) | places | {"truncated": cut})
         return
     from isthmus.report.tables import overview
 
-    output.show(overview(found.record))
+    output.show(overview(found.record), *cut_notes(cut, settings.language))
     print(f"\nReport {report}\nModel  {place}")
 
 

@@ -80,10 +80,14 @@ def load_config(
     from isthmus.config import Config
 
     named = [] if strategy is None else [f"transfer.strategy='{strategy}'"]
-    if track is not None:
-        tools = [] if track == "none" else words(track) or []
-        named.append(f"tracking.tools={tools}")
-    return Config.load(path, overrides=[*(overrides or ()), *named])
+    return Config.load(path, overrides=[*(overrides or ()), *named, *tracked(track)])
+
+
+def tracked(track: str | None) -> list[str]:
+    """`--track` as an override of the configuration; none where it is not given."""
+    if track is None:
+        return []
+    return [f"tracking.tools={[] if track == 'none' else words(track) or []}"]
 
 
 def histories(texts: Sequence[str] | None) -> list[list[tuple[str, str]]] | None:

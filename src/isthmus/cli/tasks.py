@@ -16,8 +16,10 @@ from isthmus.cli.options import (
     ModelFolder,
     Overrides,
     RunsFolder,
+    Trackers,
     histories,
     identifiers,
+    tracked,
 )
 from isthmus.errors import RequestError
 
@@ -82,6 +84,7 @@ def teach(
     ] = None,
     overrides: Overrides = None,
     queries: Judge = Held.validation,
+    track: Trackers = None,
     runs: RunsFolder = RUNS,
     as_json: AsJson = False,
 ) -> None:
@@ -95,9 +98,10 @@ def teach(
     """
     place = model_folder(model)
     recommender = load_model(place)
-    config = recommender.config.override(*(overrides or ()))
+    config = recommender.config.override(*(overrides or ()), *tracked(track))
     run = writable(runs / config.name / "tasks")
     kept = writable(place if way is Way.recommender else target or Path(f"{place}-{task.value}"))
+    cut = 0
     with output.resumable():
         if way is Way.recommender:
             recommender.teach(task.value, config=config, folder=run)
@@ -106,12 +110,14 @@ def teach(
         else:
             encoder = recommender.teach_language(task.value, config=config, folder=run)
             encoder.save(kept)
+            cut = encoder.n_truncated
             found = recommender.judge(task.value, queries=queries.value, through=encoder)
     if as_json:
         said = {"task": task.value, "way": way.value, "saved": str(kept), "queries": queries.value}
-        output.print_json(said | found.to_dict())
+        output.print_json(said | {"truncated": cut} | found.to_dict())
         return
     output.show(*shown(found))
+    _say_truncated(cut)
     through = "" if way is Way.recommender else f" --through {kept}"
     print(f"\nSaved {kept}. Next: isthmus {task.value} DOMAIN ITEM --user ID{through}")
 
@@ -173,12 +179,17 @@ def classify(
         typer.Option("--apply", metavar="FOLDER", help="Tune nothing: label FILE by this one."),
     ] = None,
     overrides: Overrides = None,
+    track: Trackers = None,
+    runs: RunsFolder = RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Tune a language model on labelled pairs of texts, or label pairs by it.
 
     A BERT, or any other, learns (history, item) → label and is judged on pairs held back: report by
     class, AUC, loss, calibration. --set tasks.cross_encoder.epochs=5 and its like say how.
+
+    Can be stopped at any moment: the same command goes on from the last checkpoint, in
+    runs/classify.
     """
     from isthmus.data.readers import open_table
 
@@ -188,30 +199,40 @@ def classify(
         return
     from isthmus.config import Config
     from isthmus.language.cross_encoder import CrossEncoder
+    from isthmus.language.learning import run_mark
     from isthmus.tasks.pairs import judged_pairs, pairs_from_table
 
-    settings = Config.parse({}, overrides=overrides or ())
+    settings = Config.parse({}, overrides=[*(overrides or ()), *tracked(track)])
     kept = writable(target)
     pairs, classes = pairs_from_table(
         open_table(file).read(), first=first, second=second, label=label, where=str(file)
     )
+    learn, how = pairs["train"], settings.tasks.cross_encoder
+    mark = run_mark(learn.first, learn.second, learn.label, classes, base, how, settings.seed)
+    run = writable(runs / "classify" / mark[:12])
     with output.resumable():
         encoder = CrossEncoder.fit(
-            pairs["train"],
+            learn,
             pairs["validation"],
             classes=classes,
             base=base,
-            config=settings.tasks.cross_encoder,
+            config=how,
             training=settings.training,
+            folder=run / "checkpoints",
+            curves=run / "curves",
+            tracking=settings.tracking,
             seed=settings.seed,
         )
         encoder.save(kept)
+    cut = encoder.n_truncated
     held = "test" if len(pairs["test"]) else "validation"
     found = judged_pairs(encoder, pairs[held])
     if as_json:
-        output.print_json({"saved": str(kept), "queries": held} | found.to_dict())
+        said = {"saved": str(kept), "queries": held, "run": str(run), "truncated": cut}
+        output.print_json(said | found.to_dict())
         return
     output.show(*shown(found))
+    _say_truncated(cut)
     print(f"\nSaved {kept}. Next: isthmus classify FILE --apply {kept}")
 
 
@@ -244,6 +265,12 @@ def shown(found: Figures) -> list[RenderableType]:
         ]
         tables += ["", output.plain_table([f"said {last!r}", "happened", "pairs"], rows)]
     return tables
+
+
+def _say_truncated(count: int) -> None:
+    if count:
+        limit = "tasks.cross_encoder.max_tokens"
+        print(f"\n{count:,} pairs of texts are longer than {limit} and were cut")
 
 
 def _told(
@@ -301,7 +328,7 @@ def _apply(
         for n, chances in enumerate(told, 1)
     ]
     if as_json:
-        output.print_json({"pairs": rows})
+        output.print_json({"pairs": rows, "truncated": encoder.n_truncated})
         return
     for row in rows:
         print(f"{row['row']}\t{row['label']}" + (f"\t{row['chance']:.4f}" if row["chance"] else ""))

@@ -17,11 +17,13 @@ class ItemFeatures:
         present: bool [n_items]; false where the item has no content.
         whitened: whether the vectors were learnt in whitened coordinates. Their cosines then mean
             something as they are, and whitening would undo what was learnt.
+        truncated: different texts that were longer than the model reads, and were cut.
     """
 
     vectors: NDArray[np.float32]
     present: NDArray[np.bool_]
     whitened: bool = False
+    truncated: int = 0
 
     def __len__(self) -> int:
         return len(self.present)

@@ -50,6 +50,7 @@ from isthmus.experiment.seed_run import (
     measure_systems,
 )
 from isthmus.experiment.verdict import most_for, verdict
+from isthmus.language.catalogues import cut_notes, cut_texts
 from isthmus.recommender import Recommender
 from isthmus.training.versions import read_pointer
 
@@ -203,7 +204,7 @@ def _record(
             stages["curve and controls"] = stages.get("curve and controls", 0.0) + point.seconds
     peaks = [found.peak_rss_mb for found in measured]
     peaks += [point.peak_rss_mb or 0.0 for point in drawn.points]
-    split = recommender.split
+    split, cut = recommender.split, cut_texts(dataset.domains, recommender.raw)
     return RunRecord(
         name=config.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -233,7 +234,7 @@ def _record(
         ),
         versions=library_versions(),
         config=config.model_dump(mode="json"),
-        notes=[*dataset.notes, *drawn.notes],
+        notes=[*dataset.notes, *cut_notes(cut, config.language), *drawn.notes],
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from isthmus.alignment.features import Whitening
@@ -31,6 +32,7 @@ from isthmus.language.tuning.samplers import Readable
 from isthmus.language.tuning.side import SideNetwork
 from isthmus.language.tuning.tune import Map, Material, Tuning, tune
 from isthmus.language.tuning.weights import TunedWeights
+from isthmus.training.loop import pick_device
 
 _SHRINKAGE = 0.05  # as in text similarity, which reads the vectors
 _NEAR = 20
@@ -80,6 +82,7 @@ def tune_language(
     split: Split | None = None,
     only: Sequence[str] | None = None,
     checkpoints: Path | None = None,
+    curves: Path | None = None,
     tell: Callable[[str], None] = lambda _line: None,
 ) -> Tuned:
     """Tune on the training events, save the weights to `out`, and measure texts alone.
@@ -91,6 +94,7 @@ def tune_language(
         split: None makes the configured one.
         only: domains to tune for; what is learnt from is then within these. None: all.
         checkpoints: where a killed run goes on from.
+        curves: folder of training curves, by `config.tracking`; None: none.
         tell: told what begins.
 
     Raises:
@@ -106,7 +110,7 @@ def tune_language(
     frozen = encode_catalogues(dataset.domains, base, device=device)
     material = gather(dataset, split, frozen, config, chosen)
     tell(f"tuning by {config.tuning.method}")
-    begin_peak()
+    _begin_peak_mb(device)
     tuning = tune(
         material,
         base,
@@ -115,6 +119,8 @@ def tune_language(
         device=device,
         threads=config.training.threads,
         folder=checkpoints,
+        curves=curves,
+        tracking=config.tracking,
         about={"domains": names},
     )
     peak = _peak_mb(device)
@@ -261,9 +267,15 @@ def _nearest(frozen: Sequence[ItemFeatures], dataset: Dataset) -> NDArray[np.int
     return near
 
 
-def _peak_mb(device: str) -> float:
-    import torch
+def _begin_peak_mb(device: str) -> None:
+    """Let `_peak_mb` begin anew."""
+    begin_peak()
+    place = pick_device(device)
+    if place.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(place)
 
-    if device != "cpu" and torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return peak_rss_mb()
+
+def _peak_mb(device: str) -> float:
+    """Peak memory in MiB: of the GPU where one is used, else of the process."""
+    place = pick_device(device)
+    return torch.cuda.max_memory_allocated(place) / 2**20 if place.type == "cuda" else peak_rss_mb()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from isthmus.config import LanguageConfig
 from isthmus.data.dataset import Domain
@@ -26,3 +26,18 @@ def encode_catalogues(
         encoder = shared if own is config else TextEncoder.load(own, device=device)
         found.append(encoder.encode(domain.items["text"].to_list()))
     return found
+
+
+def cut_texts(domains: Sequence[Domain], features: Sequence[ItemFeatures]) -> dict[str, int]:
+    """Different texts of each domain that the model does not see the end of, by its name."""
+    return {domain.name: found.truncated for domain, found in zip(domains, features, strict=True)}
+
+
+def cut_notes(cut: Mapping[str, int], config: LanguageConfig) -> list[str]:
+    """A sentence on every domain some of whose texts were cut."""
+    return [
+        f"{count:,} texts of {name} are longer than language.max_tokens = {config.max_tokens} "
+        "and were cut"
+        for name, count in cut.items()
+        if count
+    ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from isthmus.config import CrossEncoderConfig, TrainingConfig
+from isthmus.config import CrossEncoderConfig, TrackingConfig, TrainingConfig
 from isthmus.errors import CheckpointError, LanguageModelError
 from isthmus.language.cross_encoder_tokens import PairTokens, pair_tokens
 from isthmus.language.cross_encoder_tuning import (
@@ -41,6 +41,7 @@ from isthmus.settings import component
 from isthmus.training.checkpoint import State, read_folder, write_folder
 from isthmus.training.loop import Log, pick_device, train
 from isthmus.training.memory import enough_memory
+from isthmus.training.tracking import tracker
 
 KIND = "cross-encoder"
 _MEMORY = ("tasks.cross_encoder.batch", "tasks.cross_encoder.max_tokens")
@@ -79,7 +80,8 @@ class CrossEncoder:
         classes: names of what is told; empty for numbers.
         config: how it was tuned.
         log: of its training.
-        n_truncated: pairs of the latest call that were longer than allowed.
+        n_truncated: pairs of the latest call that were longer than allowed; of `fit`, of those that
+            were learnt from and stopped by.
     """
 
     def __init__(
@@ -118,6 +120,8 @@ class CrossEncoder:
         training: TrainingConfig | None = None,
         weights: Mapping[int, float] | None = None,
         folder: Path | None = None,
+        curves: Path | None = None,
+        tracking: TrackingConfig | None = None,
         seed: int = 0,
     ) -> CrossEncoder:
         """Fine-tune a language model on labelled pairs of texts.
@@ -131,6 +135,8 @@ class CrossEncoder:
             training: device and precision.
             weights: of each group's mean loss, 1 where not named.
             folder: checkpoints; a killed run that is called again goes on from there.
+            curves: folder of training curves; None: none.
+            tracking: which tools take them.
             seed: of the head, batches and dropout.
 
         Raises:
@@ -156,6 +162,7 @@ class CrossEncoder:
             )
             for some in (learn, thinned(stop, config.most_pairs, seed))
         )
+        made.n_truncated = sum(int(t.tokens.tokens.truncated.sum()) for t in (task, others))
 
         def validate() -> float | None:
             return -others.mean_loss() if len(stop) else None
@@ -166,15 +173,17 @@ class CrossEncoder:
             "learning_rate": config.learning_rate,
             "evaluate_every": 1,
         }
+        training = training.model_copy(update=how)
         with enough_memory(*_MEMORY):
             made.log = train(
                 task,
                 validate,
-                training.model_copy(update=how),
+                training,
                 seed=seed,
                 label="tuning the cross-encoder",
                 folder=folder,
-                mark=_mark(made, learn, seed),
+                mark=_mark(made, learn, task.weights, training, seed),
+                tracking=tracker(curves, tracking),
             )
         return made
 
@@ -288,10 +297,18 @@ class CrossEncoder:
         return made
 
 
-def _mark(encoder: CrossEncoder, pairs: LabelledPairs, seed: int) -> str:
+def _mark(
+    encoder: CrossEncoder,
+    pairs: LabelledPairs,
+    weights: Mapping[int, float],
+    training: TrainingConfig,
+    seed: int,
+) -> str:
     """What the outcome of tuning depends on, as a short text."""
     digest = hashlib.blake2b(digest_size=16)
+    pace = (training.bf16, training.weight_decay, training.warmup, training.clip)
     said = (encoder.config.model_dump(mode="json"), encoder._facts.content, encoder.classes, seed)
+    digest.update(repr((sorted(weights.items()), pace)).encode())
     digest.update(repr((said, list(pairs.first), list(pairs.second))).encode())
     digest.update(pairs.label.tobytes() + pairs.group.tobytes())
     return digest.hexdigest()

@@ -28,6 +28,7 @@ from isthmus.language.cache import Encoded, VectorCache, text_keys, to_half
 from isthmus.language.models import Pooling, load_tokenizer
 from isthmus.language.reader import Head, Reader
 from isthmus.language.tokens import Tokens, length_batches, tokenize
+from isthmus.training.memory import enough_memory
 
 if TYPE_CHECKING:
     from isthmus.language.runtime import Runtime
@@ -141,6 +142,7 @@ class TextEncoder:
 
         Raises:
             LanguageModelError: the model cannot be loaded or run, or gives no finite numbers.
+            TrainingError: memory ran out.
         """
         began = time.perf_counter()
         place: dict[str, int] = {}
@@ -150,7 +152,8 @@ class TextEncoder:
         ]
         row = np.array(rows, np.int64)
         present = row >= 0
-        encoded, n_cached, runtime = self._distinct(list(place))
+        with enough_memory("language.batch_tokens", "language.max_tokens"):
+            encoded, n_cached, runtime = self._distinct(list(place))
         vectors = np.zeros((len(row), self.dim), np.float32)
         vectors[present] = self._finished(encoded.vectors)[row[present]]
         self.report = EncodingReport(
@@ -164,7 +167,8 @@ class TextEncoder:
             runtime=runtime,
             notes=tuple(self._notes),
         )
-        return ItemFeatures(vectors, present, whitened=self.reader.side is not None)
+        whitened, truncated = self.reader.side is not None, self.report.n_truncated
+        return ItemFeatures(vectors, present, whitened=whitened, truncated=truncated)
 
     def tokens(self, texts: Sequence[str], positions: int | None = None) -> Tokens:
         """Token numbers of texts, none blank, cut to `positions` tokens or what the model reads.

@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isthmus.config import TrainingConfig
-from isthmus.errors import TrainingError
+from isthmus.config import TrackingConfig, TrainingConfig
 from isthmus.training.loop import Log, train
 from isthmus.training.optim import RowAdam
+from isthmus.training.tracking import tracker
 
 _STRETCHES = 12
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class Part(nn.Module):
@@ -48,13 +46,27 @@ class Part(nn.Module):
 
 
 class LanguageTask(ABC):
-    """Something a language model can learn, as `training.loop.Task`; a subclass gives batches."""
+    """Something a language model can learn, as `training.loop.Task`; a subclass gives batches.
+
+    Args:
+        whole: the model.
+        own: its tensors that learn, by name.
+        steps: how many in all.
+        device: where.
+        after: called behind the optimiser at every step, with the number of steps made.
+    """
 
     progress = 0.0
 
     def __init__(
-        self, whole: nn.Module, own: Mapping[str, nn.Parameter], steps: int, device: torch.device
+        self,
+        whole: nn.Module,
+        own: Mapping[str, nn.Parameter],
+        steps: int,
+        device: torch.device,
+        after: Callable[[int], None] = lambda _made: None,
     ) -> None:
+        self._after = after
         self.module: nn.Module = Part(whole, own)
         self.rows = RowAdam(torch.zeros(0, 1))  # no table here
         self.device = device
@@ -68,13 +80,15 @@ class LanguageTask(ABC):
 
     @property
     def step(self) -> int:
-        """Steps done."""
+        """The step under way, or between two the one just made, from 0."""
         return round(self.progress * self._stretch * self.stretches)
 
     def batches(self, rng: np.random.Generator) -> Iterator[Any]:
         """One stretch of batches."""
         for _ in range(self._stretch):
             yield self.batch(rng)
+            # Whoever asks for the next batch, or whether there is one, has made the step.
+            self._after(self.step + 1)
 
     @abstractmethod
     def batch(self, rng: np.random.Generator) -> Any:
@@ -96,6 +110,8 @@ class Pace:
         folder: of checkpoints; None: none.
         mark: what the run depends on; a checkpoint of another run is not gone on with.
         threads: of PyTorch; None: its own choice.
+        curves: folder of training curves; None: none.
+        tracking: which tools take them.
     """
 
     rate: float
@@ -104,6 +120,8 @@ class Pace:
     folder: Path | None = None
     mark: str = ""
     threads: int | None = None
+    curves: Path | None = None
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def learn(
@@ -112,7 +130,7 @@ def learn(
     """Train until the steps are done or held-out examples stop gaining; the best weights stay.
 
     Raises:
-        TrainingError: the loss is not a number, or memory does not suffice.
+        TrainingError: the loss is not a number.
     """
     settings = TrainingConfig(
         epochs=task.stretches,
@@ -121,16 +139,16 @@ def learn(
         learning_rate=pace.rate,
         threads=pace.threads,
     )
-    with enough_memory():
-        return train(
-            task,
-            validate,
-            settings,
-            seed=pace.seed,
-            label=label,
-            folder=pace.folder,
-            mark=pace.mark,
-        )
+    return train(
+        task,
+        validate,
+        settings,
+        seed=pace.seed,
+        label=label,
+        folder=pace.folder,
+        mark=pace.mark,
+        tracking=tracker(pace.curves, pace.tracking),
+    )
 
 
 def run_mark(*what: object) -> str:
@@ -140,22 +158,3 @@ def run_mark(*what: object) -> str:
         plain = part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode()
         digest.update(hashlib.blake2b(plain, digest_size=16).digest())
     return digest.hexdigest()
-
-
-@contextmanager
-def enough_memory() -> Iterator[None]:
-    """Says which settings to lower where memory runs out."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        said = str(error)
-        if not isinstance(error, MemoryError) and not any(
-            words in said.lower() for words in _OUT_OF_MEMORY
-        ):
-            raise
-        raise TrainingError(
-            "memory ran out while the language model was learning",
-            where="tuning, pretraining, distillation",
-            hint="Lower tuning.batch_examples and tuning.negatives (or pretraining.batch_tokens, "
-            "distillation.batch_texts), then language.max_tokens; method = 'side' needs least",
-        ) from error

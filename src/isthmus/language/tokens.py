@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _CHUNK = 16_384
+_LONG_CHUNK = 512  # texts of any length at once
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,57 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Tokens:
     return Tokens(flat, offsets, truncated, padding)
 
 
+def with_rest(tokenizer: Any, texts: Sequence[str], cut: Tokens) -> Tokens:
+    """Texts whole: where one was cut, windows follow with the rest of it.
+
+    Windows are as long as the cut text was, the last one may be shorter; they share no token but
+    the special ones, which each of them has.
+
+    Args:
+        tokenizer: as for `tokenize`.
+        texts: the same.
+        cut: what `tokenize` made of them.
+
+    Returns:
+        Windows in the order of the texts; `truncated` where the text goes on in the next one.
+    """
+    windows = [[row] for row in np.split(cut.ids, cut.offsets[1:-1])][: len(texts)]
+    long = np.flatnonzero(cut.truncated)
+    for start in range(0, len(long), _LONG_CHUNK):
+        some = long[start : start + _LONG_CHUNK].tolist()
+        whole = tokenizer(
+            [_sound(texts[i]) for i in some],
+            add_special_tokens=False,
+            padding=False,
+            truncation=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        for i, ids in zip(some, whole, strict=True):
+            windows[i] = _windows(tokenizer, windows[i][0], np.array(ids, np.int32))
+    flat = [window for each in windows for window in each]
+    goes_on = np.ones(len(flat), bool)
+    goes_on[np.cumsum([len(each) for each in windows], dtype=np.int64) - 1] = False
+    offsets = np.concatenate([[0], np.cumsum([len(window) for window in flat])]).astype(np.int64)
+    return Tokens(np.concatenate([cut.ids[:0], *flat]), offsets, goes_on, cut.padding)
+
+
+def _windows(
+    tokenizer: Any, cut: NDArray[np.int32], whole: NDArray[np.int32]
+) -> list[NDArray[np.int32]]:
+    """A text in windows like `cut`, which has the special tokens; `whole` has none."""
+    room = len(cut) - tokenizer.num_special_tokens_to_add(pair=False)
+    kept = whole[-room:] if tokenizer.truncation_side == "left" else whole[:room]
+    for front in range(len(cut) - room + 1):
+        if room > 0 and np.array_equal(cut[front : front + room], kept):
+            return [
+                np.concatenate([cut[:front], whole[at : at + room], cut[front + room :]])
+                for at in range(0, len(whole), room)
+            ]
+    return [cut]  # no room beside special tokens
+
+
 def length_batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
     """Rows of texts in batches of like length, the longest first, the order of equals kept.
 
@@ -88,7 +140,7 @@ def length_batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[ND
 
 def _call(tokenizer: Any, texts: list[str], limit: int) -> list[list[int]]:
     ids: list[list[int]] = tokenizer(
-        [text.encode("utf-8", "replace").decode() for text in texts],  # no lone surrogates
+        [_sound(text) for text in texts],
         truncation=True,
         max_length=limit,
         padding=False,
@@ -96,6 +148,11 @@ def _call(tokenizer: Any, texts: list[str], limit: int) -> list[list[int]]:
         return_token_type_ids=False,
     )["input_ids"]
     return ids
+
+
+def _sound(text: str) -> str:
+    """The text without lone surrogates."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _padding(tokenizer: Any) -> int:

@@ -18,6 +18,7 @@ from isthmus.model.attention import ForeignAttention
 from isthmus.model.core import CoreModel
 from isthmus.model.scorer import NeuralScorer
 from isthmus.training.loop import Log, pick_device, train
+from isthmus.training.memory import enough_memory
 from isthmus.training.next_item import ExtraLoss, NextItemTask
 from isthmus.training.tracking import Several, Tracker, tracker
 
@@ -68,6 +69,9 @@ def learn(
             gone on from.
         extra: losses beside that of the next item.
         watch: takes the figures of every epoch as well, and may raise to break off.
+
+    Raises:
+        TrainingError: memory ran out, or the loss is not a number.
     """
     settings = config.training
     device = pick_device(settings.device)
@@ -98,18 +102,21 @@ def learn(
     def validate() -> float | None:
         # A scorer keeps the item vectors it has computed, so each look takes a new one.
         scorer = NeuralScorer(model, tuple(reads))
-        return mean_ndcg(scorer, dataset, asked, config.evaluation)
+        with enough_memory("evaluation.batch"):
+            return mean_ndcg(scorer, dataset, asked, config.evaluation)
 
-    log = train(
-        to_learn,
-        validate,
-        settings,
-        seed=config.seed,
-        label=label or name,
-        folder=folder,
-        mark=_mark(model, events, config, weights, "".join([depends, *(x.mark for x in extra)])),
-        tracking=Several([tracker(curves, config.tracking), *([watch] if watch else [])]),
-    )
+    mark = _mark(model, events, config, weights, "".join([depends, *(x.mark for x in extra)]))
+    with enough_memory("training.batch_events", "training.negatives", "model.max_length"):
+        log = train(
+            to_learn,
+            validate,
+            settings,
+            seed=config.seed,
+            label=label or name,
+            folder=folder,
+            mark=mark,
+            tracking=Several([tracker(curves, config.tracking), *([watch] if watch else [])]),
+        )
     return NeuralScorer(model, tuple(reads), name=name), log
 
 

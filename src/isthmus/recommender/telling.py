@@ -18,6 +18,7 @@ from isthmus.recommender.asking import Asked, History, ask
 from isthmus.tasks.examples import Examples, Role
 from isthmus.tasks.figures import Figures
 from isthmus.tasks.reader import TASKS, Reader, TaskName
+from isthmus.tasks.settings import Way, check_settings
 from isthmus.tasks.teach import Taught, gather, judged, teach
 from isthmus.tasks.texts import PairTexts, judged_language, teach_language
 from isthmus.transfer.system import System
@@ -49,17 +50,20 @@ class Telling:
 
         Args:
             task: `rate` (ratings of the events) or `click` (classes; see `tasks.click.examples`).
-            config: its settings are kept as the recommender's own; None: those of the fit.
+            config: the recommender's own with other settings of the teaching, as
+                `recommender.config.override("tasks.epochs=5", "seed=1")` gives it; its section
+                `tasks` is kept. None: the recommender's own.
             folder: checkpoints and curves; a killed run goes on from there.
 
         Raises:
             RequestError: an unknown task.
             DataError: no ratings; labels that are no classes, or one class only.
-            ConfigError: a head that cannot be meant.
+            ConfigError: a head that cannot be meant, or a setting that has no say in teaching.
             TrainingError: memory ran out.
         """
-        name, examples = self._begin(task, config)
-        self.taught[name] = teach(self._reader(name), examples, self.config, folder=folder)
+        name, examples, settings = self._begin(task, config, "recommender")
+        reader = Reader(name, self.dataset, self.split, self.system, settings)
+        self.taught[name] = teach(reader, examples, settings, folder=folder)
         return self.taught[name]
 
     def teach_language(
@@ -69,8 +73,8 @@ class Telling:
 
         Takes and raises what `teach` does, and LanguageModelError where the model is not to be had.
         """
-        name, examples = self._begin(task, config)
-        return teach_language(name, self.dataset, examples, self.config, folder=folder)
+        name, examples, settings = self._begin(task, config, "language")
+        return teach_language(name, self.dataset, examples, settings, folder=folder)
 
     def judge(
         self,
@@ -150,12 +154,14 @@ class Telling:
             chances.to_struct("chances"),
         )
 
-    def _begin(self, task: str, config: Config | None) -> tuple[TaskName, Examples]:
-        """The task and its examples, with the settings of tasks taken over."""
-        name = known_task(task)
-        if config is not None:
-            self.config = self.config.model_copy(update={"tasks": config.tasks})
-        return name, gather(name, self.dataset, self.split, self.config)
+    def _begin(
+        self, task: str, config: Config | None, way: Way
+    ) -> tuple[TaskName, Examples, Config]:
+        """The task, its examples and the settings, of which those of tasks are taken over."""
+        name, settings = known_task(task), config or self.config
+        check_settings(self.config, settings, way)
+        self.config = self.config.model_copy(update={"tasks": settings.tasks})
+        return name, gather(name, self.dataset, self.split, settings), settings
 
     def _told(
         self,

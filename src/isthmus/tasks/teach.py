@@ -152,6 +152,7 @@ def teach(
         net.settle([tuple(vars(p.inputs).values()) for p in pairs[Role.TRAIN].values()])
         weights = {d: config.training.domain_weights.get(names[d], 1.0) for d in learnt}
         to_learn = HeadTask(net, pairs[Role.TRAIN], settings.batch, weights)
+        how = _training(settings, config.training)
 
         def validate() -> float | None:
             with torch.inference_mode():
@@ -161,11 +162,11 @@ def teach(
         log = train(
             to_learn,
             validate,
-            _training(settings, config.training),
+            how,
             seed=config.seed,
             label=f"learning to {task}",
             folder=folder and folder / "checkpoints" / task,
-            mark=_mark(to_learn, settings, config.seed),
+            mark=_mark(to_learn, settings, how, config.seed),
             tracking=tracker(folder and folder / "curves" / task, config.tracking),
         )
     return Taught(task, net.eval(), offered, learnt, name, settings, examples.classes, log)
@@ -282,10 +283,11 @@ def _training(settings: TasksConfig, usual: TrainingConfig) -> TrainingConfig:
     )
 
 
-def _mark(task: HeadTask, settings: TasksConfig, seed: int) -> str:
+def _mark(task: HeadTask, settings: TasksConfig, how: TrainingConfig, seed: int) -> str:
     """What the outcome depends on, as a short text."""
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{settings.model_dump(mode='json')}{seed}{task.weights}".encode())
+    pace = (how.warmup, how.clip)
+    digest.update(f"{settings.model_dump(mode='json')}{seed}{task.weights}{pace}".encode())
     for pairs in task.pairs.values():
         for tensor in (pairs.labels, *vars(pairs.inputs).values()):
             digest.update(tensor.numpy().tobytes())

@@ -81,7 +81,7 @@ def teach_language(
 ) -> CrossEncoder:
     """Fine-tune a cross-encoder on the examples of a task.
 
-    Joint over domains, the sum of their mean losses.
+    Joint over domains, the sum of their mean losses. Checkpoints and curves go to `folder`.
 
     Raises:
         DataError: no item has a text.
@@ -106,6 +106,8 @@ def teach_language(
         training=config.training,
         weights={d: weights.get(name, 1.0) for d, name in enumerate(names)},
         folder=folder and folder / "checkpoints" / f"{task}-language",
+        curves=folder and folder / "curves" / f"{task}-language",
+        tracking=config.tracking,
         seed=config.seed,
     )
 

@@ -5,31 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
+from isthmus.errors import IsthmusError, TrainingError
 
-from isthmus.errors import TrainingError
-
-# PyTorch has no type for a failed allocation on the CPU, only these words.
-_WORDS = ("not enough memory", "can't allocate memory", "out of memory")
+# On the CPU neither PyTorch nor ONNX Runtime has a type for a failed allocation, only these words;
+# PyTorch's own type for a GPU says them too.
+_WORDS = (
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate memory",
+    "out of memory",
+    "bad_alloc",
+)
 
 
 @contextmanager
-def enough_memory(*options: str) -> Iterator[None]:
+def enough_memory(*options: str, else_: str = "") -> Iterator[None]:
     """Turn running out of memory into an error that names the settings to lower.
 
     Args:
         options: configuration keys, the one that helps most first.
+        else_: what else helps, in a few words.
 
     Raises:
         TrainingError: memory ran out within.
     """
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
-            said = str(error).lower()
-            if not any(words in said for words in _WORDS):
-                raise
+    except Exception as error:
+        if not _ran_out(error):
+            raise
+        lower = f"Lower {', or '.join(options)}"
         raise TrainingError(
-            "memory ran out", where=options[0], hint=f"Lower {', or '.join(options)}"
+            "memory ran out", where=options[0], hint=f"{lower}; {else_}" if else_ else lower
         ) from error
+
+
+def _ran_out(error: Exception) -> bool:
+    if isinstance(error, MemoryError | IsthmusError):
+        return isinstance(error, MemoryError)
+    said = str(error).lower()
+    return any(words in said for words in _WORDS)

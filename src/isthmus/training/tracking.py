@@ -75,7 +75,8 @@ class WandbTracker:
             name=folder.name,
             dir=str(folder),
             mode="online" if config.online else "offline",
-            # Several models may be trained in one process, each with a run of its own.
+            # Several models may be trained in one process, each with a run of its own; wandb knows
+            # the word since 0.19.10.
             reinit="create_new",
         )
 

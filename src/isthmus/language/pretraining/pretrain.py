@@ -10,17 +10,17 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from isthmus.config import LanguageConfig, PretrainingConfig
+from isthmus.config import LanguageConfig, PretrainingConfig, TrackingConfig
 from isthmus.errors import LanguageModelError
 from isthmus.language.folders import check_place, save_model
-from isthmus.language.learning import Pace, enough_memory, learn, run_mark
+from isthmus.language.learning import Pace, learn, run_mark
 from isthmus.language.models import find_model, load_headed_model, load_tokenizer, read_facts
 from isthmus.language.pretraining.corpus import Corpus
 from isthmus.language.pretraining.objectives import (
@@ -30,8 +30,9 @@ from isthmus.language.pretraining.objectives import (
     held_out_nats,
 )
 from isthmus.language.pretraining.scratch import write_scratch
-from isthmus.language.tokens import Tokens, tokenize
+from isthmus.language.tokens import Tokens, tokenize, with_rest
 from isthmus.training.loop import pick_device
+from isthmus.training.memory import enough_memory
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Pretrained:
         objective: 'mlm' or 'clm'.
         texts: learnt from.
         held_out: measured on.
-        truncated: of all these, longer than the model was allowed to read.
+        divided: of the texts, longer than the model reads at once; they are learnt in windows.
+        windows: that the texts make, one each where they are short.
+        truncated: of the held-out ones, measured on as far as the model reads at once.
         head_steps: steps in which a new head was fitted, 0 where it came with one.
         perplexity_before: on held-out texts, behind the fitted head.
         perplexity_after: the same guesses, after pretraining.
@@ -56,6 +59,8 @@ class Pretrained:
     objective: Objective
     texts: int
     held_out: int
+    divided: int
+    windows: int
     truncated: int
     head_steps: int
     perplexity_before: float
@@ -69,6 +74,7 @@ class Pretrained:
         return asdict(self)
 
 
+@enough_memory("pretraining.batch_tokens", "language.max_tokens")
 def pretrain(
     corpus: Corpus,
     language: LanguageConfig,
@@ -79,6 +85,8 @@ def pretrain(
     device: str = "auto",
     threads: int | None = None,
     checkpoints: Path | None = None,
+    curves: Path | None = None,
+    tracking: TrackingConfig | None = None,
     tell: Callable[[str], None] = lambda _line: None,
 ) -> Pretrained:
     """Pretrain and save.
@@ -92,6 +100,8 @@ def pretrain(
         device: as `training.device`.
         threads: as `training.threads`.
         checkpoints: where a killed run goes on from; None: nowhere.
+        curves: folder of training curves; None: none.
+        tracking: which tools take them.
         tell: told what begins.
 
     Raises:
@@ -108,14 +118,23 @@ def pretrain(
         model.to(place)
         facts = read_facts(base, None)
         limit = min(language.max_tokens, facts.positions)
-        training, held_out = (
+        cut, held_out = (
             tokenize(tokenizer, texts, limit) for texts in (corpus.training, corpus.held_out)
         )
+        training = with_rest(tokenizer, corpus.training, cut)
         guesser = Guesser(objective, tokenizer, len(tokenizer), config.mask_share)
         depends = run_mark(config, seed, facts.content, training.ids, training.offsets)
-        run = _Run(
-            model, guesser, training, held_out, config, place, seed, threads, checkpoints, depends
+        pace = Pace(
+            rate=config.learning_rate,
+            patience=2,
+            seed=seed,
+            folder=checkpoints,
+            mark=depends,
+            threads=threads,
+            curves=curves,
+            tracking=tracking or TrackingConfig(),
         )
+        run = _Run(model, guesser, training, held_out, config, place, pace)
         head_seconds = 0.0
         if headless and config.head_steps:
             tell("fitting a head, the model frozen")
@@ -126,17 +145,19 @@ def pretrain(
         after = run.held_out_nats()
         save_model(folder, model.cpu(), base)
     return Pretrained(
-        str(folder),
-        objective,
-        len(corpus.training),
-        len(corpus.held_out),
-        int(training.truncated.sum() + held_out.truncated.sum()),
-        config.head_steps if headless else 0,
-        math.exp(before),
-        math.exp(after),
-        steps,
-        seconds,
-        head_seconds,
+        folder=str(folder),
+        objective=objective,
+        texts=len(corpus.training),
+        held_out=len(corpus.held_out),
+        divided=int(cut.truncated.sum()),
+        windows=len(training.lengths),
+        truncated=int(held_out.truncated.sum()),
+        head_steps=config.head_steps if headless else 0,
+        perplexity_before=math.exp(before),
+        perplexity_after=math.exp(after),
+        steps=steps,
+        seconds=seconds,
+        head_seconds=head_seconds,
     )
 
 
@@ -151,26 +172,20 @@ class _Run:
         held_out: Tokens,
         config: PretrainingConfig,
         device: torch.device,
-        seed: int,
-        threads: int | None,
-        checkpoints: Path | None,
-        depends: str,
+        pace: Pace,
     ) -> None:
         self._model, self._guesser, self._config, self._device = model, guesser, config, device
-        self._training, self._held_out = training, held_out
-        self._seed, self._threads, self._checkpoints = seed, threads, checkpoints
-        self._depends = depends
+        self._training, self._held_out, self._pace = training, held_out, pace
 
     def held_out_nats(self) -> float:
         """See `objectives.held_out_nats`."""
-        with enough_memory():
-            return held_out_nats(
-                self._model,
-                self._guesser,
-                self._held_out,
-                batch_tokens=self._config.batch_tokens,
-                device=self._device,
-            )
+        return held_out_nats(
+            self._model,
+            self._guesser,
+            self._held_out,
+            batch_tokens=self._config.batch_tokens,
+            device=self._device,
+        )
 
     def fit_head(self) -> float:
         """Fit all that the body does not hold; seconds."""
@@ -197,13 +212,13 @@ class _Run:
             steps=steps,
             device=self._device,
         )
-        pace = Pace(
+        whole = self._pace
+        pace = replace(
+            whole,
             rate=rate,
-            patience=2,
-            seed=self._seed,
-            folder=None if self._checkpoints is None else self._checkpoints / part,
-            mark=f"{part} {self._depends}",
-            threads=self._threads,
+            folder=whole.folder and whole.folder / part,
+            mark=f"{part} {whole.mark}",
+            curves=whole.curves and whole.curves / part,
         )
         log = learn(task, lambda: -self.held_out_nats(), pace, label=f"pretraining ({part})")
         return len(log.epochs) * task.batches_per_epoch, time.perf_counter() - began

@@ -68,7 +68,8 @@ class Contrast(LanguageTask):
         temperature: of the cosines.
         steps: how many in all.
         device: where.
-        extra: a further part of the loss, asked for at each step by its number.
+        extra: a further part of the loss, asked for at each step.
+        after: called behind the optimiser at every step, with the number of steps made.
     """
 
     def __init__(
@@ -83,9 +84,10 @@ class Contrast(LanguageTask):
         temperature: float,
         steps: int,
         device: torch.device,
-        extra: Callable[[int], Tensor | None] = lambda _step: None,
+        extra: Callable[[], Tensor | None] = lambda: None,
+        after: Callable[[int], None] = lambda _made: None,
     ) -> None:
-        super().__init__(whole, own, steps, device)
+        super().__init__(whole, own, steps, device, after)
         self._vectors, self._sampler, self._readable = vectors, sampler, readable
         self._space, self._temperature, self._extra = space, temperature, extra
 
@@ -95,7 +97,7 @@ class Contrast(LanguageTask):
 
     def loss(self, batch: Batch, rng: np.random.Generator) -> Tensor:
         """Mean nats of the answers among their candidates."""
-        extra = self._extra(self.step)
+        extra = self._extra()
         found = self.nats(batch)
         return found if extra is None else found + extra
 

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from isthmus.config import DistillationConfig, LanguageConfig, TuningConfig
+from isthmus.config import DistillationConfig, LanguageConfig, TrackingConfig, TuningConfig
 from isthmus.errors import LanguageModelError
 from isthmus.language.encoder import TextEncoder
 from isthmus.language.folders import check_place, save_model
-from isthmus.language.learning import LanguageTask, Pace, enough_memory, learn, run_mark
+from isthmus.language.learning import LanguageTask, Pace, learn, run_mark
 from isthmus.language.models import find_model, load_tokenizer, load_torch_model, read_facts
 from isthmus.language.pretraining.corpus import Corpus
 from isthmus.language.tokens import Tokens, tokenize
@@ -36,6 +36,7 @@ from isthmus.language.tuning.blocks import blocks_of
 from isthmus.language.tuning.methods import Tunable
 from isthmus.language.tuning.tune import in_stretches
 from isthmus.training.loop import pick_device
+from isthmus.training.memory import enough_memory
 
 _PATIENCE = 3
 
@@ -120,6 +121,7 @@ class Distillation(LanguageTask):
         )
 
 
+@enough_memory("distillation.batch_texts", "language.max_tokens")
 def distil(
     corpus: Corpus,
     config: DistillationConfig,
@@ -130,6 +132,8 @@ def distil(
     device: str = "auto",
     threads: int | None = None,
     checkpoints: Path | None = None,
+    curves: Path | None = None,
+    tracking: TrackingConfig | None = None,
 ) -> Distilled:
     """Train a student and save it as a plain Hugging Face folder.
 
@@ -142,6 +146,8 @@ def distil(
         device: as `training.device`.
         threads: as `training.threads`.
         checkpoints: where a killed run goes on from; None: nowhere.
+        curves: folder of training curves; None: none.
+        tracking: which tools take them.
 
     Raises:
         LanguageModelError: a model cannot be found, or the student would be no smaller.
@@ -174,6 +180,8 @@ def distil(
         folder=checkpoints,
         mark=run_mark(config, seed, teacher.fingerprint, facts.content, corpus.training),
         threads=threads,
+        curves=curves,
+        tracking=tracking or TrackingConfig(),
     )
     before = exam.agreement(student)
     log = learn(task, lambda: exam.agreement(student), pace, label="distilling")
@@ -218,7 +226,7 @@ class _Lesson:
     def agreement(self, student: Tunable) -> float:
         """Mean share of a text's ten nearest that student and teacher have in common."""
         student.eval()
-        with torch.inference_mode(), enough_memory():
+        with torch.inference_mode():
             found = self.read_by(student, np.arange(len(self.taught)))
             return _agreement(found, self.taught)
 

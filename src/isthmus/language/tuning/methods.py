@@ -56,6 +56,10 @@ class Tunable(nn.Module):
         model: without its head; changed in place.
         pooling: how token states become a vector. States of virtual tokens never do.
         config: the method and its sizes.
+
+    Attributes:
+        settled: whether it has the size that it will be saved with; AdaLoRA has it once all ranks
+            are shared out, after two thirds of the steps.
     """
 
     def __init__(self, model: Any, pooling: Pooling, config: TuningConfig) -> None:
@@ -69,6 +73,8 @@ class Tunable(nn.Module):
             if parameter.requires_grad or id(parameter) not in base
         }
         self._in_front = config.virtual_tokens if config.method == "prompt" else 0
+        self.settled = config.method != "adalora"
+        self._alive: dict[str, list[bool]] = {}
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token ids and mask, int64 [batch, length] → [batch, dim]."""
@@ -101,12 +107,17 @@ class Tunable(nn.Module):
         sizes = [(int(p.numel()), bool(p.requires_grad)) for p in self.model.parameters()]
         return sum(n for n, learns in sizes if learns) / sum(n for n, _ in sizes)
 
-    def before_step(self, step: int) -> Tensor | None:
-        """AdaLoRA's part of the loss, after ranks were shared out by the last step's gradients."""
+    def penalty(self) -> Tensor | None:
+        """AdaLoRA's part of the loss: how far its matrices are from orthogonal."""
         if self.config.method != "adalora":
             return None
-        if step:
-            self.model.base_model.update_and_allocate(step)
+        base = self.model.base_model
+        if not base.peft_config[base.trainable_adapter_name].rank_pattern:
+            self._alive = {
+                name: (tensor != 0).view(-1).tolist()
+                for name, tensor in base.model.named_parameters()
+                if "lora_E" in name
+            }
         penalties = [
             (square - torch.eye(len(square), device=square.device)).square().sum().sqrt()
             for name, matrix in self._own.items()
@@ -114,6 +125,24 @@ class Tunable(nn.Module):
             for square in [matrix @ matrix.T if "lora_A" in name else matrix.T @ matrix]
         ]
         return _ORTHOGONALITY * torch.stack(penalties).mean()
+
+    def after_step(self, done: int) -> None:
+        """Share AdaLoRA's ranks out by the gradients of the step just made; `done` are made now.
+
+        What is taken away is zero from here to the next step, so also where weights are judged,
+        remembered and saved.
+        """
+        if self.config.method != "adalora":
+            return
+        base = self.model.base_model
+        settings, shares = base.peft_config[base.trainable_adapter_name], base.rankallocator
+        last = settings.total_step - settings.tfinal
+        if done == last and not shares.exp_avg_ipt:  # nothing seen since a checkpoint was read
+            shares.update_ipt(base.model)
+        if done > last and not settings.rank_pattern:  # a checkpoint has zeros where ranks were
+            settings.rank_pattern = self._alive
+        base.update_and_allocate(done)
+        self.settled = done >= last
 
     def merged(self) -> Any:
         """The plain model with what was learnt inside; this module must not be used any more.

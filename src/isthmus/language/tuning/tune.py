@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.config import LanguageConfig, TuningConfig
+from isthmus.config import LanguageConfig, TrackingConfig, TuningConfig
 from isthmus.data.next_items import NextItems
 from isthmus.data.pairs import ItemPairs
 from isthmus.errors import TrainingError
 from isthmus.language.encoder import TextEncoder
-from isthmus.language.learning import Pace, enough_memory, learn, run_mark
+from isthmus.language.learning import Pace, learn, run_mark
 from isthmus.language.models import load_torch_model
 from isthmus.language.tokens import Tokens, length_batches
 from isthmus.language.tuning.contrast import Contrast, Space, held_out_score
@@ -32,6 +32,7 @@ from isthmus.language.tuning.samplers import (
 from isthmus.language.tuning.side import SideNetwork
 from isthmus.language.tuning.weights import TunedWeights
 from isthmus.training.loop import pick_device
+from isthmus.training.memory import enough_memory
 
 Map = tuple[NDArray[np.float32], NDArray[np.float32]]
 """What is taken off vectors, and what they are then multiplied with."""
@@ -95,7 +96,9 @@ class _Learner:
     space: Space
     share: float
     truncated: int
-    extra: Callable[[int], Tensor | None] = lambda _step: None
+    extra: Callable[[], Tensor | None] = lambda: None
+    after: Callable[[int], None] = lambda _made: None
+    settled: Callable[[], bool] = lambda: True
 
     def tensors(self) -> dict[str, Tensor]:
         """What is saved."""
@@ -104,7 +107,12 @@ class _Learner:
         return dict(self.own)
 
 
-@enough_memory()
+@enough_memory(
+    "tuning.batch_examples",
+    "tuning.negatives",
+    "language.max_tokens",
+    else_="method = 'side' needs least",
+)
 def tune(
     material: Material,
     language: LanguageConfig,
@@ -114,6 +122,8 @@ def tune(
     device: str = "auto",
     threads: int | None = None,
     folder: Path | None = None,
+    curves: Path | None = None,
+    tracking: TrackingConfig | None = None,
     about: dict[str, object] | None = None,
 ) -> Tuning:
     """Tune a language model by what people choose together.
@@ -126,6 +136,8 @@ def tune(
         device: as `training.device`.
         threads: as `training.threads`.
         folder: of checkpoints; a killed run that is called again goes on from there.
+        curves: folder of training curves; None: none.
+        tracking: which tools take them.
         about: kept with the weights.
 
     Raises:
@@ -149,6 +161,7 @@ def tune(
         steps=config.steps,
         device=place,
         extra=learner.extra,
+        after=learner.after,
     )
     score = held_out_score(task, held_out, seed)
     learner.module.eval()
@@ -159,9 +172,21 @@ def tune(
     )
     rate = config.learning_rate or RATES[config.method]
     pace = Pace(
-        rate=rate, patience=config.patience, seed=seed, folder=folder, mark=mark, threads=threads
+        rate=rate,
+        patience=config.patience,
+        seed=seed,
+        folder=folder,
+        mark=mark,
+        threads=threads,
+        curves=curves,
+        tracking=tracking or TrackingConfig(),
     )
-    log = learn(task, score, pace, label=f"tuning ({config.method})")
+    log = learn(
+        task,
+        lambda: score() if learner.settled() else None,
+        pace,
+        label=f"tuning ({config.method})",
+    )
     steps = len(log.epochs) * task.batches_per_epoch
     weights = TunedWeights.of(
         learner.tensors(),
@@ -262,7 +287,9 @@ def _learner(
         Space(material.spaces, device),
         tunable.trainable_share(),
         int(tokens.truncated.sum()),
-        tunable.before_step,
+        tunable.penalty,
+        tunable.after_step,
+        lambda: tunable.settled,
     )
     return learner, encoder
 
