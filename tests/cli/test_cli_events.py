@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 from cli_runner import run
+
+from isthmus.online.events import Event
+from isthmus.online.intake import Limits
+from isthmus.online.log import open_log
 
 NOW = 1_700_000_000.0
 
@@ -44,6 +49,15 @@ def test_import_status_export(folder: Path) -> None:
     assert said == "Wrote 2 records to out.jsonl.\n"
     rows = [json.loads(row) for row in (folder / "out.jsonl").read_text().splitlines()]
     assert [row["event_id"] for row in rows] == ["e2", "e3"]
+
+
+def test_a_log_that_holds_an_absurd_time_can_be_looked_at(folder: Path) -> None:
+    log = open_log(folder / "events.db", limits=Limits(earliest=-math.inf))
+    log.append([Event("e0", "ann", "books", "b1", -1e15)])
+    log.close()
+    said = run("events", "status", cwd=folder).out
+    assert "oldest       0001-01-01 00:00:00 UTC" in said
+    assert run("events", "status", "--json", cwd=folder).json["oldest"] == -1e15
 
 
 def test_bad_lines_are_an_error_that_names_the_first_and_the_good_ones_stay(folder: Path) -> None:

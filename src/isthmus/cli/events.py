@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -221,4 +220,6 @@ def _consumed(log: EventLog, model: Path | None, settings: Config) -> int | None
 
 
 def _moment(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    from isthmus.data.timestamps import calendar
+
+    return f"{calendar(seconds).replace(tzinfo=None).isoformat(' ', 'seconds')} UTC"
