@@ -208,14 +208,12 @@ class Service:
                 raise
 
     def erase(self, user_id: str) -> dict[str, Any]:
-        """Delete a person from log, registrations, memory and exports; gives a receipt.
+        """Delete a person from log, registrations and exports; gives a receipt.
 
         Raises:
             LogUnavailable: it may not be complete; ask again.
         """
-        found = delete_person(
-            self.keeper.log, user_id, [self.keeper.catalogue, self.keeper, self.exports]
-        )
+        found = delete_person(self.keeper.log, user_id, [self.keeper.catalogue, self.exports])
         self.keeper.refresh()
         held = user_id in self.live.recommender.dataset.user_index
         return {**found.to_dict(), "in_model": held}
