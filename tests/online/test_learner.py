@@ -18,7 +18,7 @@ from isthmus.online.intake import Limits
 from isthmus.online.learner import Learner, new_events
 from isthmus.online.log import EventLog, open_log
 from isthmus.recommender import Recommender
-from isthmus.training.checkpoint import described, promote
+from isthmus.training.checkpoint import described, promote, roll_back
 from isthmus.training.versions import read_pointer
 from word_encoder import WordEncoder
 
@@ -106,8 +106,6 @@ def test_an_update_is_a_version_with_its_reason_offset_and_parent(folder, log) -
 
 
 def test_what_is_kept_back_is_not_tried_again_until_more_has_come(folder, log, monkeypatch) -> None:
-    from dataclasses import replace
-
     real = learner_module.updated
 
     def worse(*args, **kwargs):
@@ -122,6 +120,11 @@ def test_what_is_kept_back_is_not_tried_again_until_more_has_come(folder, log, m
     assert (step.version, step.live, live(folder)) == ("v000002", False, "v000001")
     assert learner(folder, log).step().reason == (
         "No new events since v000002, which was kept back."
+    )
+    promote(folder, "v000002")
+    roll_back(folder)
+    assert learner(folder, log).step().reason == (
+        "No new events since v000002, which was rolled back."
     )
     log.append(events(0.8, 0.85))
     monkeypatch.setattr(learner_module, "updated", real)

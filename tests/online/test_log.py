@@ -173,6 +173,13 @@ def test_closing_writes_what_waits_and_takes_nothing_more(place: str, opened: Op
     assert len(opened(place).read()) == 20
 
 
+def test_a_record_is_found_by_the_id_it_was_reported_by(log: EventLog) -> None:
+    given = [event("e1", kind="buy"), impression("i1", rank=3)]
+    log.append(given)
+    assert [log.find(record.event_id) for record in given] == given
+    assert log.find("nobody's") is None
+
+
 def test_a_log_keeps_its_name_and_two_logs_differ(
     log: EventLog, place: str, opened: Opener, tmp_path
 ) -> None:

@@ -96,15 +96,28 @@ def test_ten_thousand_events_with_one_bad(shop: Running) -> None:
         "outcome": "accepted",
         "message": "Written to disk.",
     }
+    assert found["results"][1234]["event_id"] is None
     more = shop.client.post("/v1/events/batch", json={"events": [*events, {}]})
     assert more.status_code == 422
     assert "length <= 10000" in problem(more)["what"]
+
+
+def test_a_wrong_event_of_a_batch_is_told_by_its_id_where_that_can_be_read(shop: Running) -> None:
+    wrong = {"user_id": "u", "domain": "gear", "item_id": GEAR[0], "rating": "five"}
+    events = [{**wrong, "event_id": "typed-1"}, wrong, [], {"event_id": "typed-2", "colour": 1}]
+    found = shop.client.post("/v1/events/batch", json={"events": events}).json()["results"]
+    assert [result["outcome"] for result in found] == ["malformed"] * 4
+    assert [result["event_id"] for result in found] == ["typed-1", None, None, "typed-2"]
 
 
 def test_an_impression_is_kept_apart_from_what_was_done(shop: Running) -> None:
     told = {"type": "impression", "recommendation_id": "r", "rank": 1, "propensity": 0.5}
     assert shop.report("shown-1", "shown", "gear", GEAR[0], **told) == 200
     assert shop.service.keeper.log.history("shown") == []
+    # Sent again because no answer came, without a time of its own.
+    assert shop.report("shown-1", "shown", "gear", GEAR[0], **told) == 200
+    assert shop.report("shown-1", "shown", "gear", GEAR[0], **{**told, "rank": 2}) == 409
+    assert shop.report("shown-1", "shown", "gear", GEAR[0]) == 409
     assert shop.recommend(user_id="shown", domains=["gear"])["lists"][0]["fallback"]
 
 
@@ -178,6 +191,9 @@ def test_a_new_item_is_recommendable_at_once(shop: Running) -> None:
     near = shop.client.post("/v1/similar", json={"domain": "gear", "item_id": "routes-new"}).json()
     assert near["items"][0]["item_id"] == twin["item_id"]
     assert near["items"][0]["parts"]["co-occurrence"] == 0
+    assert near["fallback"]
+    known = {"domain": "gear", "item_id": twin["item_id"]}
+    assert not shop.client.post("/v1/similar", json=known).json()["fallback"]
     assert shop.report("routes-new-1", "routes-3", "gear", "routes-new") == 200
     assert not shop.recommend(user_id="routes-3", domains=["gear"])["lists"][0]["fallback"]
     # Put away, so that other tests see the catalogue that they know.

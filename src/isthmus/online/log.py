@@ -125,6 +125,9 @@ class EventLog(Protocol):
     def history(self, user_id: str, *, limit: int = 200) -> list[Event]:
         """The latest events of a person over all domains, oldest first, by time then offset."""
 
+    def find(self, event_id: str) -> Record | None:
+        """The record that was reported by an id; None: there is none."""
+
     def head(self) -> int:
         """The latest offset given to a record or a mark; 0 for a new log."""
 

@@ -84,6 +84,12 @@ class SqlLog:
             rows = ask.rows(_HISTORY, (user_id, limit))
         return [_event(row) for row in reversed(rows)]
 
+    def find(self, event_id: str) -> Record | None:
+        """See `EventLog`."""
+        with self._database.reading() as ask:
+            row = _contents(ask, [event_id]).get(event_id)
+        return None if row is None else _record(row)
+
     def head(self) -> int:
         """See `EventLog`."""
         return self._state("head")

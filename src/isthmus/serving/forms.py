@@ -166,6 +166,9 @@ class SimilarAnswer(BaseModel):
     recommendation_id: str
     model_version: str
     domain: str
+    fallback: bool = Field(
+        description="True: nobody has chosen the item yet, so its text alone speaks."
+    )
     items: list[SimilarItem]
 
 

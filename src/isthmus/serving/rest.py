@@ -17,7 +17,7 @@ from isthmus.serving.messages import ItemRef
 from isthmus.serving.metrics import exposition
 from isthmus.serving.service import Service
 from isthmus.serving.shelf import Shelf
-from isthmus.serving.similar import similar
+from isthmus.serving.similar import similar, text_alone
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of a page.")]
 Cursor = Annotated[
@@ -172,6 +172,7 @@ def add_questions(app: FastAPI, service: Service) -> None:
             recommendation_id=secrets.token_hex(12),
             model_version=live.version,
             domain=shelf.name,
+            fallback=text_alone(live, domain, place, to),
             items=[
                 forms.SimilarItem(
                     rank=n,

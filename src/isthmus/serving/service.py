@@ -128,8 +128,8 @@ class Service:
 
     def _repeated(self, event: EventIn) -> Outcome:
         """A report without a time got that of its arrival, so a repeat of it has another."""
-        logged = self.keeper.log.history(event.user_id, limit=self.config.history)
-        same = any(_record(event, before.time) == before for before in logged)
+        before = self.keeper.log.find(event.event_id)
+        same = before is not None and _record(event, before.time) == before
         return Outcome.REPEATED if same else Outcome.CONFLICT
 
     async def _refusal(
