@@ -278,6 +278,7 @@ def study(place: str, first: Path, folder: Path, kills: int, seed: int = 0) -> d
     where = ["--model", str(model), "--log", place]
     serve = [*command, "serve", *where, "--no-auth", "--port", str(port)]
     serve += ["--exports", str(folder / "exports"), "--set", "serving.poll_seconds=0.2"]
+    serve += ["--set", "serving.rate=0"]
     update = [*command, "update", *where]
     service = Victim(
         serve,

@@ -66,6 +66,7 @@ def service(model: Path, folder: Path, port: int, workers: int) -> list[str]:
         *("-m", "isthmus", "serve", "--model", str(model), "--log", str(folder / "events.db")),
         *("--port", str(port), "--no-auth", "--workers", str(workers)),
         *("--exports", str(folder / "exports"), "--set", "serving.poll_seconds=0.2"),
+        *("--set", "serving.rate=0"),
     ]
 
 

@@ -5,6 +5,7 @@ import pytest
 from baseline_world import asking, dataset_of
 
 from isthmus.baselines.popular import DAY, Popular, RecentPopular, RecentPopularConfig
+from isthmus.training.checkpoint import State
 
 HALF = RecentPopularConfig(half_life_days=2.0, half_life_share=0.5)
 
@@ -51,6 +52,35 @@ def test_a_question_sees_only_days_that_were_over(day: float, counts: list[float
     scorer = RecentPopular.fit(dataset, dataset.events, HALF)
     scores = scorer.score(asking([], query_time=day * DAY), 0).total
     np.testing.assert_allclose(scores, np.log1p([counts]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("ancient", [-1e15, -1e300])
+def test_an_event_of_thousands_of_years_ago_costs_one_row_and_weighs_nothing(
+    ancient: float,
+) -> None:
+    times = [[ancient, 0.0, 2 * DAY, 4 * DAY + 5]]
+    dataset = dataset_of([[(0, 3), (0, 0), (0, 1), (0, 2)]], (4,), times)
+    scorer = RecentPopular.fit(dataset, dataset.events, HALF)
+    assert len(scorer.state().arrays["indptr"]) == 5
+    for day, counts in ((None, [0.25, 0.5, 1, 0]), (3.0, [0.5, 1, 0, 0]), (-7.0, [0, 0, 0, 0])):
+        asked = asking([]) if day is None else asking([], query_time=day * DAY)
+        found = scorer.score(asked, 0).total
+        np.testing.assert_allclose(found, np.log1p([counts]), rtol=1e-6, atol=1e-12)
+    level = scorer.fading().level(0)
+    np.testing.assert_allclose(level, np.log1p([0.25, 0.5, 1, 0]), rtol=1e-6, atol=1e-12)
+
+
+def test_a_state_with_a_row_for_every_day_is_still_read() -> None:
+    dataset = dataset_of([[(0, 0), (0, 1), (0, 2)]], (4,), [[0.0, 2 * DAY, 4 * DAY + 5]])
+    scorer = RecentPopular.fit(dataset, dataset.events, HALF)
+    state = scorer.state()
+    arrays = {name: array for name, array in state.arrays.items() if name != "days"}
+    arrays["indptr"] = np.array([0, 1, 1, 2, 2, 3])
+    older = RecentPopular.from_state(State(arrays, {**state.meta, "first_day": 0}))
+    for query in (None, 0.5, 2.9, 4.9, 900.0):
+        asked = asking([]) if query is None else asking([], query_time=query * DAY)
+        np.testing.assert_array_equal(older.score(asked, 0).total, scorer.score(asked, 0).total)
+    np.testing.assert_array_equal(older.fading().level(0), scorer.fading().level(0))
 
 
 def test_without_a_clock_what_is_done_elsewhere_makes_nothing_older() -> None:

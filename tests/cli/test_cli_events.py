@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
+import polars as pl
 import pytest
 from cli_runner import run
+
+from isthmus.online.catalogue import open_catalogue
+from isthmus.online.events import Event
+from isthmus.online.intake import Limits
+from isthmus.online.log import open_log
 
 NOW = 1_700_000_000.0
 
@@ -46,6 +53,15 @@ def test_import_status_export(folder: Path) -> None:
     assert [row["event_id"] for row in rows] == ["e2", "e3"]
 
 
+def test_a_log_that_holds_an_absurd_time_can_be_looked_at(folder: Path) -> None:
+    log = open_log(folder / "events.db", limits=Limits(earliest=-math.inf))
+    log.append([Event("e0", "ann", "books", "b1", -1e15)])
+    log.close()
+    said = run("events", "status", cwd=folder).out
+    assert "oldest       0001-01-01 00:00:00 UTC" in said
+    assert run("events", "status", "--json", cwd=folder).json["oldest"] == -1e15
+
+
 def test_bad_lines_are_an_error_that_names_the_first_and_the_good_ones_stay(folder: Path) -> None:
     (folder / "in.jsonl").write_text(line("e1") + line("", "eve") + "nonsense\n")
     result = run("events", "import", "in.jsonl", cwd=folder)
@@ -60,11 +76,31 @@ def test_erase_gives_a_receipt_and_cleans_exports(folder: Path) -> None:
     run("events", "export", "out.jsonl", cwd=folder)
     receipt = run("events", "erase", "ann", "--file", "out.jsonl", "--json", cwd=folder).json
     assert (receipt["events"], receipt["offset"]) == (2, 4)
-    assert receipt["elsewhere"] == {"out.jsonl": 2}
+    assert receipt["elsewhere"] == {"registrations": 0, "exports": 0, "out.jsonl": 2}
     assert '"ann"' not in (folder / "out.jsonl").read_text()
     shown = run("events", "erase", "eve", cwd=folder).out
     assert "events       1\n" in shown
     assert run("events", "status", "--json", cwd=folder).json["erasures"] == 2
+
+
+def test_erase_reaches_registrations_and_the_exports_of_the_service(folder: Path) -> None:
+    run("events", "import", "in.jsonl", cwd=folder)
+    catalogue = open_catalogue(folder / "events.db")
+    catalogue.put_person("ann", {"town": "Ulm"})
+    for name in ("exports", "elsewhere"):
+        (folder / name).mkdir()
+        lists = pl.DataFrame({"user_id": ["ann", "eve"], "rank": [1, 1]})
+        lists.write_parquet(folder / name / "0123456789ab.parquet", metadata={"isthmus": "{}"})
+    (folder / "exports" / "mine.parquet").write_text("no export")
+    receipt = run("events", "erase", "ann", "--json", cwd=folder).json
+    assert receipt["elsewhere"] == {"registrations": 1, "exports": 1}
+    assert catalogue.person("ann") is None
+    catalogue.close()
+    cleaned = folder / "exports" / "0123456789ab.parquet"
+    assert pl.read_parquet(cleaned)["user_id"].to_list() == ["eve"]
+    assert pl.read_parquet_metadata(cleaned)["isthmus"] == "{}"
+    again = run("events", "erase", "ann", "--exports", "elsewhere", "--json", cwd=folder).json
+    assert again["elsewhere"] == {"registrations": 0, "exports": 1}
 
 
 def test_compact_follows_the_retention(folder: Path) -> None:

@@ -75,6 +75,13 @@ def test_people_are_registered_hidden_and_forgotten(catalogue: Catalogue) -> Non
     assert catalogue.hidden_people() == {"bob"}
 
 
+def test_the_latest_questions_are_kept(catalogue: Catalogue) -> None:
+    assert catalogue.questions() == []
+    catalogue.keep_questions({"a": 1.0, "b": 2.0}, 2)
+    catalogue.keep_questions({"a": 3.0, "c": 2.5}, 2)
+    assert catalogue.questions() == [("c", 2.5), ("a", 3.0)]
+
+
 def test_it_lives_beside_the_log_whichever_comes_first(place: str) -> None:
     first = open_catalogue(place)
     log = open_log(place)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3 as stdlib_sqlite
 from pathlib import Path
 
 import polars as pl
 import pytest
-from log_samples import event
+from log_samples import Opener, event
 
 from isthmus.errors import DataError, LogError
+from isthmus.online import sqlite
+from isthmus.online.catalogue import open_catalogue
 from isthmus.online.claim import sole_service
 from isthmus.online.erasure import ExportFile, delete_person
 from isthmus.online.log import EventLog
@@ -42,6 +45,42 @@ def test_everybody_is_told_and_the_receipt_counts(log: EventLog, tmp_path: Path)
     told = json.loads(json.dumps(deletion.to_dict()))
     assert (told["events"], told["person"]) == (1, log.pseudonym("ann"))
     assert "ann" not in json.dumps({**told, "elsewhere": {}})
+
+
+def test_deleted_registrations_are_purged_as_well(place: str, opened: Opener) -> None:
+    log, catalogue = opened(place), open_catalogue(place)
+    catalogue.put_person("secret-person", {"town": "secret-town"})
+    deletion = delete_person(log, "secret-person", [catalogue])
+    assert deletion.elsewhere == {"registrations": 1}
+    assert deletion.receipt.purged is ("://" not in place)
+    if deletion.receipt.purged:
+        for left in Path(place).parent.iterdir():
+            assert b"secret-" not in left.read_bytes()
+    catalogue.close()
+
+
+def test_what_a_holder_leaves_behind_is_on_the_receipt(
+    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
+    place = tmp_path / "events.db"
+    log, catalogue = opened(place), open_catalogue(place)
+    catalogue.put_person("ann", {})
+    reader = stdlib_sqlite.connect(place, isolation_level=None)
+
+    class Reader:
+        name = "reader"
+
+        def forget(self, user_id: str) -> int:
+            """Somebody begins to read just before the registration goes."""
+            reader.execute("BEGIN")
+            return len(reader.execute("SELECT * FROM isthmus_people").fetchall())
+
+    deletion = delete_person(log, "ann", [Reader(), catalogue])
+    assert deletion.elsewhere == {"reader": 1, "registrations": 1}
+    assert not deletion.receipt.purged
+    reader.close()
+    catalogue.close()
 
 
 def test_a_holder_that_fails_leaves_the_mark_and_the_deletion_can_be_finished(

@@ -58,6 +58,9 @@ BAD = [
     (impression("x", propensity=math.nan), Outcome.BAD_NUMBER),
     (event("x", time=1e11), Outcome.FUTURE),
     (impression("x", time=1e11), Outcome.FUTURE),
+    (event("x", time=-1.0), Outcome.TOO_OLD),
+    (event("x", time=-1e15), Outcome.TOO_OLD),
+    (impression("x", time=-1e300), Outcome.TOO_OLD),
 ]
 
 
@@ -74,7 +77,7 @@ def test_each_kind_of_bad_record_has_its_outcome(record: Event, outcome: Outcome
         event("x" * 256, rating=0.0, weight=0.0),
         event("x", time=int(NOW), rating=5),
         event("x", time=NOW + 300),
-        event("x", time=-1e12),
+        event("x", time=0.0),
         impression("x", rank=2**31 - 1, propensity=1),
     ],
 )
@@ -82,6 +85,13 @@ def test_what_is_only_just_good_is_taken(record: Event, log: EventLog) -> None:
     assert refusal(record, Limits(), NOW) is None
     assert log.append([record]) == [Outcome.ACCEPTED]
     assert [logged.record for logged in log.read()] == [record]
+
+
+def test_nothing_from_before_1970_gets_into_a_log(log: EventLog) -> None:
+    outcomes = log.append([event("stone-age", time=-1e15), event("e")])
+    assert outcomes == [Outcome.TOO_OLD, Outcome.ACCEPTED]
+    assert "before 1970" in outcomes[0].message
+    assert log.contents().oldest == NOW
 
 
 def test_clock_skew_age_length_and_kinds_are_configured() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from isthmus.errors import LogError
 from isthmus.online import learner as learner_module
 from isthmus.online.events import Event
 from isthmus.online.guided import guided_positions
+from isthmus.online.intake import Limits
 from isthmus.online.learner import Learner, new_events
 from isthmus.online.log import EventLog, open_log
 from isthmus.recommender import Recommender
-from isthmus.training.checkpoint import described, promote
+from isthmus.training.checkpoint import described, promote, roll_back
 from isthmus.training.versions import read_pointer
 from word_encoder import WordEncoder
 
@@ -76,6 +78,19 @@ def test_few_new_events_wait_unless_asked_for(folder, log) -> None:
     assert learner(folder, log).step(wait=False).version == "v000002"
 
 
+def test_an_event_of_thousands_of_years_ago_stops_nothing(folder: Path, tmp_path: Path) -> None:
+    log = open_log(tmp_path / "old.db", limits=Limits(earliest=-np.inf))
+    some = events(0.6, 0.65)
+    log.append([*some, replace(some[0], event_id="ancient", time=-1e15)])
+    step = learner(folder, log).step(wait=False)
+    log.close()
+    assert step.version == "v000002"
+    grown = Recommender.load(folder, version=step.version)
+    assert grown.dataset.events.time.min() == -1e15
+
+    assert np.isfinite(scores(grown, GEAR)).all()
+
+
 def test_an_update_is_a_version_with_its_reason_offset_and_parent(folder, log) -> None:
     log.append(events(0.6, 0.8))
     step = learner(folder, log).step()
@@ -91,8 +106,6 @@ def test_an_update_is_a_version_with_its_reason_offset_and_parent(folder, log) -
 
 
 def test_what_is_kept_back_is_not_tried_again_until_more_has_come(folder, log, monkeypatch) -> None:
-    from dataclasses import replace
-
     real = learner_module.updated
 
     def worse(*args, **kwargs):
@@ -107,6 +120,11 @@ def test_what_is_kept_back_is_not_tried_again_until_more_has_come(folder, log, m
     assert (step.version, step.live, live(folder)) == ("v000002", False, "v000001")
     assert learner(folder, log).step().reason == (
         "No new events since v000002, which was kept back."
+    )
+    promote(folder, "v000002")
+    roll_back(folder)
+    assert learner(folder, log).step().reason == (
+        "No new events since v000002, which was rolled back."
     )
     log.append(events(0.8, 0.85))
     monkeypatch.setattr(learner_module, "updated", real)

@@ -10,6 +10,7 @@ from log_samples import NOW, Opener, event, impression
 
 from isthmus.errors import LogError
 from isthmus.online import migrations
+from isthmus.online.catalogue import open_catalogue
 from isthmus.online.database import Database
 from isthmus.online.events import Outcome
 from isthmus.online.log import open_log
@@ -30,6 +31,21 @@ FIRST = (
     "event_id, shown, user_id, domain, item_id, time, kind, rating, weight, recommendation_id, "
     "rank, propensity"
 )
+
+
+UNVERSIONED = (
+    "CREATE TABLE isthmus_catalogue (head {integer} NOT NULL)",
+    """CREATE TABLE isthmus_items (
+        domain TEXT NOT NULL, item_id TEXT NOT NULL, change {integer} NOT NULL,
+        described INTEGER NOT NULL, title TEXT, category TEXT, text TEXT, attributes TEXT NOT NULL,
+        hidden INTEGER NOT NULL, deleted INTEGER NOT NULL, PRIMARY KEY (domain, item_id))""",
+    "CREATE INDEX isthmus_items_by_change ON isthmus_items (change)",
+    """CREATE TABLE isthmus_people (
+        user_id TEXT NOT NULL PRIMARY KEY, change {integer} NOT NULL, attributes TEXT NOT NULL,
+        hidden INTEGER NOT NULL)""",
+    "CREATE INDEX isthmus_people_by_change ON isthmus_people (change)",
+)
+LATEST_TABLE = "isthmus_questions"
 
 
 def test_a_log_of_the_first_version_becomes_the_latest(place: str, opened: Opener) -> None:
@@ -56,6 +72,30 @@ def test_a_log_of_the_first_version_becomes_the_latest(place: str, opened: Opene
     assert log.compact(before=NOW + 1).events == 0
 
 
+def test_registrations_from_before_their_tables_had_a_version_stay(place: str) -> None:
+    old = database_at(place)
+    migrate(old, to=2)
+    with old.writing() as write:
+        for statement in UNVERSIONED:
+            write.run(statement.format(integer=old.integer))
+        write.run("INSERT INTO isthmus_catalogue (head) VALUES (2)")
+        write.run("INSERT INTO isthmus_people VALUES ('ann', 2, '{}', 1)")
+    old.close()
+    catalogue = open_catalogue(place)
+    assert (catalogue.head(), catalogue.hidden_people()) == (2, {"ann"})
+    assert catalogue.hide_person("bob") == 3
+    catalogue.close()
+
+
+def test_a_log_has_the_tables_of_its_catalogue_as_well(place: str, opened: Opener) -> None:
+    opened(place)
+    database = database_at(place)
+    with database.reading() as ask:
+        assert ask.rows("SELECT head FROM isthmus_catalogue") == [(0,)]
+        assert ask.rows("SELECT * FROM isthmus_people") == []
+    database.close()
+
+
 @pytest.mark.parametrize("first", range(1, VERSION))
 def test_every_version_leads_to_the_same_tables(first: int, place: str, tmp_path: Path) -> None:
     database = database_at(place)
@@ -72,15 +112,15 @@ def test_a_migration_that_fails_changes_nothing(
     place: str, opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = database_at(place)
-    migrate(database, to=1)
+    migrate(database, to=VERSION - 1)
     broken = (*migrations.MIGRATIONS[:-1], (*migrations.MIGRATIONS[-1], "SELECT nonsense"))
     with monkeypatch.context() as patched:
         patched.setattr(migrations, "MIGRATIONS", broken)
         with pytest.raises(LogError):
             migrate(database)
     with database.reading() as ask:
-        assert ask.rows("SELECT version FROM isthmus_version") == [(1,)]
-        assert ask.rows(database.has_table, ("isthmus_erasures",)) == []
+        assert ask.rows("SELECT version FROM isthmus_version") == [(VERSION - 1,)]
+        assert ask.rows(database.has_table, (LATEST_TABLE,)) == []
     database.close()
     assert opened(place).append([event("e")]) == [Outcome.ACCEPTED]
 

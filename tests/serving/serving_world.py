@@ -133,7 +133,8 @@ def running(
     if model is None:
         model = folder / "model"
         fitted().save(model)
-    config = ServingConfig(**{"poll_seconds": 0.05, "count_seconds": 3600.0, **settings})
+    quick = {"poll_seconds": 0.05, "count_seconds": 3600.0, "rate": 0.0}
+    config = ServingConfig(**{**quick, **settings})
     where = where or folder / "events.db"
     keeper = Keeper(
         model,

@@ -143,10 +143,17 @@ def test_an_admin_promotes_and_rolls_back(locked: Any) -> None:
     shop, secrets = locked
     admin = browser(shop, secrets[Role.ADMIN])
     form = {"token": token(admin.get("/models").text)}
+    assert "<b>v000003</b>, was kept back" in admin.get("/").text
     assert admin.post("/models/promote", data={**form, "version": "v000003"}).status_code == 303
     assert shop.service.keeper.versions()[0] == "v000003"
     assert admin.post("/models/rollback", data=form).status_code == 303
     assert shop.service.keeper.versions()[0] == "v000002"
+    # It was live, so it is no challenger that was kept back.
+    overview, models = admin.get("/").text, admin.get("/models").text
+    assert "<b>v000003</b> was live, and was rolled back" in overview
+    assert "kept back" not in overview
+    assert "It was live, until it was rolled back." in models
+    assert "no version newer than the champion was kept back" in models
     missing = admin.post("/models/promote", data={**form, "version": "<b>"})
     assert missing.status_code == 409
     assert "&lt;b&gt;" in missing.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from serving_world import Running, running
 
+from isthmus.config import ServingConfig
 from isthmus.errors import ConfigError
 from isthmus.serving.keys import Key, KeyFile, NotAllowed, Role, add_key, revoke_key
 from isthmus.serving.limits import RateLimit, TooMany
@@ -22,7 +24,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, 
     folder = tmp_path_factory.mktemp("locked")
     path = folder / "keys.json"
     secrets = {role: add_key(path, [role])[1] for role in Role}
-    with running(folder, keys=path, max_body=2_000) as shop:
+    with running(folder, keys=path, max_body=2_000, refused_keys=0) as shop:
         yield shop, secrets
 
 
@@ -203,3 +205,42 @@ def test_who_tries_keys_out_is_held_to_the_rate(tmp_path: Path) -> None:
         assert tried == [401, 401, 401, 429, 429]
         # A sound key has a bucket of its own.
         assert shop.client.get("/v1/domains", headers=bearer(secret)).status_code == 200
+
+
+def test_who_has_no_good_key_is_held_up_by_address_without_a_rate_too(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    _, reader = add_key(path, ["read"])
+    with running(tmp_path, keys=path, rate=0, refused_keys=3) as shop:
+        # A sound key that lacks the role is no attempt.
+        for _ in range(5):
+            lacking = shop.client.get("/v1/users", headers=bearer(reader))
+            assert lacking.status_code == 403
+        for header in ({}, bearer("isk_0_x"), bearer(reader + "x")):
+            assert shop.client.get("/v1/domains", headers=header).status_code == 401
+        refused = shop.client.get("/v1/domains", headers=bearer("isk_0_y"))
+        assert refused.status_code == 429
+        assert 1 <= int(refused.headers["retry-after"]) <= 20
+        assert "wrong key" in refused.json()["error"]["what"]
+        # The form for signing in counts with it, and a good key is good everywhere.
+        form = shop.client.get("/sign-in").text
+        token = re.search(r'name="isthmus-token" content="(\w+)"', form)
+        assert token is not None
+        sent = {"token": token[1], "key": "isk_0_z"}
+        signing = shop.client.post("/sign-in", data=sent)
+        assert (signing.status_code, "retry-after" in signing.headers) == (429, True)
+        assert "Too many requests" in signing.text
+        good = shop.client.post("/sign-in", data={**sent, "key": reader}, follow_redirects=False)
+        assert good.status_code == 303
+        assert shop.client.get("/v1/domains", headers=bearer(reader)).status_code == 200
+
+
+def test_who_calls_too_often_is_held_up_unless_the_configuration_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    usual = ServingConfig()
+    assert usual.rate > 0
+    assert usual.refused_keys > 0
+    with running(tmp_path, rate=usual.rate, burst=5) as shop:
+        statuses = [shop.client.get("/v1/health").status_code for _ in range(200)]
+        assert statuses[:5] == [200] * 5
+        assert 429 in statuses

@@ -13,6 +13,7 @@ from serving_world import Running, fitted, running, users
 
 from isthmus.errors import CheckpointError, LogError
 from isthmus.online.catalogue import Item, open_catalogue
+from isthmus.online.events import Event
 from isthmus.online.log import open_log
 from isthmus.recommender import Recommender
 from isthmus.recommender.storage import LogPosition
@@ -166,6 +167,26 @@ def test_a_log_put_back_to_an_older_state_is_refused(tmp_path: Path) -> None:
     Recommender(*parts, place).save(tmp_path / "model")
     with pytest.raises(LogError, match="up to 12, and it ends at 0: it was put back"):
         Keeper(tmp_path / "model", log, catalogue)
+
+
+def test_a_version_whose_events_were_compacted_away_is_refused(tmp_path: Path) -> None:
+    log, catalogue = open_log(tmp_path / "e.db"), open_catalogue(tmp_path / "e.db")
+    log.append([Event(f"e{n}", "ann", "gear", "g1", 1e9 + n) for n in range(5)])
+    log.compact(before=1e9 + 3)
+    model = fitted()
+    parts = (model.dataset, model.config, model.split, model.raw, model.system)
+    Recommender(*parts, LogPosition(log.id, 2)).save(tmp_path / "model")
+    with pytest.raises(LogError, match="up to 2, and records up to 3 have been compacted away"):
+        Keeper(tmp_path / "model", log, catalogue)
+    Recommender(*parts, LogPosition(log.id, 3)).save(tmp_path / "model")
+    keeper = Keeper(tmp_path / "model", log, catalogue, encoder=WordEncoder())
+    # It answers on where somebody goes back to what does not follow this log any more.
+    keeper.promote("v000001")
+    with pytest.raises(LogError, match="compacted away"):
+        keeper._follow()
+    assert keeper.live.version == "v000002"
+    log.close()
+    catalogue.close()
 
 
 def test_two_workers_see_each_others_registrations(tmp_path: Path) -> None:

@@ -49,6 +49,15 @@ def test_times_and_kinds_that_are_not_taken(
     assert [result["outcome"] for result in told] == [outcome, "accepted"]
 
 
+def test_a_time_from_before_1970_is_refused_on_a_log_that_takes_any_age(shop: Running) -> None:
+    ancient = {"user_id": "ancient", "domain": "gear", "item_id": GEAR[0], "time": -1e15}
+    alone = shop.client.post("/v1/events", json={**ancient, "event_id": "ancient 1"})
+    assert alone.status_code == 422
+    assert alone.json()["error"]["where"] == "too-old"
+    assert "before 1970" in alone.json()["error"]["what"]
+    assert shop.service.keeper.log.history("ancient") == []
+
+
 def test_a_history_told_in_disorder_is_that_told_in_order(strict: Running) -> None:
     now = time.time()
     moments = [now - 5000 + 1000 * n for n in range(4)]

@@ -56,7 +56,7 @@ def words(folder: Path, port: int, *more: str) -> list[str]:
     return [
         *(sys.executable, "-m", "isthmus", "serve", "--model", str(folder / "model")),
         *("--log", str(folder / "events.db"), "--port", str(port)),
-        *("--exports", str(folder / "exports"), *more),
+        *("--exports", str(folder / "exports"), "--set", "serving.rate=0", *more),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,21 @@ def test_versions_with_erased_people_can_all_go(tmp_path: Path) -> None:
     assert kept_versions(tmp_path) == ["v000003"]
     assert read_pointer(tmp_path).before == ()
     assert live(tmp_path) == 3
+
+
+def test_who_was_live_is_remembered_though_there_is_no_way_back_to_it(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        write(tmp_path, number)
+    roll_back(tmp_path)
+    found = read_pointer(tmp_path)
+    assert (found.folder.name, found.before) == ("v000002", ("v000001",))
+    assert found.been == ("v000003", "v000001")
+    promote(tmp_path, "v000003")
+    assert read_pointer(tmp_path).been == ("v000002", "v000001")
+    # Written by an older version of the library.
+    pointer = tmp_path / "current"
+    pointer.write_text(re.sub(r', "been": \[.*?\]', "", pointer.read_text()))
+    assert read_pointer(tmp_path).been == ("v000002", "v000001")
 
 
 def test_a_pointer_from_before_there_was_a_way_back_is_read(tmp_path: Path) -> None:

@@ -145,21 +145,22 @@ class RecentPopular:
     def __init__(
         self,
         daily: sp.csr_array,
-        first_day: int,
+        days: NDArray[np.float64],
         untimed: NDArray[np.float64],
         item_offsets: NDArray[np.int64],
         config: RecentPopularConfig,
     ) -> None:
         """Args are what `state` saves.
 
-        daily: float64 [n_days, n_items], events of each day and item in the flat numbering.
-        first_day: days from the epoch to the first row.
+        daily: float64 [n_days, n_items], events of each day and item in the flat numbering; a
+            row for every day with an event, however long there was none between.
+        days: float64 [n_days], of each row, in days since 1970, rising.
         untimed: float64 [n_items], faded events without a time.
         item_offsets: int64 [n_domains + 1].
         config: as fitted.
         """
         self.config = config
-        self._daily, self._first_day, self._untimed = daily, first_day, untimed
+        self._daily, self._days, self._untimed = daily, days, untimed
         self._item_offsets = item_offsets
         self._of_domain = [daily[:, start:stop] for start, stop in pairwise(item_offsets)]
 
@@ -171,25 +172,22 @@ class RecentPopular:
         config = config or RecentPopularConfig()
         flat = dataset.flat(events.domain, events.item)
         timed = ~np.isnan(events.time)
-        day = np.floor(events.time[timed] / DAY).astype(np.int64)
-        first, last = (int(day.min()), int(day.max())) if len(day) else (0, -1)
-        shape = (last - first + 1, dataset.n_items)
-        ones = np.ones(len(day))
-        daily = sp.coo_array((ones, (day - first, flat[timed])), shape=shape).tocsr()
+        days, row = np.unique(np.floor(events.time[timed] / DAY), return_inverse=True)
+        shape = (len(days), dataset.n_items)
+        daily = sp.coo_array((np.ones(len(row)), (row, flat[timed])), shape=shape).tocsr()
         untimed = np.zeros(dataset.n_items)
         np.add.at(untimed, flat[~timed], _faded(events, config.half_life_share)[~timed])
-        return cls(daily, first, untimed, dataset.item_offsets, config)
+        return cls(daily, days, untimed, dataset.item_offsets, config)
 
     def score(
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> Scores:
         """See `Scorer`; reads nothing of a request but its time."""
         daily = self._of_domain[domain]
-        end = daily.shape[0]
-        asked = np.floor(requests.query_time / DAY) - self._first_day
-        asked = np.clip(np.nan_to_num(asked, nan=end), 0, end).astype(np.int64)
-        moments, of_request = np.unique(asked, return_inverse=True)
-        lives = (moments[:, None] - 1 - np.arange(end)) / self.config.half_life_days
+        first, end = (self._days[0], self._days[-1] + 1) if len(self._days) else (0.0, 0.0)
+        asked = np.nan_to_num(np.floor(requests.query_time / DAY), nan=end)
+        moments, of_request = np.unique(np.clip(asked, first, end), return_inverse=True)
+        lives = (moments[:, None] - 1 - self._days) / self.config.half_life_days
         weight = np.where((lives >= 0) & (lives < LIVES), np.exp2(-np.maximum(lives, 0)), 0.0)
         counts: NDArray[np.float64] = (sp.csr_array(weight) @ daily).toarray()
         counts += self._untimed[self._item_offsets[domain] : self._item_offsets[domain + 1]]
@@ -198,14 +196,14 @@ class RecentPopular:
 
     def fading(self) -> Fading:
         """What somebody who asks after the last day sees, to be counted on."""
-        n_days = self._daily.shape[0]
-        age = n_days - 1 - np.arange(n_days)
+        last = float(self._days[-1]) if len(self._days) else None
+        age = (last or 0.0) - self._days
         weight = np.exp2(-np.minimum(age / self.config.half_life_days, LIVES))
         bounds = list(pairwise(self._item_offsets))
         return Fading(
             tuple(np.asarray(weight @ daily, np.float64) for daily in self._of_domain),
             tuple(self._untimed[start:stop] for start, stop in bounds),
-            float(self._first_day + n_days - 1) if n_days else None,
+            last,
             self.config.half_life_days,
         )
 
@@ -215,11 +213,11 @@ class RecentPopular:
             "data": self._daily.data,
             "indices": self._daily.indices,
             "indptr": self._daily.indptr,
+            "days": self._days,
             "untimed": self._untimed,
             "item_offsets": self._item_offsets,
         }
-        meta = {"first_day": self._first_day, "config": self.config.model_dump(mode="json")}
-        return State(arrays, meta)
+        return State(arrays, {"config": self.config.model_dump(mode="json")})
 
     @classmethod
     def from_state(cls, state: State) -> Self:
@@ -227,9 +225,11 @@ class RecentPopular:
         arrays = state.arrays
         shape = (len(arrays["indptr"]) - 1, len(arrays["untimed"]))
         daily = sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+        # Older folders have a row for every day from the first on.
+        days = arrays["days"] if "days" in arrays else state.meta["first_day"] + np.arange(shape[0])
         return cls(
             daily,
-            int(state.meta["first_day"]),
+            days.astype(np.float64),
             arrays["untimed"].astype(np.float64),
             arrays["item_offsets"].astype(np.int64),
             RecentPopularConfig.model_validate(state.meta["config"]),

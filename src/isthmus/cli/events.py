@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,19 +97,30 @@ def erase(
             "--file", metavar="FILE", help="An export to clean as well, Parquet or JSON Lines."
         ),
     ] = None,
+    exports: Annotated[
+        Path,
+        typer.Option(
+            "--exports", metavar="FOLDER", help="Where the service's batch exports lie, if any."
+        ),
+    ] = Path("exports"),
     place: Place = None,
     config: ConfigFile = CONFIG,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a person, and print the receipt.
+    """Delete a person from log, registrations and exports, and print the receipt.
 
     A running service and the learner follow the mark that stays in the log.
     """
-    from isthmus.online.erasure import ExportFile, delete_person
+    from isthmus.online.catalogue import open_catalogue
+    from isthmus.online.erasure import ExportFile, ExportFolder, Holder, delete_person
 
-    with _log(place, config, overrides) as (log, _):
-        deletion = delete_person(log, user, [ExportFile(file) for file in files or ()])
+    with (
+        _log(place, config, overrides) as (log, settings),
+        closing(open_catalogue(place or settings.online.place)) as catalogue,
+    ):
+        holders: list[Holder] = [catalogue, ExportFolder(exports)]
+        deletion = delete_person(log, user, [*holders, *map(ExportFile, files or ())])
     if as_json:
         output.print_json(deletion.to_dict())
         return
@@ -221,4 +231,6 @@ def _consumed(log: EventLog, model: Path | None, settings: Config) -> int | None
 
 
 def _moment(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    from isthmus.data.timestamps import calendar
+
+    return f"{calendar(seconds).replace(tzinfo=None).isoformat(' ', 'seconds')} UTC"

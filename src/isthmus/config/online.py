@@ -25,7 +25,9 @@ class OnlineConfig(Section):
         300.0, ge=0, description="How far ahead of the log's clock a record may be."
     )
     max_age_days: float | None = Field(
-        None, gt=0, description="How far behind it a record may be; None: any."
+        None,
+        gt=0,
+        description="How far behind it a record may be; None: any distance, back to 1970.",
     )
     max_id_chars: int = Field(
         256, ge=1, le=512, description="Longest id, domain name or kind of event."

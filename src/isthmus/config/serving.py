@@ -13,9 +13,15 @@ class ServingConfig(Section):
     max_body: int = Field(4 << 20, ge=1024, description="Bytes of a request's body.")
     timeout: float = Field(30.0, gt=0, description="Seconds until a request is given up.")
     rate: float = Field(
-        0.0, ge=0, description="Requests a second of one key, or address, in each worker; 0: any."
+        100.0, ge=0, description="Requests a second of one key, or address, in each worker; 0: any."
     )
     burst: int = Field(200, ge=1, description="Requests at once beyond that rate.")
+    refused_keys: float = Field(
+        30.0,
+        ge=0,
+        description="Requests a minute of one address, in each worker, that are told that their "
+        "key is missing or wrong; more get 429. Good keys are not held up. 0: any.",
+    )
     max_waiting: int = Field(
         1000, ge=1, description="Questions that may wait for an answer; more are refused with 503."
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from isthmus.data.advice import advise
 from isthmus.data.cleaning import CleaningReport
 from isthmus.data.dataset import Dataset, Domain, Events
+from isthmus.data.timestamps import calendar
 from isthmus.errors import DataError
 
 _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
@@ -301,9 +301,7 @@ def _compare(a: pl.DataFrame, b: pl.DataFrame) -> tuple[float | None, float | No
 
 
 def _day(seconds: float) -> str:
-    # Python's dates end in the year 9999.
-    bounded = min(max(seconds, -62_135_596_800.0), 253_402_300_799.0)
-    return datetime.fromtimestamp(bounded, UTC).date().isoformat()
+    return calendar(seconds).date().isoformat()
 
 
 def _domain_sentence(d: DomainFigures) -> str:

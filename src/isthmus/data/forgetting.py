@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from isthmus.data.dataset import Dataset
 from isthmus.data.splits import Queries, Split
 
+_NAMELESS = "(erased {})"
+"""What stands for the id of somebody who is forgotten; their row is in it."""
+
 
 @dataclass(frozen=True)
 class Forgotten:
@@ -41,6 +44,12 @@ class Forgotten:
         )
 
 
+def is_somebody(user_ids: pl.Series) -> pl.Series:
+    """Whether each row still is a person's, bool [n_users]; those of the forgotten bear no name."""
+    row = pl.int_range(pl.len())
+    return user_ids.to_frame("id").select(pl.col("id") != pl.format(_NAMELESS, row)).to_series()
+
+
 def forget(dataset: Dataset, people: Collection[str]) -> Forgotten:
     """The snapshot without these people, by raw ids; those it does not know are passed over.
 
@@ -55,7 +64,7 @@ def forget(dataset: Dataset, people: Collection[str]) -> Forgotten:
     kept = ~np.isin(dataset.events.user, rows)
     ids = dataset.user_ids.to_list()
     for row in rows:
-        ids[row] = f"(erased {row})"
+        ids[row] = _NAMELESS.format(row)
 
     def without(table: pl.DataFrame | None, *columns: str) -> pl.DataFrame | None:
         if table is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -58,6 +59,11 @@ def to_seconds(column: pl.Series) -> Moments:
     seconds, formats = _from_texts(text.filter(rest))
     merged = found.seconds.scatter(rest.arg_true(), seconds)
     return Moments(merged, _counted([*found.formats.items(), *formats]))
+
+
+def calendar(seconds: float) -> datetime:
+    """Unix seconds as date and time, UTC; what lies outside the years 1 to 9999 as their edge."""
+    return datetime.fromtimestamp(min(max(seconds, -62_135_596_800.0), 253_402_300_799.0), UTC)
 
 
 def _from_numbers(numbers: pl.Series) -> Moments:

@@ -18,18 +18,6 @@ from isthmus.online.migrations import migrate
 
 Value = str | float | bool
 
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS isthmus_catalogue (head {integer} NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS isthmus_items (
-        domain TEXT NOT NULL, item_id TEXT NOT NULL, change {integer} NOT NULL,
-        described INTEGER NOT NULL, title TEXT, category TEXT, text TEXT, attributes TEXT NOT NULL,
-        hidden INTEGER NOT NULL, deleted INTEGER NOT NULL, PRIMARY KEY (domain, item_id))""",
-    "CREATE INDEX IF NOT EXISTS isthmus_items_by_change ON isthmus_items (change)",
-    """CREATE TABLE IF NOT EXISTS isthmus_people (
-        user_id TEXT NOT NULL PRIMARY KEY, change {integer} NOT NULL, attributes TEXT NOT NULL,
-        hidden INTEGER NOT NULL)""",
-    "CREATE INDEX IF NOT EXISTS isthmus_people_by_change ON isthmus_people (change)",
-)
 _ITEM = "domain, item_id, described, title, category, text, attributes, hidden, deleted, change"
 _DESCRIBE = """INSERT INTO isthmus_items
     (domain, item_id, change, described, title, category, text, attributes, hidden, deleted)
@@ -106,11 +94,6 @@ class Catalogue:
     def __init__(self, database: Database) -> None:
         migrate(database)
         self._database = database
-        with database.writing() as write:
-            for statement in _TABLES:
-                write.run(statement.format(integer=database.integer))
-            if not write.rows("SELECT head FROM isthmus_catalogue"):
-                write.run("INSERT INTO isthmus_catalogue (head) VALUES (0)")
 
     def head(self) -> int:
         """Number of the latest change; 0 for none."""
@@ -204,6 +187,33 @@ class Catalogue:
     def hidden_people(self) -> set[str]:
         """Ids of everybody who is hidden."""
         return {person.user_id for person in self._people("WHERE hidden = 1", ())}
+
+    def questions(self) -> list[tuple[str, float]]:
+        """Questions to warm up with, the latest last; when each was asked, Unix seconds."""
+        with self._database.reading() as ask:
+            rows = ask.rows(
+                "SELECT question, asked FROM isthmus_questions ORDER BY asked, question"
+            )
+        return [(str(question), float(asked)) for question, asked in rows]
+
+    def keep_questions(self, asked: Mapping[str, float], most: int) -> None:
+        """Keep questions, which must tell of nobody, for the next start.
+
+        Args:
+            asked: question to when it was last asked, Unix seconds.
+            most: how many are kept, the latest.
+        """
+        with self._database.writing() as write:
+            write.many(
+                "INSERT INTO isthmus_questions (question, asked) VALUES (?, ?) "
+                "ON CONFLICT (question) DO UPDATE SET asked = excluded.asked",
+                list(asked.items()),
+            )
+            write.run(
+                "DELETE FROM isthmus_questions WHERE question NOT IN (SELECT question "
+                "FROM isthmus_questions ORDER BY asked DESC, question LIMIT ?)",
+                (most,),
+            )
 
     def close(self) -> None:
         """Let go of the database."""

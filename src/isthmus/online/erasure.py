@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,7 +62,41 @@ def delete_person(log: EventLog, user_id: str, holders: Iterable[Holder] = ()) -
         IsthmusError: a holder failed; the log and the holders before it are done.
     """
     receipt = log.erase(user_id)
-    return Deletion(receipt, {holder.name: holder.forget(user_id) for holder in holders})
+    elsewhere = {holder.name: holder.forget(user_id) for holder in holders}
+    if elsewhere:
+        # What a holder deleted may have lain in the log's own database.
+        receipt = replace(receipt, purged=log.purge())
+    return Deletion(receipt, elsewhere)
+
+
+class ExportFolder:
+    """The batch exports of a service, files that are named by twelve hexadecimal digits.
+
+    Args:
+        folder: where they lie; it need not be there.
+    """
+
+    name = "exports"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def file(self, export_id: str) -> Path:
+        """Where an export is, or will be."""
+        return self._folder / f"{export_id}.parquet"
+
+    def files(self) -> list[Path]:
+        """Those that are there."""
+        found = self._folder.glob("*.parquet")
+        return sorted(path for path in found if re.fullmatch(r"[0-9a-f]{12}", path.stem))
+
+    def forget(self, user_id: str) -> int:
+        """See `Holder`.
+
+        Raises:
+            DataError: a file that is no export.
+        """
+        return sum(ExportFile(path).forget(user_id) for path in self.files())
 
 
 class ExportFile:
@@ -105,7 +140,10 @@ class ExportFile:
         theirs = pl.col("user_id") == user_id
         removed = int(table.select(theirs.sum()).collect().item())
         if removed:
-            table.filter(~theirs).sink_parquet(aside)
+            told = pl.read_parquet_metadata(self.path)
+            # The schema of the file that was read is not that of the one that is written.
+            told = {name: value for name, value in told.items() if name != "ARROW:schema"}
+            table.filter(~theirs).sink_parquet(aside, metadata=told)
         return removed
 
     def _from_lines(self, user_id: str, aside: Path) -> int:

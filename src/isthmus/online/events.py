@@ -119,7 +119,8 @@ _MESSAGES = {
     Outcome.BAD_NUMBER: "A number is out of its range: time and rating must be finite, weight "
     "not negative, rank at least 1, propensity above 0 and at most 1.",
     Outcome.FUTURE: "Its time is further ahead than the clocks may differ. Send Unix seconds.",
-    Outcome.TOO_OLD: "Its time is before what the log keeps. Send Unix seconds, or leave it out.",
+    Outcome.TOO_OLD: "Its time is before 1970, or before what the log keeps. Send Unix seconds, or "
+    "leave it out.",
     Outcome.UNKNOWN_KIND: "Its kind is not among those that the configuration names.",
     Outcome.ERASED: "The person was erased after this happened. It is not taken.",
 }

@@ -9,6 +9,8 @@ from isthmus.config import OnlineConfig
 from isthmus.online.events import Event, Impression, Outcome, Record
 
 DAY = 86_400.0
+EARLIEST = 0.0
+"""Unix seconds before which nothing is taken: nothing that a log is for happened before 1970."""
 _LARGEST_RANK = 2**31 - 1
 
 
@@ -21,12 +23,14 @@ class Limits:
         max_age: seconds that it may lie behind it; None: any.
         max_id_chars: of every id, of the domain and of the kind.
         kinds: of events; None: any.
+        earliest: Unix seconds before which no record is taken, however old records may be.
     """
 
     max_skew: float = 300.0
     max_age: float | None = None
     max_id_chars: int = 256
     kinds: frozenset[str] | None = None
+    earliest: float = EARLIEST
 
     @classmethod
     def of(cls, config: OnlineConfig) -> Limits:
@@ -109,6 +113,8 @@ def _finite(number: object) -> bool:
 def _of_time(time: float, limits: Limits, now: float) -> Outcome | None:
     if time > now + limits.max_skew:
         return Outcome.FUTURE
+    if time < limits.earliest:
+        return Outcome.TOO_OLD
     if limits.max_age is not None and time < now - limits.max_age:
         return Outcome.TOO_OLD
     return None

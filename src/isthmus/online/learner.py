@@ -100,7 +100,9 @@ class Learner:
             if not n_new:
                 return Step(_NOTHING, left_out=found.left_out)
             if tried := self._tried(live, found.position.offset):
-                return Step(f"No new events since {tried}, which was kept back.", new_events=n_new)
+                been = tried in read_pointer(self.folder).been
+                why = "rolled back" if been else "kept back"
+                return Step(f"No new events since {tried}, which was {why}.", new_events=n_new)
             least = recommender.config.learning.least_events
             if wait and n_new < least:
                 return Step(f"{n_new:,} new events: waiting for {least:,}.", new_events=n_new)
@@ -195,7 +197,7 @@ class Learner:
         drop_others(self.folder)
 
     def _tried(self, live: str, offset: int) -> str | None:
-        """A version that started from the live one, at this offset, and was kept back."""
+        """A version that started from the live one, at this offset, and is not live."""
         for name, manifest, meta in described(self.folder):
             progress, place = meta.get("progress") or {}, meta.get("log") or {}
             same = progress.get("parent") == live and place.get("offset") == offset

@@ -42,8 +42,9 @@ class ErasureReceipt:
         person: pseudonym of the person.
         events: how many were deleted.
         impressions: how many were deleted.
-        purged: whether the database says that nothing of them is left in its own files; where
-            not, they cannot be asked for, but may be on disk until the next purge.
+        purged: whether nothing of them is left in the database's own files; where not, they
+            cannot be asked for, but may be on disk until a later purge, or until the database uses
+            the room again. PostgreSQL overwrites nothing, so there it is always False.
         digest: keyed hash of all of the above but `purged`, which the log can make again.
     """
 
@@ -124,6 +125,9 @@ class EventLog(Protocol):
     def history(self, user_id: str, *, limit: int = 200) -> list[Event]:
         """The latest events of a person over all domains, oldest first, by time then offset."""
 
+    def find(self, event_id: str) -> Record | None:
+        """The record that was reported by an id; None: there is none."""
+
     def head(self) -> int:
         """The latest offset given to a record or a mark; 0 for a new log."""
 
@@ -140,6 +144,12 @@ class EventLog(Protocol):
         """Delete whatever a person did or was shown, and leave a mark.
 
         Records of theirs from before the erasure that arrive later are refused.
+        """
+
+    def purge(self) -> bool:
+        """Have deleted rows leave the database's files; `ErasureReceipt.purged` says what it gives.
+
+        False also where the database cannot be reached just now.
         """
 
     def erased(self, after: int = 0) -> list[Erasure]:

@@ -1,4 +1,4 @@
-"""The tables of an event log, and how older ones become today's.
+"""The tables of an event log and of its catalogue, and how older ones become today's.
 
 A log remembers the version of its tables. Opening it runs the migrations it lacks, each in one
 transaction with its number, under the writer's lock.
@@ -34,6 +34,25 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE isthmus_log ADD COLUMN last_erasure {integer} NOT NULL DEFAULT 0",
         "ALTER TABLE isthmus_log ADD COLUMN floor DOUBLE PRECISION",
         "ALTER TABLE isthmus_log ADD COLUMN compacted {integer} NOT NULL DEFAULT 0",
+    ),
+    (  # 3: the catalogue; until then it made its tables itself, so they may be there
+        "CREATE TABLE IF NOT EXISTS isthmus_catalogue (head {integer} NOT NULL)",
+        """CREATE TABLE IF NOT EXISTS isthmus_items (
+            domain TEXT NOT NULL, item_id TEXT NOT NULL, change {integer} NOT NULL,
+            described INTEGER NOT NULL, title TEXT, category TEXT, text TEXT,
+            attributes TEXT NOT NULL, hidden INTEGER NOT NULL, deleted INTEGER NOT NULL,
+            PRIMARY KEY (domain, item_id))""",
+        "CREATE INDEX IF NOT EXISTS isthmus_items_by_change ON isthmus_items (change)",
+        """CREATE TABLE IF NOT EXISTS isthmus_people (
+            user_id TEXT NOT NULL PRIMARY KEY, change {integer} NOT NULL,
+            attributes TEXT NOT NULL, hidden INTEGER NOT NULL)""",
+        "CREATE INDEX IF NOT EXISTS isthmus_people_by_change ON isthmus_people (change)",
+        """INSERT INTO isthmus_catalogue (head)
+            SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM isthmus_catalogue)""",
+    ),
+    (  # 4: how people ask, for warming up with
+        """CREATE TABLE isthmus_questions (
+            question TEXT NOT NULL PRIMARY KEY, asked DOUBLE PRECISION NOT NULL)""",
     ),
 )
 VERSION = len(MIGRATIONS)

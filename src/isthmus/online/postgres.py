@@ -103,10 +103,15 @@ class PostgresDatabase:
             connection.execute("COMMIT")
 
     def purge(self) -> bool:
-        """Vacuum; pages that earlier snapshots still need, archives and backups are beyond this."""
+        """Vacuum, so that the room of deleted rows is used again; False, for it is not overwritten.
+
+        Until then a row may be read in the server's files: in a page, in one that an older
+        transaction still needs, or in the server's own write-ahead log.
+        """
         with self._connection() as connection:
-            connection.execute("VACUUM isthmus_records")
-        return True
+            for table in ("isthmus_records", "isthmus_people"):
+                connection.execute(f"VACUUM {table}")
+        return False
 
     def close(self) -> None:
         """Close every connection."""

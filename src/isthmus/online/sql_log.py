@@ -84,6 +84,12 @@ class SqlLog:
             rows = ask.rows(_HISTORY, (user_id, limit))
         return [_event(row) for row in reversed(rows)]
 
+    def find(self, event_id: str) -> Record | None:
+        """See `EventLog`."""
+        with self._database.reading() as ask:
+            row = _contents(ask, [event_id]).get(event_id)
+        return None if row is None else _record(row)
+
     def head(self) -> int:
         """See `EventLog`."""
         return self._state("head")
@@ -126,7 +132,7 @@ class SqlLog:
         reached("log-committed")
         told = (self._id, head + 1, now, person, events, impressions)
         digest = self.pseudonym(json.dumps(told))
-        return ErasureReceipt(*told, purged=self._purge(), digest=digest)
+        return ErasureReceipt(*told, purged=self.purge(), digest=digest)
 
     def erased(self, after: int = 0) -> list[Erasure]:
         """See `EventLog`."""
@@ -160,7 +166,7 @@ class SqlLog:
             events, impressions = events + gone[0], impressions + gone[1]
         with self._database.reading() as ask:
             ((kept,),) = ask.rows("SELECT COUNT(*) FROM isthmus_records WHERE time < ?", (before,))
-        return CompactionReport(before, events, impressions, kept, purged=self._purge())
+        return CompactionReport(before, events, impressions, kept, purged=self.purge())
 
     def _compact_some(self, before: float, after: int, upto: int) -> tuple[int | None, int, int]:
         """Compact the next records; few at a time, so that appends need not wait for all of it.
@@ -197,7 +203,8 @@ class SqlLog:
             ((value,),) = ask.rows(f"SELECT {column} FROM isthmus_log")
         return int(value)
 
-    def _purge(self) -> bool:
+    def purge(self) -> bool:
+        """See `EventLog`."""
         try:
             return self._database.purge()
         except LogUnavailable:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
+from isthmus.data.forgetting import is_somebody
 from isthmus.errors import RequestError
 from isthmus.evaluation.ranks import canonical_order
 from isthmus.recommender.answers import table
@@ -209,12 +210,13 @@ class Answering:
         target = self.dataset.domain_index(domain)
         _positive(k)
         _positive(chunk, "chunk")
-        starts = range(0, self.dataset.n_users, chunk)
+        people = np.flatnonzero(is_somebody(self.dataset.user_ids).to_numpy())
+        starts = range(0, len(people), chunk)
         offered = self.dataset.domains[target].offered
 
         def frames() -> Iterator[pl.DataFrame]:
             for start in starts:
-                rows = np.arange(start, min(start + chunk, self.dataset.n_users))
+                rows = people[start : start + chunk]
                 asked = ask_rows(self.dataset, rows, max_history=self.config.evaluation.max_history)
                 yield self._answers(asked, target, k, offered, seen, explained=False)
 

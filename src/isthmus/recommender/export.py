@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +25,14 @@ SCHEMA = pa.schema(
 )
 
 
-def write_lists(path: Path, chunks: Iterable[pl.DataFrame], n_chunks: int) -> int:
+def write_lists(
+    path: Path,
+    chunks: Iterable[pl.DataFrame],
+    n_chunks: int,
+    *,
+    schema: pa.Schema = SCHEMA,
+    metadata: Mapping[bytes, bytes] | None = None,
+) -> int:
     """Write frames of `Recommender.recommend`'s columns; memory holds one of them at a time.
 
     The file appears whole or not at all: it is written aside, flushed to disk and renamed.
@@ -34,6 +41,8 @@ def write_lists(path: Path, chunks: Iterable[pl.DataFrame], n_chunks: int) -> in
         path: the Parquet file; its folder is made where it is missing.
         chunks: one frame per chunk of users.
         n_chunks: how many there will be, for the progress bar.
+        schema: of the file; the frames' `request` is its first column, the others bear its names.
+        metadata: key to value, of the file as a whole.
 
     Returns:
         Rows written.
@@ -47,14 +56,15 @@ def write_lists(path: Path, chunks: Iterable[pl.DataFrame], n_chunks: int) -> in
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with progress("Exporting", n_chunks) as advance:
-            with pq.ParquetWriter(aside, SCHEMA, compression="zstd") as writer:
+            written = schema.with_metadata(metadata) if metadata else schema
+            with pq.ParquetWriter(aside, written, compression="zstd") as writer:
                 for chunk in chunks:
-                    columns = [chunk["request"], *(chunk[name] for name in SCHEMA.names[1:])]
+                    columns = [chunk["request"], *(chunk[name] for name in schema.names[1:])]
                     arrays = [
                         column.to_arrow().cast(field.type)
-                        for column, field in zip(columns, SCHEMA, strict=True)
+                        for column, field in zip(columns, schema, strict=True)
                     ]
-                    writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA))
+                    writer.write_table(pa.Table.from_arrays(arrays, schema=written))
                     rows += len(chunk)
                     advance(f"{rows:,} rows")
             with aside.open("rb+") as handle:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.data.timestamps import calendar
 from isthmus.recommender.themes import Themes
 from isthmus.scoring import Requests
 
@@ -194,9 +194,7 @@ def recency(requests: Requests) -> NDArray[np.float64]:
 def _day(time: NDArray[np.float64]) -> str | None:
     """ISO day of the latest known moment."""
     known = time[~np.isnan(time)]
-    return (
-        datetime.fromtimestamp(float(known.max()), UTC).date().isoformat() if len(known) else None
-    )
+    return calendar(float(known.max())).date().isoformat() if len(known) else None
 
 
 def _events(n: int) -> str:

@@ -20,6 +20,7 @@ from isthmus.experiment.schema import RunRecord
 from isthmus.serving.guard import Guard
 from isthmus.serving.hot import hot_routes
 from isthmus.serving.keys import KeyFile
+from isthmus.serving.limits import refusals
 from isthmus.serving.openapi import document
 from isthmus.serving.pages.mount import page_routes
 from isthmus.serving.pages.sessions import Sessions
@@ -45,7 +46,8 @@ def make_app(
         secret: signs the dashboard's sessions, the same for all workers; None: one of its own.
         run: a comparison whose figures the dashboard shows.
     """
-    sessions = Sessions(keys, secret or token_bytes(32))
+    refused = refusals(service.config.refused_keys)
+    sessions = Sessions(keys, secret or token_bytes(32), refused)
     rest = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     for add in (add_questions, add_items, add_users, add_models, add_operation):
         add(rest, service)

@@ -7,7 +7,10 @@ from isthmus.online.log import EventLog
 
 
 def check_belongs(learnt: tuple[str, int] | None, log: EventLog, folder: str) -> None:
-    """Raise LogError if a model has learnt from another log, or from more of it than there is.
+    """Raise LogError if a model and a log do not belong together, as `replay.place_in` does.
+
+    It has learnt from another log, or from more of it than there is, or records that it has not
+    seen have been compacted away.
 
     Args:
         learnt: id of the log, and the offset up to which; None: from none.
@@ -29,4 +32,11 @@ def check_belongs(learnt: tuple[str, int] | None, log: EventLog, folder: str) ->
             f"{head:,}: it was put back to an older state",
             where=folder,
             hint="Restore a newer copy of the log, or go back to a model from before that",
+        )
+    if offset < (compacted := log.compacted()):
+        raise LogError(
+            f"the model has learnt from the event log up to {offset:,}, and records up to "
+            f"{compacted:,} have been compacted away",
+            where=folder,
+            hint="Serve a later version of the model, or fit again",
         )

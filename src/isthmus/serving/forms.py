@@ -128,6 +128,10 @@ class Receipt(BaseModel):
     person: str = Field(description="A keyed hash of the id.")
     events: int
     impressions: int
+    purged: bool = Field(
+        description="Whether the log's database has nothing of them left in its own files; see "
+        "online.md."
+    )
     digest: str
     elsewhere: dict[str, int] = Field(description="Traces removed, by what held them.")
     in_model: bool = Field(
@@ -162,6 +166,9 @@ class SimilarAnswer(BaseModel):
     recommendation_id: str
     model_version: str
     domain: str
+    fallback: bool = Field(
+        description="True: nobody has chosen the item yet, so its text alone speaks."
+    )
     items: list[SimilarItem]
 
 
@@ -253,13 +260,14 @@ class ExportShown(BaseModel):
     domain: str
     k: int
     model_version: str
+    begun: float = Field(description="Unix seconds.")
     state: str
     rows: int
     problem: str | None
 
 
 class ExportList(BaseModel):
-    """Exports of the worker that answers, the latest first."""
+    """Those that are done, and those of this worker that run or failed, the latest first."""
 
     exports: list[ExportShown]
 

@@ -89,8 +89,10 @@ class Guard:
             assert role is not None, "the first route has a role"
             try:
                 caller = self._keys.check(bearer, role).id
-            except NotAllowed:
-                # Who tries keys out is held to the rate as well, by where they come from.
+            except NotAllowed as error:
+                # Who tries keys out is held up, and to the rate as well, by where they come from.
+                if not error.known:
+                    self._sessions.refused.take(caller)
                 self._rate.take(caller)
                 raise
         self._rate.take(caller)

@@ -81,4 +81,21 @@ def _read(raw: msgspec.Raw) -> EventIn | EventResult:
     try:
         return _EVENT.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        return EventResult(None, "malformed", str(error))
+        return EventResult(_id_of(raw), "malformed", str(error))
+
+
+class _Named(msgspec.Struct):
+    """What tells a reporter which event is meant."""
+
+    event_id: str
+
+
+_NAMED = msgspec.json.Decoder(_Named)
+
+
+def _id_of(raw: msgspec.Raw) -> str | None:
+    """The id of an event that is wrong otherwise; None: it has none that can be read."""
+    try:
+        return _NAMED.decode(raw).event_id
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None

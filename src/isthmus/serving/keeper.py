@@ -11,13 +11,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from isthmus.continual.progress import Progress
 from isthmus.errors import IsthmusError, LogUnavailable
@@ -30,13 +27,12 @@ from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Recommend
 from isthmus.serving.metrics import tell
 from isthmus.serving.past import Past, past_of
+from isthmus.serving.warming import Recorded, warm
 from isthmus.training.checkpoint import described, promote, roll_back
 from isthmus.training.versions import Live as Pointer
 from isthmus.training.versions import read_pointer
 
 _log = logging.getLogger(__name__)
-RECORDED = 64
-"""Latest questions that a new version is warmed with."""
 _CHANGES_AT_ONCE = 10_000
 _SELDOM_SECONDS = 60.0
 
@@ -73,8 +69,6 @@ class Keeper:
         LogError: the model has learnt from another log.
     """
 
-    name = "recorded questions"
-
     def __init__(
         self,
         folder: Path,
@@ -96,21 +90,38 @@ class Keeper:
         self._erased: dict[str, int] = {}
         self._erased_upto = 0
         self.hidden_people: frozenset[str] = frozenset()
-        self._recorded: deque[Recommend] = deque(maxlen=RECORDED)
+        self._recorded = Recorded()
+        self._keep_again = 0.0
         self._pointer = read_pointer(folder)
         self._refused: _Refused | None = None
         self.live = self._load()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
-    def start(self) -> None:
-        """Take in what is registered, warm up, then watch."""
+    def start(self, *, wait: bool = True) -> None:
+        """Know who and what is marked, warm up, then watch.
+
+        Args:
+            wait: until it is warm; else that is done by a thread of its own, and `ready` is set
+                then. Answers before that are right, but slow.
+
+        Raises:
+            LogUnavailable: the database cannot be asked.
+        """
         self.refresh()
+        if wait:
+            self._begin()
+        self._thread.start()
+
+    def _begin(self) -> None:
+        """Take in what is registered, and warm up."""
+        self._recorded.load(self.catalogue)
         self._take_in()
         self._count()
-        self._warm(self.live)
-        self._show(self.live)
+        warm(self.live, self._recorded, self._asking)
+        with self._lock:
+            self._show(self.live)
+        self.problem = None
         self.ready.set()
-        self._thread.start()
 
     def close(self) -> None:
         """Stop watching."""
@@ -119,6 +130,10 @@ class Keeper:
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join()
+            try:
+                self._recorded.keep(self.catalogue)
+            except IsthmusError as error:
+                _log.warning("recorded questions are not kept: %s", error)
 
     def refresh(self) -> Live:
         """The present `Live`, after all marks that have been acknowledged anywhere.
@@ -175,17 +190,12 @@ class Keeper:
             forgotten=self._forgotten(live, user_id),
         )
 
-    def record(self, asked: Recommend) -> None:
-        """Remember a question, for warming up the next version with it."""
-        self._recorded.append(asked)
+    def _asking(self, live: Live, asked: Recommend) -> Past:
+        return self.past(live, asked.user_id, asked.history, limit=100)
 
-    def forget(self, user_id: str) -> int:
-        """Drop what is remembered of a person here; gives how many questions of theirs."""
-        recorded = list(self._recorded)
-        kept = [asked for asked in recorded if asked.user_id != user_id]
-        gone = len(recorded) - len(kept)
-        self._recorded = deque(kept, maxlen=RECORDED)
-        return gone
+    def record(self, asked: Recommend) -> None:
+        """Remember how was asked, for warming up the next version; not by whom."""
+        self._recorded.add(asked)
 
     def versions(self) -> tuple[str, list[dict[str, Any]]]:
         """Name of the live version, and what is known of each that is kept, the latest first.
@@ -222,6 +232,10 @@ class Keeper:
         self._nudge()
         return found.folder.name
 
+    def absent(self, live: Live, user_id: str) -> bool:
+        """Whether somebody is hidden, or was erased after the model had read the log."""
+        return user_id in self.hidden_people or self._forgotten(live, user_id)
+
     def _forgotten(self, live: Live, user_id: str) -> bool:
         """Whether a person was erased after the model had read the log."""
         if not self._erased:
@@ -242,23 +256,39 @@ class Keeper:
         return live
 
     def _run(self) -> None:
+        while not self.ready.is_set() and not self._closed:
+            self._try(self._begin)
+            with self._changed:
+                if not self.ready.is_set() and not self._closed:
+                    self._changed.wait(self._poll)
         self._prepare()
         while not self._closed:
             with self._changed:
-                if not self._nudged:
+                if not self._nudged and not self._closed:
                     self._changed.wait(self._poll)
                 self._nudged = False
-            try:
-                self.refresh()
-                self._take_in()
-                self._follow()
-                if time.monotonic() >= self._count_again:
-                    self._count()
-            except LogUnavailable as error:
-                _log.warning("%s", error)
-            except Exception as error:
-                # The version that answers now goes on answering.
-                self._complain(error)
+            self._try(self._look)
+
+    def _look(self) -> None:
+        """What is to be done over and over."""
+        self.refresh()
+        self._take_in()
+        self._follow()
+        now = time.monotonic()
+        if now >= self._count_again:
+            self._count()
+        if now >= self._keep_again:
+            self._keep_again = now + _SELDOM_SECONDS
+            self._recorded.keep(self.catalogue)
+
+    def _try(self, work: Callable[[], None]) -> None:
+        """Do something; where it fails, the version that answers now goes on answering."""
+        try:
+            work()
+        except LogUnavailable as error:
+            _log.warning("%s", error)
+        except Exception as error:
+            self._complain(error)
 
     def _follow(self) -> None:
         """Take over a version that was published since."""
@@ -277,7 +307,7 @@ class Keeper:
             live = live.read(live.unread(changes))
             read = changes[-1].change
         live = counted(self.log, live, self.hidden_people)
-        self._warm(live)
+        warm(live, self._recorded, self._asking)
         with self._lock:
             # Marks that came while it was made ready.
             for changes in self._changes(read):
@@ -345,22 +375,6 @@ class Keeper:
             found.append(changes)
             after = changes[-1].change
         return found
-
-    def _warm(self, live: Live) -> None:
-        """Answer recorded questions, or of some people whom the model knows, one and together."""
-        people = live.recommender.dataset.user_ids
-        rows = np.linspace(0, max(len(people) - 1, 0), num=min(8, len(people))).astype(int)
-        made = [Recommend(user_id=people[int(row)]) for row in rows]
-        questions = []
-        for asked in [*self._recorded, *made]:
-            try:
-                past = self.past(live, asked.user_id, asked.history, limit=100)
-                questions += live.questions(asked, past)
-            except IsthmusError:
-                # Recorded questions may name what this version does not have.
-                continue
-        live.answers(questions[:1])
-        live.answers(questions)
 
     def _nudge(self) -> None:
         with self._changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,11 +20,8 @@ class TooMany(IsthmusError):
         retry_after: seconds until the next one is allowed.
     """
 
-    def __init__(self, rate: float, retry_after: float) -> None:
-        super().__init__(
-            f"more than {rate:g} requests a second",
-            hint=f"Wait {retry_after:.1f} seconds, or send events in batches",
-        )
+    def __init__(self, what: str, retry_after: float, hint: str) -> None:
+        super().__init__(what, hint=f"Wait {retry_after:.1f} seconds, {hint}")
         self.retry_after = retry_after
 
 
@@ -34,12 +32,21 @@ class RateLimit:
         rate: requests a second in the long run; 0: any.
         burst: requests at once.
         clock: seconds.
+        what: to say to who exceeds it; None: the rate.
+        hint: what to do beside waiting.
     """
 
     def __init__(
-        self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic
+        self,
+        rate: float,
+        burst: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        what: str | None = None,
+        hint: str = "or send events in batches",
     ) -> None:
         self._rate, self._burst, self._clock = rate, float(burst), clock
+        self._what, self._hint = what or f"more than {rate:g} requests a second", hint
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, caller: str) -> None:
@@ -59,4 +66,18 @@ class RateLimit:
         if len(self._buckets) > _CALLERS:
             self._buckets.popitem(last=False)
         if not allowed:
-            raise TooMany(self._rate, (1 - left) / self._rate)
+            raise TooMany(self._what, (1 - left) / self._rate, self._hint)
+
+
+def refusals(a_minute: float) -> RateLimit:
+    """How often one address is told that a key is missing or wrong.
+
+    Only who is refused is held up: behind a proxy all callers share an address, and strangers must
+    not shut out who has a good key. A secret of 256 random bits need not fear to be guessed.
+    """
+    return RateLimit(
+        a_minute / 60,
+        max(1, math.ceil(a_minute)),
+        what="too many requests with a missing or wrong key from this address",
+        hint="and send a good one",
+    )

@@ -90,7 +90,7 @@ class EventIn(Struct, forbid_unknown_fields=True, kw_only=True):
     type: Literal["event", "impression"] = "event"
     time: Annotated[
         float | None,
-        Meta(description="Unix seconds; none: now. Impressions that are sent again need it."),
+        Meta(description="Unix seconds; none: now, or as first reported where it is a repeat."),
     ] = None
     kind: str = "event"
     rating: float | None = None
@@ -105,7 +105,7 @@ class EventIn(Struct, forbid_unknown_fields=True, kw_only=True):
 class EventResult(Struct):
     """What became of an event."""
 
-    event_id: str | None
+    event_id: Annotated[str | None, Meta(description="None: it could not be read.")]
     outcome: str
     message: str
 

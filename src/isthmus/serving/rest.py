@@ -17,7 +17,7 @@ from isthmus.serving.messages import ItemRef
 from isthmus.serving.metrics import exposition
 from isthmus.serving.service import Service
 from isthmus.serving.shelf import Shelf
-from isthmus.serving.similar import similar
+from isthmus.serving.similar import similar, text_alone
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of a page.")]
 Cursor = Annotated[
@@ -118,7 +118,7 @@ def add_users(app: FastAPI, service: Service) -> None:
 
     @app.delete("/v1/users", tags=["users"])
     def erase_user(user_id: IdQuery) -> forms.Receipt:
-        """Delete a person from log, registrations, memory and exports."""
+        """Delete a person from log, registrations and exports."""
         return forms.Receipt(**service.erase(user_id))
 
     @app.get("/v1/users", tags=["users"])
@@ -172,6 +172,7 @@ def add_questions(app: FastAPI, service: Service) -> None:
             recommendation_id=secrets.token_hex(12),
             model_version=live.version,
             domain=shelf.name,
+            fallback=text_alone(live, domain, place, to),
             items=[
                 forms.SimilarItem(
                     rank=n,
@@ -244,7 +245,7 @@ def add_models(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/exports", tags=["exports"])
     def list_exports() -> forms.ExportList:
-        """Exports that this worker has begun."""
+        """Exports that are done, and those of this worker that run or failed."""
         found: list[dict[str, Any]] = service.exports.listed()
         return forms.ExportList(exports=[forms.ExportShown(**export) for export in found])
 
@@ -255,7 +256,7 @@ def add_models(app: FastAPI, service: Service) -> None:
         responses={200: {"content": {_PARQUET: {}}, "description": "A Parquet file."}},
     )
     def fetch_export(export_id: str) -> FileResponse:
-        """The file of an export: user_id, rank, item_id, score, basis."""
+        """The file of an export: user_id, rank, item_id, score, basis, model_version."""
         return FileResponse(service.exports.file(export_id), media_type=_PARQUET)
 
 

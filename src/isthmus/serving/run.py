@@ -138,7 +138,7 @@ def _outlive_nobody(parent: int) -> None:
 
 
 def application(settings: Settings, secret: bytes) -> ASGIApp:
-    """The application, warm, as settings say.
+    """The application as settings say; it warms up while it answers that it is not ready.
 
     Args:
         settings: what to serve.
@@ -160,7 +160,7 @@ def application(settings: Settings, secret: bytes) -> ASGIApp:
         poll_seconds=config.serving.poll_seconds,
         count_seconds=config.serving.count_seconds,
     )
-    keeper.start()
+    keeper.start(wait=False)
     service = Service(keeper, config.serving, Exports(Path(settings.exports), keeper))
     keys = None if settings.keys is None else KeyFile(Path(settings.keys))
     run = None if settings.run is None else read_run(Path(settings.run))

@@ -128,8 +128,8 @@ class Service:
 
     def _repeated(self, event: EventIn) -> Outcome:
         """A report without a time got that of its arrival, so a repeat of it has another."""
-        logged = self.keeper.log.history(event.user_id, limit=self.config.history)
-        same = any(_record(event, before.time) == before for before in logged)
+        before = self.keeper.log.find(event.event_id)
+        same = before is not None and _record(event, before.time) == before
         return Outcome.REPEATED if same else Outcome.CONFLICT
 
     async def _refusal(
@@ -208,14 +208,12 @@ class Service:
                 raise
 
     def erase(self, user_id: str) -> dict[str, Any]:
-        """Delete a person from log, registrations, memory and exports; gives a receipt.
+        """Delete a person from log, registrations and exports; gives a receipt.
 
         Raises:
             LogUnavailable: it may not be complete; ask again.
         """
-        found = delete_person(
-            self.keeper.log, user_id, [self.keeper.catalogue, self.keeper, self.exports]
-        )
+        found = delete_person(self.keeper.log, user_id, [self.keeper.catalogue, self.exports])
         self.keeper.refresh()
         held = user_id in self.live.recommender.dataset.user_index
         return {**found.to_dict(), "in_model": held}

@@ -74,6 +74,16 @@ def similar(live: Live, domain: int, place: int, to: int, k: int) -> list[Near]:
     ]
 
 
+def text_alone(live: Live, domain: int, place: int, to: int) -> bool:
+    """Whether nobody has chosen an item as far as the model knows, so that its text speaks alone.
+
+    Args: as for `similar`.
+    """
+    model = live.quick.laid_out(live.recommender.system.comparing(domain, to)).side.neural.model
+    row = model.bounds[domain] + place
+    return row >= model.bounds[domain + 1] or float(model.items.evidence[row]) <= 0
+
+
 def _by_vectors(side: QuickSide, domain: int, place: int, to: int) -> Float:
     """Cosine in the neural item space, about each domain's mean."""
     known, others = (_known(side, d) for d in (domain, to))

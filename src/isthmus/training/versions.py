@@ -19,7 +19,7 @@ import os
 import shutil
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isthmus.errors import CheckpointError, did_you_mean
@@ -44,12 +44,14 @@ class Live:
     Attributes:
         folder: of the live version.
         seal: that its manifest matches.
-        before: names of versions that were live, the latest first; not all are still there.
+        before: names of versions to go back to, the latest first; not all are still there.
+        been: names of all that were live, those that were rolled back as well, the latest first.
     """
 
     folder: Path
     seal: str
     before: tuple[str, ...] = ()
+    been: tuple[str, ...] = ()
 
 
 def publish(path: Path, fill: Callable[[Path], str], *, live: bool = True, spare: int = 0) -> Path:
@@ -84,8 +86,7 @@ def publish(path: Path, fill: Callable[[Path], str], *, live: bool = True, spare
             seal = fill(aside)
             folder = versions / f"v{max(_numbers(versions), default=0) + 1:06d}"
             if live:
-                before = () if old is None else _behind(old.folder.name, old.before, folder.name)
-                old = Live(folder, seal, before)
+                old = Live(folder, seal) if old is None else _after(old, folder, seal)
                 _intend(path, old)
             reached("version-written")
             os.rename(aside, folder)
@@ -129,10 +130,10 @@ def switch(path: Path, version: str, seal: str, *, back: bool = False) -> None:
             )
         if version == old.folder.name:
             return
-        before = _behind(old.folder.name, old.before, version)
+        new = _after(old, versions / version, seal)
         if back:
-            before = old.before[old.before.index(version) + 1 :]
-        _intend(path, Live(versions / version, seal, before))
+            new = replace(new, before=old.before[old.before.index(version) + 1 :])
+        _intend(path, new)
         _switch(path)
 
 
@@ -194,7 +195,8 @@ def read_pointer(path: Path) -> Live:
     try:
         content = json.loads(pointer.read_text("utf-8"))
         before = tuple(content.get("before", ()))
-        return Live(path / _VERSIONS / content["version"], content["seal"], before)
+        been = tuple(content.get("been", before))
+        return Live(path / _VERSIONS / content["version"], content["seal"], before, been)
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(
             "the file is damaged: it does not name a version",
@@ -217,14 +219,23 @@ def flush(entry: Path) -> None:
         os.close(descriptor)
 
 
-def _behind(live: str, before: tuple[str, ...], after: str) -> tuple[str, ...]:
-    """Who was live before, once `after` takes over from `live`: each once, the latest first."""
-    return tuple(name for name in (live, *before) if name != after)[:_REMEMBERED]
+def _after(old: Live, folder: Path, seal: str) -> Live:
+    """The version in `folder` in place of the old one; names of others stand once each."""
+    before, been = (
+        tuple(name for name in dict.fromkeys((old.folder.name, *names)) if name != folder.name)
+        for names in (old.before, old.been)
+    )
+    return Live(folder, seal, before[:_REMEMBERED], been[:_REMEMBERED])
 
 
 def _intend(path: Path, live: Live) -> None:
     """Write down what the pointer will say."""
-    content = {"version": live.folder.name, "seal": live.seal, "before": live.before}
+    content = {
+        "version": live.folder.name,
+        "seal": live.seal,
+        "before": live.before,
+        "been": live.been,
+    }
     (path / _NEXT).write_text(json.dumps(content) + "\n", "utf-8")
     flush(path / _NEXT)
     flush(path)

@@ -32,6 +32,7 @@ class ModelsPage:
             versions=told,
             champion=next(version for version in told if version.role == "champion"),
             challenger=next((v for v in told if v.role == "challenger"), None),
+            rolled_back=next((v for v in told if v.role == "rolled back"), None),
             answering=keeper.live.version,
             problem=keeper.problem,
         )

@@ -147,6 +147,7 @@ class OverviewPage:
             live=live,
             champion=champion,
             challenger=next((v for v in told if v.role == "challenger"), None),
+            rolled_back=next((v for v in told if v.role == "rolled back"), None),
             n_versions=len(told),
             domains=[
                 {

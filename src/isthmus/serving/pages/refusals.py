@@ -14,7 +14,13 @@ from isthmus.serving.pages.rendering import moved, page
 from isthmus.serving.pages.sessions import Visit
 from isthmus.serving.problems import Headers, told
 
-_TITLES = {403: "Not allowed", 404: "Not found", 409: "Not possible now", 503: "Not now"}
+_TITLES = {
+    403: "Not allowed",
+    404: "Not found",
+    409: "Not possible now",
+    429: "Too many requests",
+    503: "Not now",
+}
 
 
 def told_to_reader(error: Exception, scope: Scope) -> tuple[int, Headers, bytes]:

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from isthmus.serving.keys import Key, KeyFile, NotAllowed, Role
+from isthmus.serving.limits import RateLimit
 
 COOKIE = "isthmus_session"
 TOKEN_HEADER = b"x-isthmus-token"
@@ -71,10 +72,11 @@ class Sessions:
     Args:
         keys: who may come in; None: anybody, for services that only this machine can reach.
         secret: signs; every worker of a service has the same.
+        refused: holds up who shows a key that is none, by address.
     """
 
-    def __init__(self, keys: KeyFile | None, secret: bytes) -> None:
-        self.keys, self._secret = keys, secret
+    def __init__(self, keys: KeyFile | None, secret: bytes, refused: RateLimit) -> None:
+        self.keys, self.refused, self._secret = keys, refused, secret
 
     def visit(self, headers: Mapping[bytes, bytes]) -> Visit:
         """Whose request this is; somebody new where there is no sound cookie."""

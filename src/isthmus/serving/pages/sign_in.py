@@ -53,6 +53,8 @@ class SignIn:
             token = found.get("key", "").strip()
             key = await run_in_threadpool(self._sessions.keys.check, token, Role.READ)
         except NotAllowed as error:
+            if not error.known:
+                self._sessions.refused.take(request.client.host if request.client else "")
             # The key is never shown again, not even to whoever typed it.
             return page(
                 request,

@@ -7,6 +7,7 @@ has done.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
+from isthmus.data.forgetting import is_somebody
 from isthmus.errors import RequestError
 from isthmus.serving.pages.rendering import page
 from isthmus.serving.pages.sessions import Visit
@@ -45,11 +47,15 @@ class TryPage:
         prefix = _asked(request, "prefix")
         live, keeper = self._service.keeper.refresh(), self._service.keeper
         ids = live.recommender.dataset.user_ids
-        known = ids.filter(ids.str.starts_with(prefix)).head(FOUND).to_list()
-        registered = [person.user_id for person in keeper.catalogue.people(prefix, FOUND)]
-        found = dict.fromkeys([*known, *(name for name in registered if name.startswith(prefix))])
-        shown = [name for name in found if name not in keeper.hidden_people]
-        return _json({"users": shown[:FOUND]})
+        begin_so = ids.filter(is_somebody(ids) & ids.str.starts_with(prefix))
+        # Who was erased is in it by another way only: registered anew.
+        known = islice((name for name in begin_so if not keeper.absent(live, name)), FOUND)
+        registered = [
+            person.user_id
+            for person in keeper.catalogue.people(prefix, FOUND)
+            if person.user_id.startswith(prefix) and not person.hidden
+        ]
+        return _json({"users": list(dict.fromkeys([*known, *registered]))[:FOUND]})
 
     def items(self, request: Request) -> Response:
         """Items of a domain whose titles hold all words; those that begin so come first."""

@@ -24,7 +24,8 @@ class Version:
 
     Attributes:
         name: of its folder.
-        role: `champion`, which is live; `challenger`, the latest of those made after it; else "".
+        role: `champion`, which is live; of those made after it `rolled back`, if it was live, and
+            `challenger`, the latest that never was; else "".
         written: when, ISO.
         progress: how it came to be.
         offset: how much of the event log is in it; None: nothing.
@@ -49,11 +50,13 @@ def versions(keeper: Keeper) -> list[Version]:
     Raises:
         CheckpointError: the folder cannot be read.
     """
-    live = read_pointer(keeper.folder).folder.name
-    told = described(keeper.folder)
+    pointer = read_pointer(keeper.folder)
+    live, told = pointer.folder.name, described(keeper.folder)
     names = [name for name, _, _ in told]
     newer = names[names.index(live) + 1 :] if live in names else []
-    roles = {live: "champion", **({newer[-1]: "challenger"} if newer else {})}
+    never = [name for name in newer if name not in pointer.been]
+    roles = {name: "rolled back" for name in newer if name in pointer.been}
+    roles |= {live: "champion", **dict.fromkeys(never[-1:], "challenger")}
     return [
         Version(
             name,
