@@ -84,13 +84,32 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path, command: tuple[str, 
 
 
 def test_a_small_simulation_writes_its_figures_and_a_chart(tmp_path: Path) -> None:
-    words = ("--users", "100", "--night", "400", "--arms", "frozen,incremental", "--json")
+    arms = ("--arms", "frozen,incremental,oracle")
+    words = ("--users", "100", "--night", "400", *arms, "--json")
     tiny = ("--set", "training.epochs=1", "--set", "model.dim=16")
     found = run("simulate", *words, *tiny, "-o", "out", cwd=tmp_path)
     assert found.code == 0, found.err
-    assert set(found.json["click_through"]) == {"frozen", "incremental"}
-    assert all(0 < x < 1 for x in found.json["click_through"]["frozen"])
-    assert found.json["last_third_against_frozen"].keys() == {"incremental"}
+    through = found.json["click_through"]
+    assert set(through) == {"frozen", "incremental", "oracle"}
+    for rows in zip(*through.values(), strict=True):
+        assert 0 < max(rows) == rows[2] < 1
+    assert found.json["last_third_against_frozen"].keys() == {"incremental", "oracle"}
+    assert found.json["learning_seconds"].keys() == {"frozen", "incremental"}
     assert "<svg" in (tmp_path / "out" / "simulation.svg").read_text()
     wrong = run("simulate", "--arms", "frozn", "--users", "100", *tiny, cwd=tmp_path)
     assert "Did you mean 'frozen'?" in wrong.complaint
+
+
+def test_the_model_of_a_worlds_beginning_is_saved_for_a_service(tmp_path: Path) -> None:
+    words = ("--users", "100", "--set", "training.epochs=1", "--set", "model.dim=16")
+    saved = run("simulate", *words, "--save-model", "base", cwd=tmp_path)
+    assert saved.code == 0, saved.err
+    assert "isthmus serve --model base --log simulated.db" in saved.out
+    assert not (tmp_path / "isthmus-simulation").exists()
+    listed = run("models", "list", "--model", "base", "--json", cwd=tmp_path).json
+    assert [row["kind"] for row in listed] == ["fit"]
+    away = run(
+        *("simulate", "--users", "100", "--arms", "oracle", "--url", "http://127.0.0.1:1"),
+        cwd=tmp_path,
+    )
+    assert "http://127.0.0.1:1: the service cannot be reached" in away.complaint
