@@ -40,8 +40,18 @@ class LearningConfig(Section):
         0.2, gt=0, lt=1, description="Share of the new events, the latest, that judge an update."
     )
     held_back_most: int = Field(4000, ge=2, description="Most events that judge an update.")
+    least_judged: int = Field(
+        20,
+        ge=1,
+        description="Questions that must judge an update, of at least half as many people; of "
+        "fewer it is kept back, and its events are learnt with the next ones.",
+    )
     margin: float = Field(
-        0.02, ge=0, lt=1, description="Relative loss of NDCG@100 that counts as no worse."
+        0.02,
+        ge=0,
+        lt=1,
+        description="Relative loss of NDCG@100 that counts as no worse where chance may explain "
+        "it; a loss whose 95 % interval lies below 0 never does.",
     )
     confidence: float = Field(
         0.5, gt=0, lt=1, description="How sure it must be that the successor is no worse."
