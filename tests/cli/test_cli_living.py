@@ -61,6 +61,10 @@ def test_an_update_is_listed_promoted_and_rolled_back(place: Path) -> None:
         (("update",), "events.db: no such event log"),
         (("update", "--log", "events.db", "--once", "--every", "5"), "exclude each other"),
         (("update", "--log", "mysql://x/y"), "mysql"),
+        (
+            ("update", "--log", "events.db", "--once", "--set", "training.epochs=3"),
+            "'training.epochs' is settled when a model is fitted. An update can change keys of",
+        ),
         (("models", "promote", "v7"), "there is no version 'v7'"),
         (("models", "rollback"), "no version that was live before v000001 is kept"),
     ],
@@ -81,6 +85,43 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path, command: tuple[str, 
     found = run(*command, "--model", "nowhere", cwd=tmp_path)
     assert found.code == 2
     assert "nowhere: no such folder" in found.complaint
+
+
+def test_going_on_learns_every_so_many_events_with_settings_and_retention(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer than `learning.least_events` (50) are new, and the log keeps a day."""
+    import isthmus.cli.living as living
+    from isthmus.recommender import Recommender
+
+    model = Recommender.load(place / "model")
+    model.config = model.config.override("online.retention_days=1")
+    model.save(place / "model")
+    log = open_log(place / "events.db")
+    few = [logged.record for logged in log.read(0, 30)]
+    log.close()
+    (log := open_log(place / "few.db")).append(few)
+    log.close()
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(living, "_after", lambda learner, n: stop)
+    words = ("update", "--model", "model", "--log", "few.db", "--json")
+    waits = run(*words, "--events", "31", cwd=place)
+    assert (waits.code, waits.out) == (130, "")
+    said = run(*words, "--events", "30", "--set", "learning.passes=1", cwd=place)
+    assert said.code == 130
+    assert said.json["version"] == "v000003"
+    assert said.json["new_events"] == 30
+    listed = run("models", "list", "--model", "model", "--json", cwd=place).json
+    assert listed[-1]["settings"] == ["learning.passes=1"]
+    run("models", "promote", "v000003", "--model", "model", cwd=place)
+    again = run(*words, "--events", "30", cwd=place)
+    # Once a version serves that has taken them in.
+    deleted = "Deleted 30 events and 0 impressions that are older"
+    assert (deleted in said.err) is said.json["live"]
+    assert (said.err + again.err).count(deleted) == 1
 
 
 def test_a_small_simulation_writes_its_figures_and_a_chart(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from isthmus.continual import refit
 from isthmus.continual.drift import STREAMS, Watch
 from isthmus.continual.elastic import Elastic, fisher_diagonal
 from isthmus.continual.judge import Gains, judge, served_gains
+from isthmus.continual.progress import Progress
 from isthmus.data.dataset import Dataset, Domain, Events
 from isthmus.data.growth import Growth
 from isthmus.data.splits import Queries
-from isthmus.errors import TrainingError
+from isthmus.errors import ConfigError, TrainingError
 from isthmus.model.core import CoreModel
 from isthmus.recommender import Recommender
 from isthmus.scoring import Requests
@@ -392,3 +393,29 @@ def test_old_part_weights_count_as_the_questions_they_rest_on_and_no_more() -> N
         for name, weight in found.weights.items():
             expected = share * tonight.weights[name] + (1 - share) * before.weights[name]
             assert weight == pytest.approx(expected)
+
+
+def test_settings_hold_for_one_update_and_are_said(caplog) -> None:
+    told = growth(0.6, 0.75)
+    found = base().update(told, settings=["learning.replay=0", "learning.distil=0"])
+    assert found.progress.replayed == 0 < base().update(told).progress.replayed
+    assert found.progress.settings == ("learning.replay=0", "learning.distil=0")
+    assert Progress.from_json(found.progress.as_json()) == found.progress
+    assert found.recommender.config == base().config
+    assert not caplog.records
+    for wrong, complaint in (
+        ("training.epochs=3", r"'training\.epochs' is settled when a model is fitted"),
+        ("learning.pases=1", "unknown key 'learning.pases'. Did you mean 'passes'"),
+        ("learning.passes", "is not KEY=VALUE"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            base().update(told, settings=[wrong])
+
+
+def test_what_is_set_for_nothing_is_warned_of(caplog) -> None:
+    asked = ["learning.passes=0", "learning.elastic=1", "learning.replay=1"]
+    base().update(growth(0.6, 0.75), settings=asked)
+    assert "learning.replay, learning.elastic" in caplog.text
+    caplog.clear()
+    base().update(growth(0.6, 0.75), settings=["learning.passes=0"])
+    assert not caplog.records

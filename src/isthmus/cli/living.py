@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 2.0
 """How often the log is asked for its end while events are counted."""
 
+RETAIN_SECONDS = 3600.0
+"""How often old records are deleted while nothing is learnt."""
+
 models = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
@@ -42,7 +45,15 @@ def update(
     ] = None,
     events: Annotated[
         int | None,
-        typer.Option("--events", metavar="N", min=2, help="Go on, looking after N new events."),
+        typer.Option("--events", metavar="N", min=2, help="Go on, learning every N new events."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override one key of learning for this command, learning.passes=1; repeatable.",
+        ),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Learn all events again, not the new ones alone.")
@@ -69,13 +80,13 @@ def update(
     where = _existing_log(log, folder)
     opened, catalogue = open_log(where), open_catalogue(where)
     try:
-        learner = Learner(folder, opened, catalogue=catalogue)
+        learner = Learner(folder, opened, catalogue=catalogue, settings=settings or ())
         with output.resumable():
             if every is None and events is None:
                 _tell(learner.step(full=full, wait=False), as_json)
             else:
                 pause = _every(every) if every is not None else _after(learner, events or 0)
-                _for_ever(learner, pause, as_json)
+                _for_ever(learner, pause, as_json, least=events)
     finally:
         catalogue.close()
         opened.close()
@@ -183,23 +194,51 @@ def _tell(step: Step, as_json: bool) -> None:
     print(output.hanging(f"{named if step.version else ''}{step.reason}", 2), flush=True)
 
 
-def _for_ever(learner: Learner, pause: Callable[[], None], as_json: bool) -> None:
+def _for_ever(
+    learner: Learner, pause: Callable[[], None], as_json: bool, *, least: int | None
+) -> None:
     """Look again and again; a log or a disk that is away for a while is no reason to stop."""
     from isthmus.errors import LogUnavailable, TrainingError
 
-    said = ""
+    due = 0.0
+
+    def learn() -> None:
+        nonlocal due
+        step = learner.step(least=least)
+        if step.version:
+            due = 0.0
+            _tell(step, as_json)
+
+    def retain() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            _retain(learner)
+            due = time.monotonic() + RETAIN_SECONDS
+
+    said: dict[Callable[[], None], str] = {}
     while True:
-        try:
-            step = learner.step()
-        except (LogUnavailable, TrainingError) as error:
-            if str(error) != said:
-                said = str(error)
-                print(f"isthmus: {said}", file=sys.stderr, flush=True)
-        else:
-            said = ""
-            if step.version:
-                _tell(step, as_json)
+        for act in (learn, retain):
+            try:
+                act()
+            except (LogUnavailable, TrainingError) as error:
+                if str(error) != said.get(act):
+                    said[act] = str(error)
+                    print(f"isthmus: {error}", file=sys.stderr, flush=True)
+            else:
+                said.pop(act, None)
         pause()
+
+
+def _retain(learner: Learner) -> None:
+    """Delete what `online.retention_days` does not keep; says so beside the results."""
+    found = learner.compact()
+    if found and (found.events or found.impressions):
+        print(
+            f"Deleted {found.events:,} events and {found.impressions:,} impressions that are older "
+            "than online.retention_days.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _every(seconds: float) -> Callable[[], None]:

@@ -90,8 +90,10 @@ class Parts(NamedTuple):
     taught: Sequence[Taught]
 
 
-def save(folder: Path, parts: Parts, *, live: bool = True) -> Path:
+def save(folder: Path, parts: Parts, *, live: bool = True, keep: int | None = None) -> Path:
     """Write everything that serving and evaluating need; gives the new version's own folder.
+
+    `keep` older versions stay; None: as many as `learning.keep_versions` says.
 
     Raises:
         CheckpointError: the folder cannot be written or holds other things.
@@ -138,7 +140,7 @@ def save(folder: Path, parts: Parts, *, live: bool = True) -> Path:
         meta=meta,
         files=[lambda into: save_dataset(dataset, into / "dataset")],
         live=live,
-        spare=config.learning.keep_versions,
+        spare=config.learning.keep_versions if keep is None else keep,
     )
 
 
