@@ -54,6 +54,30 @@ def test_an_update_is_listed_promoted_and_rolled_back(place: Path) -> None:
     assert back.json == {"live": "v000001"}
 
 
+def test_versions_whose_files_are_gone_are_listed_with_their_reasons(place: Path) -> None:
+    words = (
+        "update",
+        "--model",
+        "model",
+        "--log",
+        "events.db",
+        "--set",
+        "learning.keep_versions=2",
+    )
+    first = run(*words, "--json", cwd=place).json
+    for _ in range(4):
+        assert run(*words, "--full", cwd=place).code == 0
+    listed = run("models", "list", "--model", "model", "--json", cwd=place).json
+    assert [row["version"] for row in listed] == [f"v{number:06d}" for number in range(1, 7)]
+    gone = [row for row in listed if not row["kept"]]
+    assert gone
+    assert all(row["reason"] and row["written"] for row in gone)
+    second = listed[1]
+    assert (second["reason"], second["served"]) == (first["reason"], first["live"])
+    plain = run("models", "list", "--model", "model", cwd=place).out
+    assert plain.count("  gone  ") == len(gone)
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -18,6 +18,7 @@ from isthmus.online.learner import Learner, new_events
 from isthmus.online.log import EventLog, open_log
 from isthmus.recommender import Recommender
 from isthmus.training.checkpoint import described, promote
+from isthmus.training.ledger import read_ledger
 from isthmus.training.versions import read_pointer
 from word_encoder import WordEncoder
 
@@ -221,6 +222,10 @@ def test_an_erased_person_is_out_of_the_snapshot_the_replay_and_every_version(fo
         assert person not in dataset.user_ids
         assert not np.diff(dataset.events.offsets)[busiest]
     assert all(meta["progress"]["kind"] != "fit" for *_, meta in described(folder))
+    # What became of the versions that had to go is still known, and names nobody.
+    entered = read_ledger(folder)
+    assert [entry["kind"] for entry in entered.values()] == ["fit", "update", "erasure", "update"]
+    assert f'"{person}"' not in (folder / "ledger.jsonl").read_text()
 
 
 def test_a_killed_step_leaves_the_old_version_and_the_next_one_goes_on(

@@ -63,7 +63,7 @@ def update(
     """Learn what is new in an event log.
 
     The successor is held against the version that serves on the newest events, and goes live only
-    if it is no worse. Every version is kept with the reason; see 'isthmus models'. Can be stopped
+    if it is no worse. What became of every version is kept; see 'isthmus models'. Can be stopped
     at any moment: the version that serves stays whole, and the next update goes on.
     """
     from isthmus.errors import ConfigError
@@ -94,15 +94,21 @@ def update(
 
 @models.command("list")
 def list_versions(model: ModelFolder = None, as_json: AsJson = False) -> None:
-    """Every version that is kept, and why it does or does not serve."""
+    """Every version that there was, and why it does or did or does not serve.
+
+    Those marked "gone" were too old to be kept; they cannot be promoted.
+    """
     folder = model_folder(model)
     rows = _versions(folder)
     if as_json:
         output.print_json(rows)
         return
     for row in rows:
-        mark = "live" if row["live"] else ""
-        line = f"{row['version']}  {mark:4}  {row['written']}  {row['kind']:14}  {row['reason']}"
+        mark = "live" if row["live"] else "" if row["kept"] else "gone"
+        reason = row["reason"]
+        if not row["kept"]:
+            reason = f"{'Served.' if row['served'] else 'Was kept back.'} {reason}"
+        line = f"{row['version']}  {mark:4}  {row['written']}  {row['kind']:14}  {reason}"
         print(output.hanging(line, 9))
 
 
@@ -139,23 +145,44 @@ def _switched(version: str, as_json: bool) -> None:
 def _versions(folder: Path) -> list[dict[str, Any]]:
     from isthmus.continual.progress import Progress
     from isthmus.training.checkpoint import described
+    from isthmus.training.ledger import read_ledger
     from isthmus.training.versions import read_pointer
 
-    found = described(folder)
-    live = read_pointer(folder).folder.name
-    rows = []
+    found, entered = described(folder), read_ledger(folder)
+    pointer = read_pointer(folder)
+    live, been = pointer.folder.name, {pointer.folder.name, *pointer.before}
+    kept = {name for name, *_ in found}
+    rows = [
+        {
+            "version": name,
+            "live": False,
+            "kept": False,
+            "served": bool(entry.get("live")),
+            "written": _moment(entry["written"]),
+            "kind": entry["kind"],
+            "reason": entry["reason"],
+        }
+        for name, entry in entered.items()
+        if name not in kept
+    ]
     for name, manifest, meta in found:
         progress = Progress.from_json(meta.get("progress"))
         row = progress.as_json() | {
             "version": name,
             "live": name == live,
-            "written": manifest["written"][:19].replace("T", " "),
+            "kept": True,
+            "served": name in been or bool(entered.get(name, {}).get("live")),
+            "written": _moment(manifest["written"]),
             "log": meta.get("log"),
             "reason": progress.reason,
         }
         del row["watch"]
         rows.append(row)
-    return rows
+    return sorted(rows, key=lambda row: str(row["version"]))
+
+
+def _moment(written: str) -> str:
+    return written[:19].replace("T", " ")
 
 
 def _existing_log(given: str | None, folder: Path) -> Path | str:

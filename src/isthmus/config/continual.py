@@ -97,7 +97,10 @@ class LearningConfig(Section):
         0.002, gt=0, lt=1, description="ADWIN's bound on the chance of a false alarm."
     )
     keep_versions: int = Field(
-        10, ge=2, description="Versions kept in a model's folder, beside those it may go back to."
+        10,
+        ge=2,
+        description="Versions kept in a model's folder, beside the live one and the one before it; "
+        "what became of older ones stays in its ledger.",
     )
 
     def without_effect(self) -> tuple[str, ...]:

@@ -141,7 +141,14 @@ def save(folder: Path, parts: Parts, *, live: bool = True, keep: int | None = No
         files=[lambda into: save_dataset(dataset, into / "dataset")],
         live=live,
         spare=config.learning.keep_versions if keep is None else keep,
+        note=_note,
     )
+
+
+def _note(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ledger says of a version."""
+    progress = Progress.from_json(meta.get("progress"))
+    return {"kind": progress.kind, "reason": progress.reason}
 
 
 def load(folder: Path, version: str | None = None) -> Parts:
