@@ -54,6 +54,30 @@ def test_an_update_is_listed_promoted_and_rolled_back(place: Path) -> None:
     assert back.json == {"live": "v000001"}
 
 
+def test_versions_whose_files_are_gone_are_listed_with_their_reasons(place: Path) -> None:
+    words = (
+        "update",
+        "--model",
+        "model",
+        "--log",
+        "events.db",
+        "--set",
+        "learning.keep_versions=2",
+    )
+    first = run(*words, "--json", cwd=place).json
+    for _ in range(4):
+        assert run(*words, "--full", cwd=place).code == 0
+    listed = run("models", "list", "--model", "model", "--json", cwd=place).json
+    assert [row["version"] for row in listed] == [f"v{number:06d}" for number in range(1, 7)]
+    gone = [row for row in listed if not row["kept"]]
+    assert gone
+    assert all(row["reason"] and row["written"] for row in gone)
+    second = listed[1]
+    assert (second["reason"], second["served"]) == (first["reason"], first["live"])
+    plain = run("models", "list", "--model", "model", cwd=place).out
+    assert plain.count("  gone  ") == len(gone)
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -61,6 +85,10 @@ def test_an_update_is_listed_promoted_and_rolled_back(place: Path) -> None:
         (("update",), "events.db: no such event log"),
         (("update", "--log", "events.db", "--once", "--every", "5"), "exclude each other"),
         (("update", "--log", "mysql://x/y"), "mysql"),
+        (
+            ("update", "--log", "events.db", "--once", "--set", "training.epochs=3"),
+            "'training.epochs' is settled when a model is fitted. An update can change keys of",
+        ),
         (("models", "promote", "v7"), "there is no version 'v7'"),
         (("models", "rollback"), "no version that was live before v000001 is kept"),
     ],
@@ -83,14 +111,70 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path, command: tuple[str, 
     assert "nowhere: no such folder" in found.complaint
 
 
+def test_going_on_learns_every_so_many_events_with_settings_and_retention(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer than `learning.least_events` (50) are new, and the log keeps a day."""
+    import isthmus.cli.living as living
+    from isthmus.recommender import Recommender
+
+    model = Recommender.load(place / "model")
+    model.config = model.config.override("online.retention_days=1")
+    model.save(place / "model")
+    log = open_log(place / "events.db")
+    few = [logged.record for logged in log.read(0, 30)]
+    log.close()
+    (log := open_log(place / "few.db")).append(few)
+    log.close()
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(living, "_after", lambda learner, n: stop)
+    words = ("update", "--model", "model", "--log", "few.db", "--json")
+    waits = run(*words, "--events", "31", cwd=place)
+    assert (waits.code, waits.out) == (130, "")
+    said = run(*words, "--events", "30", "--set", "learning.passes=1", cwd=place)
+    assert said.code == 130
+    assert said.json["version"] == "v000003"
+    assert said.json["new_events"] == 30
+    listed = run("models", "list", "--model", "model", "--json", cwd=place).json
+    assert listed[-1]["settings"] == ["learning.passes=1"]
+    run("models", "promote", "v000003", "--model", "model", cwd=place)
+    again = run(*words, "--events", "30", cwd=place)
+    # Once a version serves that has taken them in.
+    deleted = "Deleted 30 events and 0 impressions that are older"
+    assert (deleted in said.err) is said.json["live"]
+    assert (said.err + again.err).count(deleted) == 1
+
+
 def test_a_small_simulation_writes_its_figures_and_a_chart(tmp_path: Path) -> None:
-    words = ("--users", "100", "--night", "400", "--arms", "frozen,incremental", "--json")
+    arms = ("--arms", "frozen,incremental,oracle")
+    words = ("--users", "100", "--night", "400", *arms, "--json")
     tiny = ("--set", "training.epochs=1", "--set", "model.dim=16")
     found = run("simulate", *words, *tiny, "-o", "out", cwd=tmp_path)
     assert found.code == 0, found.err
-    assert set(found.json["click_through"]) == {"frozen", "incremental"}
-    assert all(0 < x < 1 for x in found.json["click_through"]["frozen"])
-    assert found.json["last_third_against_frozen"].keys() == {"incremental"}
+    through = found.json["click_through"]
+    assert set(through) == {"frozen", "incremental", "oracle"}
+    for rows in zip(*through.values(), strict=True):
+        assert 0 < max(rows) == rows[2] < 1
+    assert found.json["last_third_against_frozen"].keys() == {"incremental", "oracle"}
+    assert found.json["learning_seconds"].keys() == {"frozen", "incremental"}
     assert "<svg" in (tmp_path / "out" / "simulation.svg").read_text()
     wrong = run("simulate", "--arms", "frozn", "--users", "100", *tiny, cwd=tmp_path)
     assert "Did you mean 'frozen'?" in wrong.complaint
+
+
+def test_the_model_of_a_worlds_beginning_is_saved_for_a_service(tmp_path: Path) -> None:
+    words = ("--users", "100", "--set", "training.epochs=1", "--set", "model.dim=16")
+    saved = run("simulate", *words, "--save-model", "base", cwd=tmp_path)
+    assert saved.code == 0, saved.err
+    assert "isthmus serve --model base --log simulated.db" in saved.out
+    assert not (tmp_path / "isthmus-simulation").exists()
+    listed = run("models", "list", "--model", "base", "--json", cwd=tmp_path).json
+    assert [row["kind"] for row in listed] == ["fit"]
+    away = run(
+        *("simulate", "--users", "100", "--arms", "oracle", "--url", "http://127.0.0.1:1"),
+        cwd=tmp_path,
+    )
+    assert "http://127.0.0.1:1: the service cannot be reached" in away.complaint

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from continual_world import GEAR, base, moment, scores, whole
+from continual_world import GEAR, base, moment, scores, whole, with_settings
 
-from isthmus.errors import LogError
+from isthmus.errors import ConfigError, LogError
 from isthmus.online import learner as learner_module
 from isthmus.online.events import Event
 from isthmus.online.guided import guided_positions
@@ -19,6 +20,7 @@ from isthmus.online.learner import Learner, new_events
 from isthmus.online.log import EventLog, open_log
 from isthmus.recommender import Recommender
 from isthmus.training.checkpoint import described, promote, roll_back
+from isthmus.training.ledger import read_ledger
 from isthmus.training.versions import read_pointer
 from word_encoder import WordEncoder
 
@@ -89,6 +91,53 @@ def test_an_event_of_thousands_of_years_ago_stops_nothing(folder: Path, tmp_path
     assert grown.dataset.events.time.min() == -1e15
 
     assert np.isfinite(scores(grown, GEAR)).all()
+
+
+def test_how_few_may_be_asked_for(folder, log) -> None:
+    log.append(events(0.6, 0.61)[:10])
+    assert learner(folder, log).step(least=11).reason == "10 new events: waiting for 11."
+    assert learner(folder, log).step(least=10).version == "v000002"
+
+
+def test_settings_hold_for_a_learner_and_the_model_keeps_its_own(folder, log) -> None:
+    settings = ["learning.least_events=60", "learning.keep_versions=2", "learning.passes=0"]
+    asked = Learner(folder, log, encoder=WordEncoder(), settings=settings)
+    told = events(0.6, 0.8)
+    log.append(told[:55])
+    assert asked.step().reason == "55 new events: waiting for 60."
+    for _ in range(5):
+        base().save(folder)
+    log.append(told[55:])
+    asked.step()
+    # The new one, the live one or the one before it, and two others.
+    assert 3 <= len(described(folder)) <= 5
+    meta = described(folder)[-1][2]
+    assert tuple(meta["progress"]["settings"]) == tuple(settings)
+    assert meta["config"]["learning"] == base().config.model_dump(mode="json")["learning"]
+    with pytest.raises(ConfigError, match=r"model\.dim"):
+        Learner(folder, log, settings=["model.dim=3"])
+
+
+def test_old_records_go_once_the_live_version_has_taken_them_in(folder, log) -> None:
+    told = events(0.6, 0.8)
+    log.append(told)
+    assert learner(folder, log).compact() is None
+    # In the middle of the widest gap, whatever the clock does meanwhile.
+    times = np.array([event.time for event in told])
+    gap = int(np.argmax(np.diff(times)))
+    old, between = gap + 1, float(times[gap : gap + 2].mean())
+    days = (time.time() - between) / 86_400
+    kept = with_settings(base(), f"online.retention_days={days}")
+    kept.save(folder)
+    # Nothing is taken in yet.
+    report = learner(folder, log).compact()
+    assert (report.events, report.kept_unread) == (0, old)
+    version = learner(folder, log).step(wait=False).version
+    promote(folder, version)
+    report = learner(folder, log).compact()
+    assert report.events == old
+    assert not report.kept_unread
+    assert learner(folder, log).step().version is None
 
 
 def test_an_update_is_a_version_with_its_reason_offset_and_parent(folder, log) -> None:
@@ -191,6 +240,10 @@ def test_an_erased_person_is_out_of_the_snapshot_the_replay_and_every_version(fo
         assert person not in dataset.user_ids
         assert not np.diff(dataset.events.offsets)[busiest]
     assert all(meta["progress"]["kind"] != "fit" for *_, meta in described(folder))
+    # What became of the versions that had to go is still known, and names nobody.
+    entered = read_ledger(folder)
+    assert [entry["kind"] for entry in entered.values()] == ["fit", "update", "erasure", "update"]
+    assert f'"{person}"' not in (folder / "ledger.jsonl").read_text()
 
 
 def test_a_killed_step_leaves_the_old_version_and_the_next_one_goes_on(

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 2.0
 """How often the log is asked for its end while events are counted."""
 
+RETAIN_SECONDS = 3600.0
+"""How often old records are deleted while nothing is learnt."""
+
 models = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
@@ -42,7 +45,15 @@ def update(
     ] = None,
     events: Annotated[
         int | None,
-        typer.Option("--events", metavar="N", min=2, help="Go on, looking after N new events."),
+        typer.Option("--events", metavar="N", min=2, help="Go on, learning every N new events."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override one key of learning for this command, learning.passes=1; repeatable.",
+        ),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Learn all events again, not the new ones alone.")
@@ -52,7 +63,7 @@ def update(
     """Learn what is new in an event log.
 
     The successor is held against the version that serves on the newest events, and goes live only
-    if it is no worse. Every version is kept with the reason; see 'isthmus models'. Can be stopped
+    if it is no worse. What became of every version is kept; see 'isthmus models'. Can be stopped
     at any moment: the version that serves stays whole, and the next update goes on.
     """
     from isthmus.errors import ConfigError
@@ -69,13 +80,13 @@ def update(
     where = _existing_log(log, folder)
     opened, catalogue = open_log(where), open_catalogue(where)
     try:
-        learner = Learner(folder, opened, catalogue=catalogue)
+        learner = Learner(folder, opened, catalogue=catalogue, settings=settings or ())
         with output.resumable():
             if every is None and events is None:
                 _tell(learner.step(full=full, wait=False), as_json)
             else:
                 pause = _every(every) if every is not None else _after(learner, events or 0)
-                _for_ever(learner, pause, as_json)
+                _for_ever(learner, pause, as_json, least=events)
     finally:
         catalogue.close()
         opened.close()
@@ -83,15 +94,21 @@ def update(
 
 @models.command("list")
 def list_versions(model: ModelFolder = None, as_json: AsJson = False) -> None:
-    """Every version that is kept, and why it does or does not serve."""
+    """Every version that there was, and why it does or did or does not serve.
+
+    Those marked "gone" were too old to be kept; they cannot be promoted.
+    """
     folder = model_folder(model)
     rows = _versions(folder)
     if as_json:
         output.print_json(rows)
         return
     for row in rows:
-        mark = "live" if row["live"] else ""
-        line = f"{row['version']}  {mark:4}  {row['written']}  {row['kind']:14}  {row['reason']}"
+        mark = "live" if row["live"] else "" if row["kept"] else "gone"
+        reason = row["reason"]
+        if not row["kept"]:
+            reason = f"{'Served.' if row['served'] else 'Was kept back.'} {reason}"
+        line = f"{row['version']}  {mark:4}  {row['written']}  {row['kind']:14}  {reason}"
         print(output.hanging(line, 9))
 
 
@@ -128,23 +145,44 @@ def _switched(version: str, as_json: bool) -> None:
 def _versions(folder: Path) -> list[dict[str, Any]]:
     from isthmus.continual.progress import Progress
     from isthmus.training.checkpoint import described
+    from isthmus.training.ledger import read_ledger
     from isthmus.training.versions import read_pointer
 
-    found = described(folder)
-    live = read_pointer(folder).folder.name
-    rows = []
+    found, entered = described(folder), read_ledger(folder)
+    pointer = read_pointer(folder)
+    live, been = pointer.folder.name, {pointer.folder.name, *pointer.before}
+    kept = {name for name, *_ in found}
+    rows = [
+        {
+            "version": name,
+            "live": False,
+            "kept": False,
+            "served": bool(entry.get("live")),
+            "written": _moment(entry["written"]),
+            "kind": entry["kind"],
+            "reason": entry["reason"],
+        }
+        for name, entry in entered.items()
+        if name not in kept
+    ]
     for name, manifest, meta in found:
         progress = Progress.from_json(meta.get("progress"))
         row = progress.as_json() | {
             "version": name,
             "live": name == live,
-            "written": manifest["written"][:19].replace("T", " "),
+            "kept": True,
+            "served": name in been or bool(entered.get(name, {}).get("live")),
+            "written": _moment(manifest["written"]),
             "log": meta.get("log"),
             "reason": progress.reason,
         }
         del row["watch"]
         rows.append(row)
-    return rows
+    return sorted(rows, key=lambda row: str(row["version"]))
+
+
+def _moment(written: str) -> str:
+    return written[:19].replace("T", " ")
 
 
 def _existing_log(given: str | None, folder: Path) -> Path | str:
@@ -183,23 +221,51 @@ def _tell(step: Step, as_json: bool) -> None:
     print(output.hanging(f"{named if step.version else ''}{step.reason}", 2), flush=True)
 
 
-def _for_ever(learner: Learner, pause: Callable[[], None], as_json: bool) -> None:
+def _for_ever(
+    learner: Learner, pause: Callable[[], None], as_json: bool, *, least: int | None
+) -> None:
     """Look again and again; a log or a disk that is away for a while is no reason to stop."""
     from isthmus.errors import LogUnavailable, TrainingError
 
-    said = ""
+    due = 0.0
+
+    def learn() -> None:
+        nonlocal due
+        step = learner.step(least=least)
+        if step.version:
+            due = 0.0
+            _tell(step, as_json)
+
+    def retain() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            _retain(learner)
+            due = time.monotonic() + RETAIN_SECONDS
+
+    said: dict[Callable[[], None], str] = {}
     while True:
-        try:
-            step = learner.step()
-        except (LogUnavailable, TrainingError) as error:
-            if str(error) != said:
-                said = str(error)
-                print(f"isthmus: {said}", file=sys.stderr, flush=True)
-        else:
-            said = ""
-            if step.version:
-                _tell(step, as_json)
+        for act in (learn, retain):
+            try:
+                act()
+            except (LogUnavailable, TrainingError) as error:
+                if str(error) != said.get(act):
+                    said[act] = str(error)
+                    print(f"isthmus: {error}", file=sys.stderr, flush=True)
+            else:
+                said.pop(act, None)
         pause()
+
+
+def _retain(learner: Learner) -> None:
+    """Delete what `online.retention_days` does not keep; says so beside the results."""
+    found = learner.compact()
+    if found and (found.events or found.impressions):
+        print(
+            f"Deleted {found.events:,} events and {found.impressions:,} impressions that are older "
+            "than online.retention_days.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _every(seconds: float) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""`isthmus simulate`: people whose tastes drift, and three ways to keep up with them."""
+"""`isthmus simulate`: people whose tastes drift, and ways to keep up with them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import typer
 
 from isthmus.cli import output
 from isthmus.cli.demo import QUICK
-from isthmus.cli.folders import writable
+from isthmus.cli.folders import model_place, writable
 from isthmus.cli.options import AsJson, Overrides, words
 
 if TYPE_CHECKING:
+    from isthmus.config import Config
+    from isthmus.data.world import World
+    from isthmus.language import TextEncoder
     from isthmus.online.simulation import Simulation
+    from isthmus.serving.remote import Remote
 
 
 def simulate(
@@ -29,7 +33,34 @@ def simulate(
     ] = 60.0,
     arms: Annotated[
         str, typer.Option("--arms", metavar="NAME,…", help="Who answers.")
-    ] = "frozen,incremental,nightly",
+    ] = "frozen,incremental,nightly,oracle",
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            help="A running service that answers as well; it serves what --save-model saved.",
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key", envvar="ISTHMUS_KEY", help="For --url, with the roles read and ingest."
+        ),
+    ] = None,
+    rest: Annotated[
+        float,
+        typer.Option(
+            "--rest", metavar="SECONDS", min=0, help="For --url: pause at night, for its learner."
+        ),
+    ] = 0.0,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-model",
+            metavar="FOLDER",
+            help="Only save the model of the world's first 40 %, for 'isthmus serve'.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of world, traffic, training.")] = 0,
     overrides: Overrides = None,
     folder: Annotated[
@@ -42,9 +73,10 @@ def simulate(
     A model is fitted to the first 40 % of a generated world's time. In the rest of it people whose
     true tastes drift look at its lists and click by what they like and by how far up it stands.
     One answerer keeps its weights, one learns incrementally every night, one is fitted anew every
-    night; all see the live history. Writes simulation.json and a chart, simulation.svg.
+    night, one knows what people like, and with --url a running service answers too; all see the
+    live history. Writes simulation.json and a chart, simulation.svg.
     """
-    place = writable(folder)
+    place = writable(folder) if save is None else model_place(save, "simulated")
     from isthmus.config import Config
     from isthmus.data.world import DomainSpec, WorldConfig, generate_world
     from isthmus.language import TextEncoder
@@ -55,11 +87,16 @@ def simulate(
     domains = (DomainSpec(name="books", n_items=400), DomainSpec(name="gear", n_items=300))
     tell = output.teller()
     world = generate_world(WorldConfig(n_users=users, seed=seed, drift=drift, domains=domains))
+    encoder = TextEncoder.load(config.language, device=config.training.device)
+    if save is not None:
+        _save(place, world, config, encoder, as_json)
+        return
     found = run_simulation(
         world,
         config,
-        TextEncoder.load(config.language, device=config.training.device),
+        encoder,
         arms=tuple(words(arms) or ()),
+        others=[] if url is None else [_service(url, key, world, rest)],
         night_days=night,
         traffic=lambda since: TrafficConfig(since, seed=seed),
         each=lambda name, day: tell(f"{name}: {len(day.user):,} visits"),
@@ -71,6 +108,27 @@ def simulate(
         return
     _show(found, document)
     print(f"\nChart {place / 'simulation.svg'}")
+
+
+def _save(folder: Path, world: World, config: Config, encoder: TextEncoder, as_json: bool) -> None:
+    from isthmus.online.simulation import base_model
+
+    version = base_model(world, config, encoder).save(folder).name
+    if as_json:
+        output.print_json({"model": str(folder), "version": version})
+        return
+    print(f"Saved {folder}. Serve it from a new event log, let it learn beside, and simulate with")
+    print("the same --users, --drift and --seed:")
+    print(f"  isthmus serve --model {folder} --log simulated.db --no-auth")
+    print(f"  isthmus update --model {folder} --log simulated.db --events 200")
+    print("  isthmus simulate --url http://127.0.0.1:8765 --rest 30")
+
+
+def _service(url: str, key: str | None, world: World, rest: float) -> Remote:
+    from isthmus.serving.caller import Caller
+    from isthmus.serving.remote import Remote
+
+    return Remote(Caller(url, key), world.dataset, rest_seconds=rest)
 
 
 def _document(found: Simulation) -> dict[str, Any]:
@@ -116,6 +174,7 @@ def _show(found: Simulation, document: dict[str, Any]) -> None:
     for column in ("", "first", "last", "clicks", "learning", "last third against frozen"):
         table.add_column(column, justify="left" if not column else "right")
     gains = document.get("last_third_against_frozen", {})
+    seconds = document["learning_seconds"]
     for name in found.days:
         through = document["click_through"][name]
         gain = gains.get(name)
@@ -128,7 +187,7 @@ def _show(found: Simulation, document: dict[str, Any]) -> None:
             f"{through[0]:.4f}",
             f"{through[-1]:.4f}",
             f"{document['clicks'][name]:,}",
-            f"{document['learning_seconds'][name]:.0f} s",
+            f"{seconds[name]:.0f} s" if name in seconds else "",
             said,
         )
     output.show(table)

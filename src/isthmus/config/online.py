@@ -19,7 +19,10 @@ class OnlineConfig(Section):
         "PGPASSWORD or ~/.pgpass; None: events.db in the current folder.",
     )
     retention_days: float | None = Field(
-        None, gt=0, description="`isthmus events compact` deletes older records; None: none."
+        None,
+        gt=0,
+        description="`isthmus events compact`, and `isthmus update` while it goes on, delete older "
+        "records; None: none.",
     )
     max_skew_seconds: float = Field(
         300.0, ge=0, description="How far ahead of the log's clock a record may be."

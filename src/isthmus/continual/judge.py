@@ -3,7 +3,9 @@
 Both answer the same questions, asked in the moment before each event with everything the person
 had done by then. The challenger is no worse where a bootstrap over people is confident enough that
 it keeps at least `1 - margin` of the champion's NDCG@100: over all domains together at the
-configured confidence, and in no single domain may the opposite be 95 % certain.
+configured confidence, and in no single domain may the opposite be 95 % certain. The margin is for
+what chance may hide: where the whole 95 % interval of the change is below 0, it is worse. Too few
+questions, or too few people who ask them, say nothing.
 
 A cutoff of 100, not 10: several times as many answers are seen, so that the questions of one night
 tell more, and the places that count most are still the first.
@@ -60,10 +62,10 @@ class Verdict:
         reason: why, in words.
         n_questions: asked of both.
         n_people: who asked.
-        champion: mean NDCG@100; NaN where nothing was asked.
+        champion: mean NDCG@100; NaN where too little was asked.
         challenger: likewise.
-        confidence: that the challenger keeps `1 - margin` of it; NaN where nothing was asked.
-        relative: change with its 95 % interval; None where nothing was asked.
+        confidence: that the challenger keeps `1 - margin` of it; NaN where too little was asked.
+        relative: change with its 95 % interval; None where too little was asked.
     """
 
     no_worse: bool
@@ -109,11 +111,20 @@ def judge(champion: Gains, challenger: Gains, names: tuple[str, ...], config: Co
         champion: on the newest questions.
         challenger: on the same ones.
         names: of the domains.
-        config: margin and confidence.
+        config: margin, confidence, and how much must be asked.
     """
     settings = config.learning
     if not len(champion):
         return Verdict(False, "Nothing was asked lately that both could be judged by.")
+    people, least = len(np.unique(champion.user)), settings.least_judged
+    if len(champion) < least or 2 * people < least:
+        return Verdict(
+            False,
+            f"{len(champion):,} questions of {people:,} people are too few to judge by: "
+            f"learning.least_judged asks for {least:,} of {-(-least // 2):,}.",
+            n_questions=len(champion),
+            n_people=people,
+        )
     columns = np.column_stack([challenger.value, champion.value])
     # Bootstrap of relative change over people; all of a person's questions come along.
     domains = np.unique(champion.domain)
@@ -132,17 +143,19 @@ def judge(champion: Gains, challenger: Gains, names: tuple[str, ...], config: Co
     relative = draws[:, 0, 0] / np.maximum(draws[:, 0, 1], floor) - 1
     low, high = np.quantile(relative, [0.025, 0.975])
     change = float(means[0, 0] / max(means[0, 1], floor) - 1)
-    people = len(np.unique(champion.user))
+    worse = high < 0
     said = (
         f"On the newest {len(columns):,} questions of {people:,} people it changes "
         f"NDCG@{CUTOFF} by {change:+.1%} ({low:+.1%} to {high:+.1%}); that it keeps all but "
         f"{settings.margin:.0%} is {confidence:.0%} certain, and {settings.confidence:.0%} "
         "is asked for"
     )
+    if worse:
+        said += "; that it is worse is beyond chance"
     if harmed:
         said += f"; {' and '.join(harmed)} would be worse off"
     return Verdict(
-        no_worse=confidence >= settings.confidence and not harmed,
+        no_worse=confidence >= settings.confidence and not harmed and not worse,
         reason=f"{said}.",
         n_questions=len(columns),
         n_people=people,

@@ -29,6 +29,7 @@ class Progress:
         waiting: new events that are in its snapshot, and neither learnt nor judged it.
         drift: streams that had fallen.
         seconds: that its making took.
+        settings: keys of `learning` that were set for this update alone, `learning.passes=1`.
         verdict: of the comparison with its parent; None: it was fitted.
         watch: state of the windows that look out for drift; None: nothing seen.
     """
@@ -44,6 +45,7 @@ class Progress:
     waiting: int = 0
     drift: tuple[str, ...] = ()
     seconds: float = 0.0
+    settings: tuple[str, ...] = ()
     verdict: Verdict | None = None
     watch: Mapping[str, Any] | None = field(default=None, repr=False)
 
@@ -77,5 +79,6 @@ class Progress:
             found,
             fitted_items=tuple(found.fitted_items),
             drift=tuple(found.drift),
+            settings=tuple(found.settings),
             verdict=verdict,
         )

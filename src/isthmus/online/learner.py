@@ -8,22 +8,26 @@ changes nothing. Whoever serves finds the switch in the folder's pointer.
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from isthmus.config import Config
 from isthmus.continual.progress import ERASURE
 from isthmus.data.dataset import Dataset
 from isthmus.errors import LogError
 from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.events import Event
 from isthmus.online.guided import guided_positions
-from isthmus.online.log import EventLog, between
+from isthmus.online.intake import DAY
+from isthmus.online.log import CompactionReport, EventLog, between
 from isthmus.online.registered import with_registered
-from isthmus.online.replay import Replayed, replay
+from isthmus.online.replay import Replayed, place_in, replay
 from isthmus.recommender import Recommender
 from isthmus.recommender.encoding import Encoder
-from isthmus.recommender.storage import KIND
-from isthmus.recommender.updating import Snapshot, grown, updated
+from isthmus.recommender.storage import KIND, LogPosition
+from isthmus.recommender.updating import Snapshot, grown, learning_as, updated
 from isthmus.training.checkpoint import described
 from isthmus.training.versions import drop_others, kept_versions, read_pointer, settle
 
@@ -59,6 +63,11 @@ class Learner:
         log: the event log that it follows.
         catalogue: what was registered beside it; None: nothing.
         encoder: reads the texts of new items; None loads the configured language model.
+        settings: keys of `learning` to set otherwise than the model was fitted with, such as
+            `learning.passes=1`; they hold for this learner alone.
+
+    Raises:
+        ConfigError: a setting that is none of `learning`, or cannot be.
     """
 
     def __init__(
@@ -68,18 +77,21 @@ class Learner:
         *,
         catalogue: Catalogue | None = None,
         encoder: Encoder | None = None,
+        settings: Sequence[str] = (),
     ) -> None:
         self.folder, self.log, self.catalogue = Path(folder), log, catalogue
-        self._encoder = encoder
+        self._encoder, self._settings = encoder, tuple(settings)
+        learning_as(Config(), self._settings)
 
-    def step(self, *, full: bool = False, wait: bool = True) -> Step:
+    def step(self, *, full: bool = False, wait: bool = True, least: int | None = None) -> Step:
         """Learn what is new, if it is enough, and put the better version live.
 
         Erased people are taken out first, whether or not anything is learnt.
 
         Args:
             full: a full fine-tune over all events.
-            wait: fewer new events than `learning.least_events` are left for later.
+            wait: too few new events are left for later.
+            least: how many are not too few; None: `learning.least_events`.
 
         Raises:
             LogError: model and log do not belong together, or records in between are gone.
@@ -94,7 +106,7 @@ class Learner:
         found = self._replayed(recommender)
         if found.forgotten:
             self._without_erased(recommender, found, live)
-            return self.step(full=full, wait=wait)
+            return self.step(full=full, wait=wait, least=least)
         n_new = len(found.fresh) + recommender.progress.waiting
         if not full:
             if not n_new:
@@ -103,10 +115,33 @@ class Learner:
                 been = tried in read_pointer(self.folder).been
                 why = "rolled back" if been else "kept back"
                 return Step(f"No new events since {tried}, which was {why}.", new_events=n_new)
-            least = recommender.config.learning.least_events
+            least = self._config(recommender).learning.least_events if least is None else least
             if wait and n_new < least:
                 return Step(f"{n_new:,} new events: waiting for {least:,}.", new_events=n_new)
         return self._learnt(recommender, found, live, full=full)
+
+    def compact(self) -> CompactionReport | None:
+        """Delete records older than `online.retention_days` that the live version has taken in.
+
+        Returns:
+            What was deleted; None: the model keeps records for ever.
+
+        Raises:
+            LogError: model and log do not belong together.
+            LogUnavailable: the log cannot be written just now.
+            CheckpointError: the model cannot be read.
+        """
+        live = read_pointer(self.folder).folder.name
+        meta = next(meta for name, _, meta in described(self.folder) if name == live)
+        days = Config.parse(meta["config"], where=f"{self.folder}: config").online.retention_days
+        if days is None:
+            return None
+        followed = LogPosition(**meta["log"]) if meta.get("log") else None
+        consumed = place_in(self.log, followed)
+        return self.log.compact(before=time.time() - days * DAY, consumed=consumed)
+
+    def _config(self, recommender: Recommender) -> Config:
+        return learning_as(recommender.config, self._settings)
 
     def _settled(self) -> str:
         """Name of the live version, after what a killed step had begun was finished."""
@@ -174,13 +209,15 @@ class Learner:
             self._encoder,
             full=full,
             folder=half_done,
+            settings=self._settings,
         )
         challenger = update.recommender
         challenger.progress = replace(update.progress, parent=live)
         better, reason = update.verdict.no_worse, challenger.progress.reason
         if better and read_pointer(self.folder).folder.name != live:
             better, reason = False, f"{live} is not live any more. {reason}"
-        version = challenger.save(self.folder, live=better).name
+        keep = self._config(recommender).learning.keep_versions
+        version = challenger.save(self.folder, live=better, keep=keep).name
         shutil.rmtree(half_done, ignore_errors=True)
         return Step(reason, version, better, len(found.fresh), found.left_out)
 

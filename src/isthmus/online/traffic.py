@@ -39,6 +39,11 @@ class Visit:
     domain: str
     time: float
 
+    @property
+    def answer_id(self) -> str:
+        """The `recommendation_id` that clicks of this visit name."""
+        return f"{self.user_id}-{self.domain}-{self.time:.0f}"
+
 
 class Answerer(Protocol):
     """Who is asked for recommendations, and told what happened."""
@@ -190,7 +195,7 @@ class Traffic:
             if not len(index):
                 continue
             attention = self._attention[: len(index)]
-            liking = self._preference(visit, index)
+            liking = self.preference(visit, items)
             expected[n] = float((attention * liking).sum() / self._attention.sum())
             mood = user_hash(
                 [f"{visit.user_id}\0{visit.domain}\0{raw}\0{visit.time}" for raw in items],
@@ -198,14 +203,22 @@ class Traffic:
             )
             for rank in np.flatnonzero(mood < attention * liking).tolist():
                 moment = visit.time + rank
-                answer = f"{visit.user_id}-{visit.domain}-{visit.time:.0f}"
                 clicks[-1].append(
-                    self._event(visit.user_id, visit.domain, int(index[rank]), moment, answer)
+                    self._event(
+                        visit.user_id, visit.domain, int(index[rank]), moment, visit.answer_id
+                    )
                 )
         return expected, clicks
 
-    def _preference(self, visit: Visit, item: NDArray[np.int64]) -> NDArray[np.float64]:
+    def preference(self, visit: Visit, items: Sequence[str]) -> NDArray[np.float64]:
+        """True chance that who visits clicks each of these items if they look at it, float64 [n].
+
+        Args:
+            visit: who, where and when.
+            items: raw ids, [n].
+        """
         market = self.world.markets[visit.domain]
+        item = np.array([self._index[visit.domain][raw] for raw in items], np.int64)
         user = np.full(len(item), self._row[visit.user_id], np.int64)
         odds = market.log_odds(user, item, np.full(len(item), visit.time))
         return np.asarray(1 / (1 + np.exp(-odds.astype(np.float64))))

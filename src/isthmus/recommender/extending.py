@@ -5,6 +5,7 @@ Nothing here changes the recommender that it is asked of: each method gives anot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -136,6 +137,7 @@ class Extending:
         full: bool = False,
         encoder: Encoder | None = None,
         folder: Path | None = None,
+        settings: Sequence[str] = (),
     ) -> Update:
         """Learn from what is new, and hold the outcome against this version on the newest events.
 
@@ -151,13 +153,17 @@ class Extending:
             full: a full fine-tune over all events, not the new ones alone.
             encoder: reads the texts of new items; None loads the configured language model.
             folder: checkpoints; a killed update that is called again goes on from there.
+            settings: keys of `learning` for this update alone, such as `learning.passes=1`.
 
         Raises:
+            ConfigError: a setting that is none of `learning`, or cannot be.
             DataError: the larger snapshot does not extend this one.
             TrainingError: too little is new to learn from and to judge by.
         """
         snapshot = Snapshot.of(self._whole, growth, guided)
-        return updating.updated(self._whole, snapshot, encoder, full=full, folder=folder)
+        return updating.updated(
+            self._whole, snapshot, encoder, full=full, folder=folder, settings=settings
+        )
 
     @property
     def _whole(self) -> Recommender:

@@ -138,12 +138,13 @@ class Recommender(Answering, Extending, Telling):
             for d in wanted
         }
 
-    def save(self, folder: Path | str, *, live: bool = True) -> Path:
+    def save(self, folder: Path | str, *, live: bool = True, keep: int | None = None) -> Path:
         """Write a version into a model folder; see `isthmus.training.checkpoint`.
 
         Args:
             folder: the model's; made where it is missing.
             live: off: the version is kept, and another one stays live.
+            keep: older versions to keep; None: `learning.keep_versions`.
 
         Returns:
             The version's own folder.
@@ -161,7 +162,7 @@ class Recommender(Answering, Extending, Telling):
             self.progress,
             list(self.taught.values()),
         )
-        return storage.save(Path(folder), parts, live=live)
+        return storage.save(Path(folder), parts, live=live, keep=keep)
 
     @classmethod
     def load(cls, folder: Path | str, *, version: str | None = None) -> Recommender:

@@ -90,8 +90,10 @@ class Parts(NamedTuple):
     taught: Sequence[Taught]
 
 
-def save(folder: Path, parts: Parts, *, live: bool = True) -> Path:
+def save(folder: Path, parts: Parts, *, live: bool = True, keep: int | None = None) -> Path:
     """Write everything that serving and evaluating need; gives the new version's own folder.
+
+    `keep` older versions stay; None: as many as `learning.keep_versions` says.
 
     Raises:
         CheckpointError: the folder cannot be written or holds other things.
@@ -138,8 +140,15 @@ def save(folder: Path, parts: Parts, *, live: bool = True) -> Path:
         meta=meta,
         files=[lambda into: save_dataset(dataset, into / "dataset")],
         live=live,
-        spare=config.learning.keep_versions,
+        spare=config.learning.keep_versions if keep is None else keep,
+        note=_note,
     )
+
+
+def _note(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ledger says of a version."""
+    progress = Progress.from_json(meta.get("progress"))
+    return {"kind": progress.kind, "reason": progress.reason}
 
 
 def load(folder: Path, version: str | None = None) -> Parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.config import Config
 from isthmus.continual.challenger import challenge
 from isthmus.continual.grow import grown_features, grown_system, rows_to_read, up_to_date
 from isthmus.continual.judge import Verdict
@@ -18,12 +20,14 @@ from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.growth import Growth
 from isthmus.data.splits import Split
-from isthmus.errors import DataError, RequestError
+from isthmus.errors import ConfigError, DataError, RequestError
 from isthmus.recommender.encoding import Encoder, encoder_of
 from isthmus.recommender.storage import LogPosition
 
 if TYPE_CHECKING:
     from isthmus.recommender.facade import Recommender
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,15 @@ def updated(
     *,
     full: bool,
     folder: Path | None,
+    settings: Sequence[str] = (),
 ) -> Update:
     """A challenger; see `Recommender.update`."""
+    config = learning_as(recommender.config, settings)
+    if idle := config.learning.without_effect():
+        _log.warning(
+            "Without effect while learning.passes is 0, since networks do not learn then: %s",
+            ", ".join(f"learning.{name}" for name in idle),
+        )
     champion = grown(recommender, snapshot, encoder)
     found = challenge(
         champion.system,
@@ -135,12 +146,13 @@ def updated(
         champion.split.in_train,
         snapshot.fresh,
         champion.raw,
-        champion.config,
+        config,
         champion.progress,
         guided=snapshot.guided,
         full=full,
         folder=folder,
     )
+    progress = replace(found.progress, settings=tuple(settings))
     successor = type(recommender)(
         champion.dataset,
         champion.config,
@@ -148,9 +160,26 @@ def updated(
         champion.raw,
         found.system,
         champion.log,
-        found.progress,
+        progress,
     )
-    return Update(successor, found.verdict, found.progress)
+    return Update(successor, found.verdict, progress)
+
+
+def learning_as(config: Config, settings: Sequence[str]) -> Config:
+    """The configuration with keys of its `learning` set otherwise, as `learning.passes=1`.
+
+    Raises:
+        ConfigError: another key, which a fitted model cannot change, or a value that cannot be.
+    """
+    for setting in settings:
+        key, equals, _ = setting.partition("=")
+        if equals and not key.strip().startswith("learning."):
+            raise ConfigError(
+                f"{key.strip()!r} is settled when a model is fitted",
+                where="--set",
+                hint="An update can change keys of learning alone, such as learning.passes=1",
+            )
+    return config.override(*settings) if settings else config
 
 
 def _belongs(old: Dataset, new: Dataset) -> None:

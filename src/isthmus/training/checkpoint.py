@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from isthmus.errors import CheckpointError, did_you_mean
+from isthmus.training.ledger import enter, read_ledger
 from isthmus.training.manifest import checksum, read_manifest, seal, verify_files
 from isthmus.training.versions import MANIFEST, Live, kept_versions, publish, read_pointer, switch
 
@@ -104,6 +105,7 @@ def write_folder(
     files: Iterable[Callable[[Path], object]] = (),
     live: bool = True,
     spare: int = 0,
+    note: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write a new version of a checkpoint folder and make it the live one.
 
@@ -121,6 +123,8 @@ def write_folder(
             the Parquet tables of a dataset; `manifest.json`, `meta.json` and `states/` are taken.
         live: off: the version is kept, and the live one stays live.
         spare: further versions to keep; see `publish`.
+        note: from a version's `meta`, what the folder's ledger is to say of it beside its name and
+            when it was written: plain values, `kind` among them. None: it keeps no ledger.
 
     Returns:
         The folder of the new version.
@@ -137,8 +141,21 @@ def write_folder(
         _write_states(folder, states, dict(meta or {}), path)
         return seal(folder, kind)
 
+    def record(now: Live) -> None:
+        assert note is not None, "checked below"
+        known = read_ledger(path)
+        been = {now.folder.name, *now.before}
+        enter(
+            path,
+            [
+                {"version": name, "written": manifest["written"], "live": name in been, **note(of)}
+                for name, manifest, of in described(path)
+                if known.get(name, {}).get("written") != manifest["written"]
+            ],
+        )
+
     with _explained(path, "written"):
-        return publish(path, fill, live=live, spare=spare)
+        return publish(path, fill, live=live, spare=spare, record=record if note else None)
 
 
 def read_folder(

@@ -3,6 +3,7 @@
     FOLDER/current              which version is live, a seal that only it can match, and which
                                 were live before
     FOLDER/versions/v000007/    one version
+    FOLDER/ledger.jsonl         what became of every version (`ledger.py`), where writers note it
 
 `current` is one small file, replaced atomically, so it survives copying, zipping and any file
 system. What it will say is written beside it (`current.new`) before a version gets its name: where
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from isthmus.errors import CheckpointError, did_you_mean
 from isthmus.failpoints import reached
+from isthmus.training.ledger import LEDGER, enter, read_ledger
 
 _POINTER, _NEXT, _VERSIONS, _LOCK = "current", "current.new", "versions", ".lock"
 _ASIDE = ".writing"
@@ -33,7 +35,7 @@ MANIFEST = "manifest.json"
 _REMEMBERED = 100
 """Names of versions that were live before; who was live longer ago is not on disk any more."""
 
-_OURS = {_POINTER, _NEXT, _VERSIONS, _LOCK}
+_OURS = {_POINTER, _NEXT, _VERSIONS, _LOCK, LEDGER}
 _FOREIGN = ("config.json", "*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.onnx")
 
 
@@ -54,7 +56,14 @@ class Live:
     been: tuple[str, ...] = ()
 
 
-def publish(path: Path, fill: Callable[[Path], str], *, live: bool = True, spare: int = 0) -> Path:
+def publish(
+    path: Path,
+    fill: Callable[[Path], str],
+    *,
+    live: bool = True,
+    spare: int = 0,
+    record: Callable[[Live], None] | None = None,
+) -> Path:
     """Add a version to the folder at `path`, usually as the live one; give the version's folder.
 
     The version before stays on disk until the next one is published, so that whoever reads it can
@@ -67,6 +76,8 @@ def publish(path: Path, fill: Callable[[Path], str], *, live: bool = True, spare
         live: whether the new version becomes the live one; the first one must.
         spare: how many of the newest other versions are kept beside the live one, the one before
             it and the new one.
+        record: told who is live once the version is in its place, before older ones are removed.
+            Where it fails, they stay, and the next one records what is missing.
 
     Raises:
         CheckpointError: the folder holds other things than versions.
@@ -101,6 +112,12 @@ def publish(path: Path, fill: Callable[[Path], str], *, live: bool = True, spare
             _switch(path)
             reached("version-live")
         assert old is not None, "a first version is live"
+        try:
+            if record is not None:
+                record(old)
+        except (OSError, ValueError, CheckpointError):
+            # The version is live, and nobody may be told that writing it failed.
+            return folder
         kept = {folder.name, old.folder.name, *old.before[:1]}
         others = [name for name in kept_versions(path) if name not in kept]
         _discard(versions, but=kept | set(others[len(others) - spare :]))
@@ -135,6 +152,9 @@ def switch(path: Path, version: str, seal: str, *, back: bool = False) -> None:
             new = replace(new, before=old.before[old.before.index(version) + 1 :])
         _intend(path, new)
         _switch(path)
+        with suppress(OSError):
+            if version in read_ledger(path):
+                enter(path, [{"version": version, "live": True}])
 
 
 def settle(path: Path) -> None:
@@ -289,7 +309,8 @@ def _locked(path: Path) -> Iterator[Path]:
             finally:
                 if not (path / _POINTER).exists():
                     _discard(versions, but=())
-                    for remove in (versions.rmdir, (path / _NEXT).unlink, lock.unlink):
+                    files = [path / name for name in (_NEXT, LEDGER)]
+                    for remove in (versions.rmdir, *(file.unlink for file in files), lock.unlink):
                         with suppress(OSError):
                             remove()
                     with suppress(OSError):
