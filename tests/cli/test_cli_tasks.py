@@ -17,7 +17,7 @@ QUICK = ("--set", "tasks.epochs=3", "--set", "tasks.hidden=8")
 BRIEF = (
     *("--set", "tasks.cross_encoder.epochs=1"),
     *("--set", "tasks.cross_encoder.most_pairs=64"),
-    *("--set", "tasks.cross_encoder.layers=1"),
+    *("--set", "tasks.cross_encoder.tune=lora"),
 )
 
 

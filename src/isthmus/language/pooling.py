@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from isthmus.language.models import Pooling
@@ -18,9 +19,9 @@ def pool(states: Tensor, mask: Tensor, how: Pooling) -> Tensor:
         how: mean of the real tokens, the first token, or the last real token.
 
     Returns:
-        [batch, dim], in single precision.
+        [batch, dim], in single precision or a higher one, where the states have that.
     """
-    states = states.float()
+    states = states.to(torch.promote_types(states.dtype, torch.float32))
     if how == "cls":
         return states[:, 0]
     if how == "last":

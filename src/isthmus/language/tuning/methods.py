@@ -56,6 +56,9 @@ class Tunable(nn.Module):
         model: without its head; changed in place.
         pooling: how token states become a vector. States of virtual tokens never do.
         config: the method and its sizes.
+
+    Attributes:
+        in_front: states of virtual tokens before those of the text.
     """
 
     def __init__(self, model: Any, pooling: Pooling, config: TuningConfig) -> None:
@@ -68,12 +71,12 @@ class Tunable(nn.Module):
             for name, parameter in self.model.named_parameters()
             if parameter.requires_grad or id(parameter) not in base
         }
-        self._in_front = config.virtual_tokens if config.method == "prompt" else 0
+        self.in_front = config.virtual_tokens if config.method == "prompt" else 0
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token ids and mask, int64 [batch, length] → [batch, dim]."""
         states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return pool(states[:, self._in_front :], attention_mask, self.pooling)
+        return pool(states[:, self.in_front :], attention_mask, self.pooling)
 
     def own(self) -> dict[str, nn.Parameter]:
         """What the base model does not have: tensors by name, shared with the module."""
