@@ -89,7 +89,7 @@ class SideNetwork(nn.Module):
         """All layers of vectors [n, …] as one unit vector in whitened coordinates, [n, dim]."""
         if not self.n_hidden:
             return self.whitened(vectors)
-        below = vectors[:, self.dim :].unflatten(1, (self.n_hidden, self.dim)).transpose(0, 1)
+        below = vectors[:, self.dim :].reshape(-1, self.n_hidden, self.dim).transpose(0, 1)
         found = torch.bmm(below - self.hidden_mean[:, None], self.hidden_whiten)
         every = torch.cat([self.whitened(vectors)[None], F.normalize(found, dim=2)])
         return F.normalize(torch.einsum("knd,k->nd", every, self.mix.softmax(0)), dim=1)
