@@ -278,6 +278,12 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "own-gpt": script("benchmarks/own_gpt.py", "--queries", "test"),
     "rate-ciao": script("benchmarks/rate_ciao.py"),
     "click-beauty-toys": script("benchmarks/click_beauty_toys.py"),
+    "rerank": script(
+        *("benchmarks/rerank.py", "--config", f"benchmarks/configs/{FOOD_KITCHEN}"),
+        *("--questions", "150", "--set", "training.epochs=3"),
+        *("--set", "tasks.cross_encoder.most_pairs=1000", "--set", "tasks.cross_encoder.epochs=1"),
+        *("--set", "tasks.cross_encoder.max_tokens=48", "--set", "tasks.cross_encoder.history=3"),
+    ),
     "search-food-kitchen": script("benchmarks/search_food_kitchen.py"),
     "step-time": script("benchmarks/step_time.py"),
     "encode": script("benchmarks/encode.py"),
@@ -302,6 +308,7 @@ NEEDS_DATA = {
     *("published", "published-shuffled", "games", "ciao", "few-shot-ciao", "alignment"),
     *("neighbours", "load", "replay-by-time", "pretrain-language", "pretrain-short", "own-gpt"),
     *("tune-language", "rate-ciao", "click-beauty-toys", "search-food-kitchen"),
+    "rerank",
     *(name for name in STUDIES if name.startswith(("uplift", "controls", "zero-shot"))),
 }
 

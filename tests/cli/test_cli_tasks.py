@@ -21,7 +21,7 @@ QUICK = ("--set", "tasks.epochs=3", "--set", "tasks.hidden=8")
 BRIEF = (
     *("--set", "tasks.cross_encoder.epochs=1"),
     *("--set", "tasks.cross_encoder.most_pairs=64"),
-    *("--set", "tasks.cross_encoder.layers=1"),
+    *("--set", "tasks.cross_encoder.tune=lora"),
 )
 
 
@@ -84,6 +84,15 @@ def test_a_list_is_read_once_more(taught: Path) -> None:
     for item in found:
         if item["first_rank"] <= 5:
             assert by_rank[item["first_rank"]] == item["item_id"]
+
+
+def test_a_new_order_is_measured(taught: Path) -> None:
+    words = ("evaluate", "--rerank", "models/reader", "--most", "8", "--queries", "validation")
+    found = run(*words, "--json", cwd=taught)
+    assert found.code == 0, found.err
+    gear = found.json["gear"]
+    assert gear["reranked"]["ndcg@10"]["n"] == gear["gated"]["ndcg@10"]["n"] == 8
+    assert len(gear["reranked"]["ndcg@10"]["ci95"]) == 2
 
 
 def test_clicks(taught: Path) -> None:

@@ -249,6 +249,15 @@ def test_one_search_in_a_folder_at_a_time(shop: Path, tmp_path: Path) -> None:
         ({"training.learning_rate": {"low": -1, "high": 1}}, "-1.0 cannot be tried"),
         ({"model.use_ids": {"low": 0, "high": 1}}, "'model.use_ids' is no number"),
         ({}, "nothing is to be tried"),
+        ({"domains.gear.events.time": ["time"]}, "'domains.gear.events.time' changes no trial"),
+        ({"modle.dim": [8]}, "'modle.dim' is no setting. Did you mean 'model'?"),
+        ({"split.kind": ["leave-one-out"]}, "'split.kind' changes no trial"),
+        ({"tuning.rank": [8, 16]}, "'tuning.rank' changes no trial"),
+        ({"pretraining.steps": [100]}, "'pretraining.steps' changes no trial"),
+        ({"tasks.hidden": [8]}, "'tasks.hidden' changes no trial"),
+        ({"evaluation.batch": [8]}, "'evaluation.batch' changes no trial"),
+        ({"blend.gate": [False]}, "'blend.gate' changes no trial"),
+        ({"training.device": ["cpu"]}, "'training.device' changes no trial"),
     ],
 )
 def test_a_space_that_cannot_be_meant(space: dict, said: str, shop: Path) -> None:
@@ -257,6 +266,42 @@ def test_a_space_that_cannot_be_meant(space: dict, said: str, shop: Path) -> Non
     with pytest.raises(ConfigError) as caught:
         SearchSpace(Config.parse(raw))
     assert said in str(caught.value)
+
+
+def test_another_way_of_reading_reaches_the_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from isthmus.experiment import search as module
+
+    domains = (DomainSpec(name="books", n_items=60), DomainSpec(name="gear", n_items=40))
+    generate_world(WorldConfig(n_users=60, n_themes=6, domains=domains)).write(tmp_path)
+    raw: dict = {"language": {"cache": str(tmp_path / "cache"), "runtime": "torch"}}
+    raw["domains"] = {
+        name: {
+            "interactions": f"{name}-interactions.parquet",
+            "events": {"time": "time"},
+            "items": f"{name}-items.parquet",
+            "catalogue": {"text": ["title"]},
+        }
+        for name in ("books", "gear")
+    }
+    raw["search"] = {"space": {"language.max_tokens": [4, 64], "language.whiten_dim": [8]}}
+    config = Config.parse(raw, base=tmp_path)
+    space, prepared, seen = SearchSpace(config), module._Prepared(config), []
+
+    def fitted(*given: object, **_named: object) -> None:
+        seen.append(given[3])
+        raise TrainingError("far enough")
+
+    monkeypatch.setattr(module, "fit_side", fitted)
+    watch: module._Watch = None  # type: ignore[assignment]
+    for tokens in (64, 4, 64):
+        tried = space.with_values({"language.max_tokens": tokens})
+        with pytest.raises(TrainingError, match="far enough"):
+            prepared.judge(tried, tmp_path, watch)
+    whole, cut, again = (vectors[0].vectors for vectors in seen)
+    assert (whole != cut).any()
+    assert (whole == again).all()
 
 
 def test_the_configured_value_is_always_in_the_space(shop: Path) -> None:

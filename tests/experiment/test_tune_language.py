@@ -84,7 +84,11 @@ def test_what_people_choose_next_is_learnt_and_saved_for_the_recommender(world, 
     assert not np.allclose(vectors[0].vectors, frozen[0].vectors)
 
 
-def test_the_share_that_is_read_is_the_one_under_which_texts_rank_best(world, config, tmp_path):
+@pytest.mark.parametrize("layers", [[], [0, 1]])
+def test_the_share_that_is_read_is_the_one_under_which_texts_rank_best(
+    layers, world, config, tmp_path
+):
+    config = config.override(f"tuning.hidden_layers={layers}")
     tuned = tune_language(world, config, tmp_path / "tuned").tuning.weights
     split = make_split(world, config.split.kind, quantiles=config.split.quantiles)
     quality = {}

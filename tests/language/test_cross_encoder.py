@@ -17,7 +17,7 @@ from isthmus.errors import CheckpointError, ConfigError, LanguageModelError, Tra
 from isthmus.evaluation.labels import accuracy, rmse
 from isthmus.language.cross_encoder import CrossEncoder
 from isthmus.language.cross_encoder_tokens import pair_tokens
-from isthmus.language.cross_encoder_tuning import TUNINGS, LabelledPairs, PairTask
+from isthmus.language.cross_encoder_tuning import LabelledPairs, PairTask, usual_rate
 from isthmus.language.models import load_tokenizer, load_torch_model
 
 COFFEE = ["dark roast espresso beans", "burr grinder for espresso", "whole bean coffee"]
@@ -92,6 +92,60 @@ def test_what_was_saved_tells_the_same(
     assert again.classes == ("apart", "together")
 
 
+QUICK_RATES = {"adapter": 0.03, "lora": 0.03, "dora": 0.03, "adalora": 0.05, "ia3": 0.05}
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+@pytest.mark.parametrize("tune", ["adapter", "lora", "dora", "adalora", "ia3", "prefix", "prompt"])
+def test_few_weights_learn_and_are_all_that_is_saved(
+    kind: str, tune: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = request.getfixturevalue(kind)
+    encoder = tuned(
+        folder, tune=tune, rank=4, bottleneck=8, virtual_tokens=4, epochs=12,
+        learning_rate=QUICK_RATES.get(tune, 0.05),
+    )  # fmt: skip
+    test = pairs(80, seed=2)
+    chances = encoder.tell(test.first, test.second)
+    assert accuracy(test.label.astype(int), chances.argmax(1)) >= LEARNT.get(tune, 0.8)
+    encoder.save(tmp_path / "tuned")
+    again = CrossEncoder.load(tmp_path / "tuned", device="cpu")
+    assert np.array_equal(again.tell(test.first, test.second), chances)
+    (file,) = (tmp_path / "tuned").rglob("tuned.safetensors")
+    (whole,) = folder.rglob("model.safetensors")
+    assert file.stat().st_size < 0.5 * whole.stat().st_size
+    base = load_torch_model(folder).get_input_embeddings().weight
+    assert any(torch.equal(w, base) for w in encoder.model.parameters() if w.shape == base.shape)
+
+
+LEARNT = {"ia3": 0.7, "prefix": 0.6, "prompt": 0.6}
+"""Least accuracy; a random model answers to little that stands in front of a text."""
+
+
+def test_a_way_that_reads_one_text_alone_is_none(bert: Path) -> None:
+    with pytest.raises(ValueError, match="nothing is called 'side'"):
+        config(tune="side")
+    assert config(tune="last-layers").tune == "last"
+    assert usual_rate("lora") == 1e-3
+    assert usual_rate("last") == usual_rate("full") == usual_rate("my.own:way") == 1e-4
+
+
+def test_virtual_tokens_need_room(bert: Path) -> None:
+    with pytest.raises(LanguageModelError, match=r"reads 48 tokens, and virtual ones leave 3"):
+        tuned(bert, tune="prompt", virtual_tokens=45)
+
+
+def test_a_model_that_a_way_does_not_suit(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*_given: object) -> None:
+        raise ValueError("Please specify `target_modules`")
+
+    monkeypatch.setattr("peft.get_peft_model", without)
+    with pytest.raises(
+        LanguageModelError, match=r"tasks\.cross_encoder\.tune: 'lora' does not suit"
+    ):
+        tuned(bert, tune="lora")
+
+
 def test_frozen_weights_stay_and_are_not_saved(bert: Path, tmp_path: Path) -> None:
     encoder = tuned(bert, tune="last", layers=1, epochs=1)
     ours, theirs = encoder.model.model.state_dict(), load_torch_model(bert).state_dict()
@@ -119,6 +173,7 @@ def test_the_joint_loss_is_the_sum_of_the_two_domains_means(bert: Path) -> None:
     def loss(some: LabelledPairs) -> float:
         task = PairTask(
             encoder.model,
+            encoder.model.own(),
             encoder.losses,
             some,
             encoder.tokens(some.first, some.second),
@@ -198,7 +253,6 @@ def test_a_way_of_tuning_of_ones_own(bert: Path) -> None:
     encoder = tuned(bert, tune=f"{__name__}:norms_alone", epochs=1)
     learnt = {n for n, w in encoder.model.named_parameters() if w.requires_grad}
     assert all("LayerNorm" in name or name.startswith("head.") for name in learnt)
-    assert set(TUNINGS) == {"last", "full"}
 
 
 def norms_alone(model: torch.nn.Module, layers: int) -> None:

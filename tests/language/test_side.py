@@ -1,13 +1,19 @@
 """A side network on top of cached vectors: what it reads, what comes out, who may whiten it."""
 
+import shutil
+
 import numpy as np
+import pytest
 import torch
+from test_tuning_methods import material, settings
 
 from isthmus.alignment.features import Whitening
 from isthmus.config import LanguageConfig, TuningConfig
+from isthmus.errors import LanguageModelError
 from isthmus.language import TextEncoder
 from isthmus.language.models import read_facts
 from isthmus.language.tuning.side import SideNetwork
+from isthmus.language.tuning.tune import tune
 from isthmus.language.tuning.weights import TunedWeights
 
 TEXTS = ["espresso beans", "burr grinder", "running shoes at night", "star chart and telescope"]
@@ -67,3 +73,76 @@ def test_what_comes_out_is_the_sum_of_before_and_after():
     np.testing.assert_allclose(network.read(rows), before + after, atol=1e-5)
     network.share.fill_(0.25)
     np.testing.assert_allclose(network.read(rows), before + after / 4, atol=1e-5)
+
+
+def deaf(bert, folder):
+    """A BERT whose final vectors are all the same; what the first block says is there."""
+    from transformers import BertModel
+
+    shutil.copytree(bert, folder)
+    model = BertModel.from_pretrained(folder)
+    norm = model.encoder.layer[-1].output.LayerNorm
+    with torch.no_grad():
+        norm.weight.zero_()
+        norm.bias.normal_()
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_hidden_layers_teach_what_the_final_vector_does_not_hold(bert, tmp_path):
+    base = language(deaf(bert, tmp_path / "deaf"), tmp_path)
+    found = {}
+    for layers in ([], [1]):
+        config = settings("side", steps=60, hidden_layers=layers)
+        found[len(layers)] = tune(material(), base, config, device="cpu")
+    (before, final), (_, both) = (found[n].nats for n in (0, 1))
+    assert final > before - 0.05
+    assert both < before - 0.3
+    weights = found[1].weights
+    weights.save(tmp_path / "tuned")
+    assert TunedWeights.load(tmp_path / "tuned").config.hidden_layers == [1]
+    tuned = base.model_copy(update={"tuned": tmp_path / "tuned"})
+    encoder = TextEncoder.load(tuned)
+    vectors = encoder.encode(TEXTS).vectors
+    assert vectors.shape == (4, 32)
+    assert encoder.dim == 32
+    np.testing.assert_array_equal(vectors, TextEncoder.load(tuned).encode(TEXTS).vectors)
+    network = SideNetwork(32, 32, 1)
+    network.load_state_dict(weights.tensors())
+    wide = TextEncoder.load(base, hidden=[1]).encode(TEXTS).vectors
+    np.testing.assert_allclose(vectors, network.read(wide), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_layers_stand_behind_the_final_vector_in_a_cache_of_their_own(kind, tmp_path, request):
+    config = language(request.getfixturevalue(kind), tmp_path)
+    plain = TextEncoder.load(config)
+    wide = [TextEncoder.load(config, hidden=layers) for layers in ([1], [0], [1, -2])]
+    assert len({encoder.fingerprint for encoder in [plain, *wide]}) == 4
+    final = plain.encode(TEXTS).vectors
+    one, zero, both = (encoder.encode(TEXTS).vectors for encoder in wide)
+    np.testing.assert_array_equal(one[:, :32], final)
+    assert both.shape == (4, 96)
+    # Of two blocks, the layer before the last one is the one behind the first.
+    np.testing.assert_array_equal(both[:, 32:64], both[:, 64:])
+    np.testing.assert_array_equal(both[:, 32:64], one[:, 32:])
+    assert np.abs(one[:, 32:] - zero[:, 32:]).max() > 0.01
+    np.testing.assert_array_equal(TextEncoder.load(config, hidden=[1]).encode(TEXTS).vectors, one)
+    with pytest.raises(LanguageModelError, match="has 2 blocks and no layer 3"):
+        TextEncoder.load(config, hidden=[3]).encode(TEXTS)
+
+
+def test_an_untrained_network_on_hidden_layers_changes_nothing():
+    rows = np.random.default_rng(0).normal(3, 2, size=(300, 24)).astype(np.float32)
+    plain, wide = SideNetwork(8, 4), SideNetwork(8, 4, 2)
+    for network in (plain, wide):
+        network.settle(rows[:, :8].mean(0), np.eye(8, dtype=np.float32))
+    wide.settle_hidden(rows)
+    np.testing.assert_allclose(wide.read(rows), plain.read(rows[:, :8]), atol=1e-6)
+    part = torch.from_numpy(rows)
+    whitened = (part[:, 8:16] - wide.hidden_mean[0]) @ wide.hidden_whiten[0]
+    np.testing.assert_allclose(np.cov(whitened.numpy(), rowvar=False), np.eye(8), atol=0.15)
+    with torch.no_grad():
+        wide.mix.copy_(torch.tensor([-50.0, 50.0, -50.0]))
+        alone = torch.nn.functional.normalize(whitened, dim=1)
+        torch.testing.assert_close(wide.mixed(part), alone, atol=1e-5, rtol=0)

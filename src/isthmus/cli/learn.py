@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import output
-from isthmus.cli.folders import CONFIG, RUNS, load_model, model_place, writable
+from isthmus.cli.folders import (
+    CONFIG,
+    RUNS,
+    load_cross_encoder,
+    load_model,
+    model_place,
+    writable,
+)
 from isthmus.cli.options import (
     AsJson,
     ConfigFile,
@@ -196,11 +203,24 @@ def evaluate(
     queries: Annotated[
         Questions, typer.Option("--queries", help="Which held-back questions to ask.")
     ] = Questions.test,
+    rerank: Annotated[
+        Path | None,
+        typer.Option(
+            "--rerank",
+            metavar="FOLDER",
+            help="Beside it, its best items in a new order: by a cross-encoder of 'isthmus teach'.",
+        ),
+    ] = None,
+    most: Annotated[
+        int | None,
+        typer.Option("--most", metavar="N", min=1, help="Questions a domain, drawn at random."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a saved model on held-back questions."""
     recommender = load_model(model)
-    found = recommender.evaluate(queries=queries.value)
+    encoder = None if rerank is None else load_cross_encoder(rerank)
+    found = recommender.evaluate(queries=queries.value, rerank=encoder, most=most)
     if as_json:
         output.print_json(
             {

@@ -81,6 +81,11 @@ class TuningConfig(Section):
     bottleneck: int = Field(48, ge=1, description="adapter: width of the bottleneck.")
     virtual_tokens: int = Field(8, ge=1, description="prefix, prompt: learned tokens in front.")
     width: int = Field(384, ge=1, description="side: width of the network.")
+    hidden_layers: list[int] = Field(
+        default_factory=list,
+        description="side: layers whose pooled states it reads beside the final ones; 1: behind "
+        "the first block, −2: before the last.",
+    )
     steps: int = Field(600, ge=1, description="Training steps.")
     batch_examples: int | None = Field(
         None, ge=2, description="Histories or pairs a step; None: 512 for side, else 64."

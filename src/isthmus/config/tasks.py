@@ -15,8 +15,8 @@ RATE_HEADS = ("squared", "ordinal")
 CLICK_HEADS = ("softmax",)
 """What tells a class, by name."""
 
-TUNED = ("last", "full")
-"""Which weights of a language model are tuned, by name."""
+TUNED = ("last", "full", "adapter", "lora", "dora", "adalora", "ia3", "prefix", "prompt")
+"""What of a language model that reads pairs is tuned, by name; as in `isthmus tune-language`."""
 
 
 class RateConfig(Section):
@@ -66,10 +66,15 @@ class CrossEncoderConfig(Section):
     )
     tune: str = Field(
         "last",
-        description="Weights that are tuned beside the new head: last: the last `layers` layers; "
-        "full: all; or a function of your own, `package.module:function`.",
+        description="What is tuned beside the new head: last: the last `layers` layers; full: all; "
+        "adapter, lora, dora, adalora, ia3, prefix, prompt: a few weights added; or a function of "
+        "your own, `package.module:function`.",
     )
     layers: int = Field(2, ge=1, description="last: how many.")
+    rank: int = Field(8, ge=1, description="lora, dora, adalora: rank.")
+    scale: float = Field(2.0, gt=0, description="lora, dora, adalora: alpha as a multiple of rank.")
+    bottleneck: int = Field(48, ge=1, description="adapter: width of the bottleneck.")
+    virtual_tokens: int = Field(8, ge=1, description="prefix, prompt: learned tokens in front.")
     max_tokens: int = Field(
         96, ge=8, description="Both texts together; of a longer one the oldest events go first."
     )
@@ -77,7 +82,9 @@ class CrossEncoderConfig(Section):
     epochs: int = Field(3, ge=1, description="Most passes over the pairs.")
     patience: int = Field(1, ge=1, description="Passes without gain on validation before stopping.")
     batch: int = Field(32, ge=1, description="Pairs at a step.")
-    learning_rate: float = Field(1e-4, gt=0, description="Peak, AdamW.")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Peak, AdamW; None: what suits the way of tuning."
+    )
     most_pairs: int = Field(
         20_000, ge=1, description="Most pairs that are learnt from; more are thinned out at random."
     )
@@ -86,7 +93,8 @@ class CrossEncoderConfig(Section):
     @field_validator("tune")
     @classmethod
     def _tuning_is_known(cls, name: str) -> str:
-        return known_component(name, TUNED)
+        # Its name in [tuning].
+        return known_component("last" if name == "last-layers" else name, TUNED)
 
 
 class TasksConfig(Section):

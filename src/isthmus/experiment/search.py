@@ -25,7 +25,7 @@ import numpy as np
 import tomlkit
 
 from isthmus.alignment.domains import align_features
-from isthmus.config import Config
+from isthmus.config import Config, LanguageConfig
 from isthmus.data.build import build_dataset
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
@@ -91,27 +91,37 @@ def search(config: Config, folder: Path, *, tell: Tell = lambda _line: None) -> 
 
 
 class _Prepared:
-    """What all trials share: tables, split, and the texts' vectors."""
+    """What all trials share: tables, split, and the texts' vectors as long as they are the same."""
 
     def __init__(self, config: Config) -> None:
-        from isthmus.language.catalogues import encode_catalogues
-
         self.dataset: Dataset = build_dataset(config)[0]
         self.split: Split = configured_split(self.dataset, config.split)
-        self.raw: list[ItemFeatures] = encode_catalogues(
-            self.dataset.domains, config.language, device=config.training.device
-        )
+        self._read: LanguageConfig | None = None
+        self._raw: list[ItemFeatures] = []
+        self.raw(config)
+
+    def raw(self, config: Config) -> list[ItemFeatures]:
+        """Vectors of the texts as this configuration reads them; the encoder keeps them on disk."""
+        from isthmus.language.catalogues import encode_catalogues
+
+        if self._read != config.language:
+            self._raw = encode_catalogues(
+                self.dataset.domains, config.language, device=config.training.device
+            )
+            self._read = config.language
+        return self._raw
 
     def judge(self, config: Config, folder: Path, watch: _Watch) -> float:
         """Fit the transferred side; cross-fitted validation NDCG@10, the mean over targets."""
         target = None if config.target is None else self.dataset.domain_index(config.target)
         strategy = chosen_strategy(config.transfer, roles_of(self.dataset, config, target))
-        features = align_features(self.raw, config, self.dataset)
+        raw = self.raw(config)
+        features = align_features(raw, config, self.dataset)
         side = fit_side(
             strategy,
             self.dataset,
             self.split,
-            self.raw,
+            raw,
             features,
             config,
             target=target,

@@ -11,6 +11,17 @@ from isthmus.errors import ConfigError, did_you_mean
 Value = bool | int | float | str
 Values = dict[str, Value]
 
+REACHED = ("language", "alignment", "model", "training", "transfer", "blend")
+"""Sections that a trial is made by. Tables, split and what is learnt elsewhere all trials share."""
+
+_ALSO = ("evaluation.max_history",)
+_NOT = (
+    *("language.cache", "language.runtime", "language.batch_tokens"),
+    *("training.device", "training.threads", "training.checkpoint_seconds"),
+    # A trial is judged in front of the gate.
+    *("blend.gate", "blend.gate_from", "blend.gate_level", "blend.slice_users"),
+)
+
 
 class SearchSpace:
     """Keys and what each may be.
@@ -19,7 +30,8 @@ class SearchSpace:
         config: gives the space and the configured values.
 
     Raises:
-        ConfigError: a key that is no setting, or a value that it cannot have.
+        ConfigError: a key that is no setting, or none that a trial depends on, or a value that it
+            cannot have.
     """
 
     def __init__(self, config: Config) -> None:
@@ -28,6 +40,8 @@ class SearchSpace:
                 "nothing is to be tried", where="search.space", hint="Name a key and its values"
             )
         self.config = config
+        for key in config.search.space:
+            _check_reached(key)
         self.usual: Values = {key: value_of(config, key) for key in config.search.space}
         self.ranges = {
             key: _with_usual(key, space, self.usual[key])
@@ -93,6 +107,22 @@ def value_of(config: Config, key: str) -> Value:
             f"{key!r} holds no single value", where="search.space", hint="Name a key within it"
         )
     return place
+
+
+def _check_reached(key: str) -> None:
+    """Refuse a setting that is the same to all trials, or only to how fast they are.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    section = key.partition(".")[0]
+    shared = section in Config.model_fields and section not in REACHED and key not in _ALSO
+    if shared or key in _NOT:
+        raise ConfigError(
+            f"{key!r} changes no trial, so nothing can be found out about it",
+            where="search.space",
+            hint=f"Name keys of {', '.join(REACHED)}, or run 'isthmus compare' with each value",
+        )
 
 
 def _with_usual(key: str, space: list[Value] | Range, usual: Value) -> list[Value] | Range:

@@ -126,7 +126,10 @@ def tune_language(
     peak = _peak_mb(device)
     if config.tuning.method == "side":
         tell("choosing how much of it is read")
-        weights = _well_shared(tuning.weights, dataset, split, frozen, config, names)
+        read = frozen
+        if layers := config.tuning.hidden_layers:
+            read = encode_catalogues(dataset.domains, base, device=device, hidden=layers)
+        weights = _well_shared(tuning.weights, dataset, split, read, config, names)
         tuning = replace(tuning, weights=weights)
     tuning.weights.save(out)
     tell("encoding texts with the tuned model")
@@ -149,7 +152,7 @@ def _well_shared(
     weights: TunedWeights,
     dataset: Dataset,
     split: Split,
-    frozen: Sequence[ItemFeatures],
+    read: Sequence[ItemFeatures],
     config: Config,
     names: Sequence[str],
 ) -> TunedWeights:
@@ -160,11 +163,13 @@ def _well_shared(
     """
 
     def quality(candidate: TunedWeights) -> float:
-        network = SideNetwork(frozen[0].vectors.shape[1], candidate.config.width)
+        n_hidden = len(candidate.config.hidden_layers)
+        dim = read[0].vectors.shape[1] // (1 + n_hidden)
+        network = SideNetwork(dim, candidate.config.width, n_hidden)
         network.load_state_dict(candidate.tensors())
         features = [
             replace(feature, vectors=network.eval().read(feature.vectors), whitened=True)
-            for feature in frozen
+            for feature in read
         ]
         found = text_only(dataset, split, features, config.evaluation, "stopping")
         ndcg = [found[name].mean("ndcg@10") for name in names if name in found]

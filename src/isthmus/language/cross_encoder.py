@@ -22,14 +22,15 @@ from isthmus.errors import CheckpointError, LanguageModelError
 from isthmus.language.cross_encoder_tokens import PairTokens, pair_tokens
 from isthmus.language.cross_encoder_tuning import (
     BATCH_TOKENS,
-    TUNINGS,
+    IN_FRONT,
     LabelledPairs,
     PairTask,
+    opened,
     thinned,
+    usual_rate,
 )
 from isthmus.language.models import (
     ModelFacts,
-    Pooling,
     find_model,
     load_tokenizer,
     load_torch_model,
@@ -37,24 +38,36 @@ from isthmus.language.models import (
 )
 from isthmus.language.pooling import pool
 from isthmus.language.tokens import length_batches
-from isthmus.settings import component
 from isthmus.training.checkpoint import State, read_folder, write_folder
 from isthmus.training.loop import Log, pick_device, train
 from isthmus.training.memory import enough_memory
 from isthmus.training.tracking import tracker
 
 KIND = "cross-encoder"
+_LEAST_TOKENS = 8
 _MEMORY = ("tasks.cross_encoder.batch", "tasks.cross_encoder.max_tokens")
 
 
 class PairModel(nn.Module):
-    """The language model and its head: token pairs in, outputs [batch, width] out."""
+    """The language model and its head: token pairs in, outputs [batch, width] out.
 
-    def __init__(self, model: Any, pooling: Pooling, dim: int, width: int) -> None:
+    Args:
+        model: without a head; changed in place.
+        facts: of it.
+        config: what of it learns.
+        width: numbers that are told.
+        steps: of the training.
+    """
+
+    def __init__(
+        self, model: Any, facts: ModelFacts, config: CrossEncoderConfig, width: int, steps: int
+    ) -> None:
         super().__init__()
-        self.model, self.pooling = model, pooling
-        self.kinds = int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
-        tell = nn.Linear(dim, width)
+        kinds = int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
+        self.opened = opened(model, facts.pooling, config, steps)
+        self.model, self.pooling = self.opened.model, facts.pooling
+        self._kinds = kinds and self.opened.kinds
+        tell = nn.Linear(facts.dim, width)
         nn.init.normal_(tell.weight, std=0.02)
         nn.init.zeros_(tell.bias)
         self.head = nn.Sequential(nn.Dropout(0.1), tell)
@@ -67,10 +80,16 @@ class PairModel(nn.Module):
             mask: int64 [batch, length], 1 for real tokens.
             second: int64 [batch, length], 1 for tokens of the second text.
         """
-        kinds = {"token_type_ids": second} if self.kinds else {}
+        kinds = {"token_type_ids": second} if self._kinds else {}
         states = self.model(input_ids=ids, attention_mask=mask, **kinds).last_hidden_state
+        states = states[:, self.opened.in_front :]
         outputs: Tensor = self.head(pool(states, mask, self.pooling))
         return outputs
+
+    def own(self) -> dict[str, nn.Parameter]:
+        """The head, and what the base model does not have: tensors by name, not copied."""
+        added = {f"model.{name}": weight for name, weight in self.opened.own.items()}
+        return added | {f"head.{name}": weight for name, weight in self.head.named_parameters()}
 
 
 class CrossEncoder:
@@ -93,6 +112,7 @@ class CrossEncoder:
         scale: tuple[float, float],
         device: str,
         seed: int,
+        steps: int = 1,
     ) -> None:
         self.classes, self.config, self.log, self.n_truncated = tuple(classes), config, Log(), 0
         self._folder, self._facts, self._scale = folder, facts, scale
@@ -101,11 +121,8 @@ class CrossEncoder:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = PairModel(
-                load_torch_model(folder), facts.pooling, facts.dim, len(classes) or 1
+                load_torch_model(folder), facts, config, len(classes) or 1, steps
             )
-        tune: Any = component(config.tune, TUNINGS, where="tasks.cross_encoder.tune")
-        self.model.model.requires_grad_(False)
-        tune(self.model.model, config.layers)
         self.model.to(self._device).eval()
 
     @classmethod
@@ -140,37 +157,45 @@ class CrossEncoder:
             seed: of the head, batches and dropout.
 
         Raises:
-            LanguageModelError: the model cannot be found or loaded.
-            ConfigError: an unknown way of tuning, or the model's layers cannot be told.
+            LanguageModelError: the model cannot be found or loaded, or does not suit the way of
+                tuning.
+            ConfigError: an unknown way of tuning.
             TrainingError: memory ran out, or the loss is no number.
         """
         config, training = config or CrossEncoderConfig(), training or TrainingConfig()
         where = find_model(config.model or base)
         numbers = learn.label if not classes else np.array([0.0, 1.0])
         scale = (float(numbers.mean()), float(numbers.std()) or 1.0) if not classes else (0.0, 1.0)
-        made = cls(where, read_facts(where, None), config, classes, scale, training.device, seed)
         learn = thinned(learn, config.most_pairs, seed)
+        steps = config.epochs * max(1, -(-len(learn) // config.batch))
+        facts = read_facts(where, None)
+        made = cls(where, facts, config, classes, scale, training.device, seed, steps)
         task, others = (
             PairTask(
                 made.model,
+                made.model.own(),
                 made.losses,
                 some,
                 made.tokens(some.first, some.second),
                 size=config.batch,
                 weights=weights or {},
                 device=made._device,
+                epochs=config.epochs,
+                penalty=made.model.opened.penalty,
+                after_step=made.model.opened.after_step,
             )
             for some in (learn, thinned(stop, config.most_pairs, seed))
         )
         made.n_truncated = sum(int(t.tokens.tokens.truncated.sum()) for t in (task, others))
 
         def validate() -> float | None:
-            return -others.mean_loss() if len(stop) else None
+            settled = made.model.opened.settled()
+            return -others.mean_loss() if len(stop) and settled else None
 
         how = {
             "epochs": config.epochs,
             "patience": config.patience,
-            "learning_rate": config.learning_rate,
+            "learning_rate": config.learning_rate or usual_rate(config.tune),
             "evaluate_every": 1,
         }
         training = training.model_copy(update=how)
@@ -209,13 +234,22 @@ class CrossEncoder:
         """Both texts of each pair in one sequence, the first one shortened at its start.
 
         Raises:
-            LanguageModelError: tokens that the model does not know.
+            LanguageModelError: tokens that the model does not know, or no room for any.
         """
+        room = self._facts.positions
+        if self.config.tune in IN_FRONT:
+            room -= self.config.virtual_tokens
+        if room < _LEAST_TOKENS:
+            raise LanguageModelError(
+                f"the model reads {self._facts.positions} tokens, and virtual ones leave {room}",
+                where=str(self._folder),
+                hint="Lower tasks.cross_encoder.virtual_tokens",
+            )
         pairs = pair_tokens(
             self._tokenizer,
             [text or "" for text in first],
             [text or "" for text in second],
-            min(self.config.max_tokens, self._facts.positions),
+            min(self.config.max_tokens, room),
         )
         if len(pairs.tokens.ids) and int(pairs.tokens.ids.max()) >= self._facts.vocabulary:
             raise LanguageModelError(
@@ -240,12 +274,7 @@ class CrossEncoder:
         Raises:
             CheckpointError: the folder cannot be written or holds other things.
         """
-        tuned = {name for name, w in self.model.named_parameters() if w.requires_grad}
-        weights = {
-            name: w.detach().cpu().numpy()
-            for name, w in self.model.state_dict().items()
-            if name in tuned
-        }
+        weights = {name: w.detach().cpu().numpy() for name, w in self.model.own().items()}
         meta = {
             "base": str(self._folder),
             "fingerprint": self._facts.content,
@@ -292,7 +321,13 @@ class CrossEncoder:
             seed=0,
         )
         weights = {n: torch.from_numpy(a.copy()) for n, a in saved.state("tuned").arrays.items()}
-        made.model.load_state_dict(weights, strict=False)
+        foreign = made.model.load_state_dict(weights, strict=False).unexpected_keys
+        if foreign:
+            raise CheckpointError(
+                f"holds weights that {made.config.tune!r} does not have, such as {foreign[0]!r}",
+                where=str(folder),
+                hint="It was saved by another version of a library; tune anew",
+            )
         made.log = Log(**meta["log"])
         return made
 

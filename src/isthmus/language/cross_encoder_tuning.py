@@ -1,31 +1,41 @@
 """How a cross-encoder is tuned: which weights, on which pairs, by which loss.
 
-A way of tuning is a function that is given the language model, all of it frozen, and the number of
-layers, and lets those weights learn that it means; `TUNINGS` names them.
+The ways of tuning are those of `isthmus tune-language` (`tuning/methods.py`), but for the side
+network, which reads one text at a time. One of your own is a function that is given the language
+model, all of it frozen, and the number of layers, and lets those weights learn that it means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from isthmus.errors import ConfigError
+from isthmus.config import CrossEncoderConfig, TuningConfig
+from isthmus.config.language_learning import TuningMethod
+from isthmus.config.tasks import TUNED
+from isthmus.errors import LanguageModelError
 from isthmus.language.cross_encoder_tokens import PairTokens
+from isthmus.language.learning import Part
+from isthmus.language.models import Pooling
 from isthmus.language.tokens import length_batches
+from isthmus.language.tuning.methods import RATES, Tunable
+from isthmus.settings import component
 from isthmus.training.losses import sum_of_means
 from isthmus.training.optim import RowAdam
 
-TUNINGS = {
-    "last": "isthmus.language.cross_encoder_tuning:last_layers",
-    "full": "isthmus.language.cross_encoder_tuning:everything",
-}
+IN_FRONT = ("prefix", "prompt")
+"""Ways of tuning that put tokens in front of the text."""
+
 BATCH_TOKENS = 2048
 """Tokens read at once where nothing is learnt, padding included."""
+
+_WHERE = "tasks.cross_encoder.tune"
 
 
 @dataclass(frozen=True)
@@ -48,52 +58,104 @@ class LabelledPairs:
         return len(self.label)
 
 
-def last_layers(model: nn.Module, layers: int) -> None:
-    """Let the last `layers` layers be tuned, and the norm after them.
+@dataclass(frozen=True)
+class Opened:
+    """A language model of which part can learn.
+
+    Attributes:
+        model: with the parts that were added.
+        own: what is learnt or was added, by its name in the model.
+        in_front: states of virtual tokens before those of the text.
+        kinds: whether it can be told which tokens are of the second text.
+        penalty: a further part of the loss.
+        after_step: called behind the optimiser at every step, with the number of steps made.
+        settled: whether it has the size that it will be saved with.
+    """
+
+    model: Any
+    own: dict[str, nn.Parameter]
+    in_front: int = 0
+    kinds: bool = True
+    penalty: Callable[[], Tensor | None] = lambda: None
+    after_step: Callable[[int], None] = lambda _made: None
+    settled: Callable[[], bool] = lambda: True
+
+
+def opened(model: Any, pooling: Pooling, config: CrossEncoderConfig, steps: int) -> Opened:
+    """Freeze a language model but for what `config.tune` lets learn; it is changed in place.
+
+    Args:
+        model: without a head.
+        pooling: how its states become a vector.
+        config: the way of tuning and its sizes.
+        steps: of the training, over which AdaLoRA shares out its ranks.
 
     Raises:
-        ConfigError: the model has no list of layers.
+        ConfigError: a function of one's own that cannot be imported.
+        LanguageModelError: the way does not suit the model.
     """
-    lists = [
-        (name, part) for name, part in model.named_modules() if isinstance(part, nn.ModuleList)
-    ]
-    if not lists:
-        raise ConfigError(
-            f"the layers of {type(model).__name__} cannot be told",
-            where="tasks.cross_encoder.tune",
-            hint="Set it to 'full'",
-        )
-    name, stack = max(lists, key=lambda entry: sum(p.numel() for p in entry[1].parameters()))
-    for layer in list(stack)[-layers:]:
-        layer.requires_grad_(True)
-    prefix = name.rpartition(".")[0]
-    holder = model.get_submodule(prefix) if prefix else model
-    for child in holder.children():
-        if isinstance(child, nn.LayerNorm) or type(child).__name__.endswith("RMSNorm"):
-            child.requires_grad_(True)
+    if config.tune not in TUNED:
+        tune: Any = component(config.tune, {}, where=_WHERE)
+        model.requires_grad_(False)
+        tune(model, config.layers)
+        return Opened(model, {n: w for n, w in model.named_parameters() if w.requires_grad})
+    sizes = TuningConfig(
+        method=method_of(config.tune),
+        last_layers=config.layers,
+        rank=config.rank,
+        scale=config.scale,
+        bottleneck=config.bottleneck,
+        virtual_tokens=config.virtual_tokens,
+        steps=steps,
+    )
+    try:
+        tunable = Tunable(model, pooling, sizes)
+    except LanguageModelError as error:
+        raise LanguageModelError(error.what, where=_WHERE, hint="Set it to 'full'") from error
+    # Tokens in front have no place in either text, so peft passes on no kinds with them.
+    kinds = config.tune not in IN_FRONT
+    return Opened(
+        tunable.model,
+        tunable.own(),
+        tunable.in_front,
+        kinds,
+        tunable.penalty,
+        tunable.after_step,
+        lambda: tunable.settled,
+    )
 
 
-def everything(model: nn.Module, layers: int) -> None:
-    """Let all weights be tuned."""
-    model.requires_grad_(True)
+def method_of(tune: str) -> TuningMethod:
+    """A way of tuning a cross-encoder as `isthmus tune-language` calls it."""
+    return "last-layers" if tune == "last" else cast(TuningMethod, tune)
+
+
+def usual_rate(tune: str) -> float:
+    """Peak learning rate that suits a way of tuning and a head that is new."""
+    return 1e-4 if tune == "full" or tune not in TUNED else RATES[method_of(tune)]
 
 
 class PairTask:
     """Tuning on pairs; a `training.loop.Task`.
 
     Args:
-        module: tokens in, outputs out.
+        net: tokens in, outputs out.
+        own: of its tensors, what is learnt or goes with it; checkpoints hold nothing else.
         losses: outputs and labels → loss of each pair, [n].
         pairs: what is learnt, or judged.
         tokens: the same as tokens.
         size: pairs at a step.
         weights: of each group's mean loss, 1 where not named.
         device: of the module.
+        epochs: most passes, which says at which step `progress` is.
+        penalty: a further part of the loss.
+        after_step: called behind the optimiser at every step, with the number of steps made.
     """
 
     def __init__(
         self,
-        module: nn.Module,
+        net: nn.Module,
+        own: Mapping[str, nn.Parameter],
         losses: Callable[[Tensor, Tensor], Tensor],
         pairs: LabelledPairs,
         tokens: PairTokens,
@@ -101,9 +163,14 @@ class PairTask:
         size: int,
         weights: Mapping[int, float],
         device: torch.device,
+        epochs: int = 1,
+        penalty: Callable[[], Tensor | None] = lambda: None,
+        after_step: Callable[[int], None] = lambda _made: None,
     ) -> None:
-        self.module, self.losses, self.pairs, self.tokens = module, losses, pairs, tokens
+        self.net, self.losses, self.pairs, self.tokens = net, losses, pairs, tokens
+        self.module: nn.Module = Part(net, own)
         self.size, self.weights, self.device, self.progress = size, weights, device, 0.0
+        self.epochs, self._penalty, self._after_step = epochs, penalty, after_step
         # No table of rows is learnt here.
         self.rows = RowAdam(torch.zeros(0, 1, device=device))
 
@@ -117,10 +184,14 @@ class PairTask:
         order = rng.permutation(len(self.pairs))
         for start in range(0, len(order), self.size):
             yield order[start : start + self.size]
+            # Whoever asks for the next batch, or whether there is one, has made the step.
+            self._after_step(round(self.progress * self.epochs * self.batches_per_epoch) + 1)
 
     def loss(self, batch: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         """Sum over groups of the mean loss of their pairs in the batch, a scalar."""
-        return sum_of_means(self._by_group(batch), self.weights)
+        extra = self._penalty()
+        found = sum_of_means(self._by_group(batch), self.weights)
+        return found if extra is None else found + extra
 
     def mean_loss(self) -> float:
         """The same over all pairs."""
@@ -133,7 +204,7 @@ class PairTask:
         return float(sum_of_means(whole, self.weights))
 
     def _by_group(self, rows: NDArray[np.int64]) -> dict[int, Tensor]:
-        outputs = self.module(*self.tokens.batch(rows, self.device))
+        outputs = self.net(*self.tokens.batch(rows, self.device))
         labels = torch.from_numpy(self.pairs.label[rows]).float().to(self.device)
         losses, group = self.losses(outputs, labels), self.pairs.group[rows]
         return {

@@ -95,7 +95,7 @@ class TextEncoder:
         self.fingerprint = kept
         if reader.side is not None:
             self.fingerprint = _digest(kept, reader.side.fingerprint)
-        self._cache = VectorCache(root / "vectors" / kept, reader.facts.dim) if root else None
+        self._cache = VectorCache(root / "vectors" / kept, reader.width) if root else None
         graph = _digest(*reader.cached, _RECIPE)
         self._graphs = root / "graphs" / graph if root else None
         self._head: Head | None = None
@@ -104,12 +104,20 @@ class TextEncoder:
         self._runtime: Runtime | None = None
 
     @classmethod
-    def load(cls, config: LanguageConfig | None = None, *, device: str = "auto") -> TextEncoder:
+    def load(
+        cls,
+        config: LanguageConfig | None = None,
+        *,
+        device: str = "auto",
+        hidden: Sequence[int] = (),
+    ) -> TextEncoder:
         """Find a model and check that it is whole; its weights are read when first needed.
 
         Args:
             config: which model and how; None: the embedded one.
             device: 'auto' (CUDA where present, else CPU), 'cpu', 'cuda', 'cuda:1' …
+            hidden: layers of a model without tuned weights whose pooled states stand behind the
+                final ones in every vector.
 
         Raises:
             LanguageModelError: no such model, a folder without weights or tokenizer, or tuned
@@ -119,7 +127,7 @@ class TextEncoder:
         config = config or LanguageConfig()
         root = config.cache or _user_cache()
         usable = _usable(root)
-        reader = Reader.find(config, root / "models" if usable else None)
+        reader = Reader.find(config, root / "models" if usable else None, tuple(hidden))
         encoder = cls(config, reader, root if usable else None, device)
         if not usable:
             encoder._note(
@@ -131,14 +139,15 @@ class TextEncoder:
     @property
     def dim(self) -> int:
         """Width of the vectors."""
-        return self.reader.facts.dim
+        return self.reader.facts.dim if self.reader.side else self.reader.width
 
     def encode(self, texts: Sequence[str | None]) -> ItemFeatures:
         """Vectors of texts, in their order; None and blank texts are masked, not encoded.
 
         Returns:
-            float32 [n, dim] pooled vectors, neither normalised nor whitened, and their mask; of
-            a side network, vectors in whitened coordinates.
+            float32 [n, dim] pooled vectors, neither normalised nor whitened, and their mask, with
+            hidden layers [n, (1 + n_hidden) · dim]; of a side network, vectors [n, dim] in
+            whitened coordinates.
 
         Raises:
             LanguageModelError: the model cannot be loaded or run, or gives no finite numbers.
@@ -187,7 +196,7 @@ class TextEncoder:
     def _distinct(self, texts: list[str]) -> tuple[Encoded, int, str | None]:
         """Vectors of distinct texts, how many were cached, and what ran the others."""
         keys = text_keys(texts)
-        none = Encoded.none(len(texts), self.dim)
+        none = Encoded.none(len(texts), self.reader.width)
         encoded = self._cache.get(keys) if self._cache else none
         missing = np.flatnonzero(~encoded.known)
         if not len(missing):
@@ -232,7 +241,8 @@ class TextEncoder:
         bulk = n_texts >= _WORTH_EXPORT
         stored = self._graphs is not None and any(self._graphs.glob("*.onnx"))
         bf16 = self._config.precision == "bf16"
-        in_torch = asked == "torch" or device != "cpu" or bf16
+        # Graphs give the final states alone.
+        in_torch = asked == "torch" or device != "cpu" or bf16 or bool(self.reader.hidden)
         if in_torch or (asked == "auto" and not bulk and not stored):
             if self._runtime is None:
                 self._runtime = torch_runtime(self.reader, device, bf16=bf16)

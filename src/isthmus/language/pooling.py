@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from isthmus.language.models import Pooling
@@ -18,9 +20,9 @@ def pool(states: Tensor, mask: Tensor, how: Pooling) -> Tensor:
         how: mean of the real tokens, the first token, or the last real token.
 
     Returns:
-        [batch, dim], in single precision.
+        [batch, dim], in single precision or a higher one, where the states have that.
     """
-    states = states.float()
+    states = states.to(torch.promote_types(states.dtype, torch.float32))
     if how == "cls":
         return states[:, 0]
     if how == "last":
@@ -31,13 +33,21 @@ def pool(states: Tensor, mask: Tensor, how: Pooling) -> Tensor:
 
 
 class PooledModel(nn.Module):
-    """A language model whose output is the pooled vector: [batch, length] twice → [batch, dim]."""
+    """A language model whose output is the pooled vector: [batch, length] twice → [batch, dim].
 
-    def __init__(self, model: Any, how: Pooling) -> None:
+    With `hidden` layers, theirs stand behind it: [batch, (1 + n_hidden) · dim].
+    """
+
+    def __init__(self, model: Any, how: Pooling, hidden: Sequence[int] = ()) -> None:
         super().__init__()
-        self.model, self.how = model, how
+        self.model, self.how, self.hidden = model, how, tuple(hidden)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token ids and mask, int64 [batch, length] → [batch, dim]."""
-        states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return pool(states, attention_mask, self.how)
+        """Token ids and mask, int64 [batch, length] → [batch, dim], or wider."""
+        asked = {"output_hidden_states": True} if self.hidden else {}
+        found = self.model(input_ids=input_ids, attention_mask=attention_mask, **asked)
+        last = pool(found.last_hidden_state, attention_mask, self.how)
+        if not self.hidden:
+            return last
+        below = [pool(found.hidden_states[i], attention_mask, self.how) for i in self.hidden]
+        return torch.cat([last, *below], dim=1)

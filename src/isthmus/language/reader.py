@@ -39,6 +39,7 @@ class Reader:
         facts: what it holds.
         pooling: how token states become a vector; 'auto' resolved.
         tuned: weights on top of it, or None.
+        hidden: layers whose pooled states are cached behind the final ones.
     """
 
     name: str
@@ -46,14 +47,18 @@ class Reader:
     facts: ModelFacts
     pooling: Pooling
     tuned: TunedWeights | None = None
+    hidden: tuple[int, ...] = ()
 
     @classmethod
-    def find(cls, config: LanguageConfig, memory: Path | None) -> Reader:
+    def find(
+        cls, config: LanguageConfig, memory: Path | None, hidden: tuple[int, ...] = ()
+    ) -> Reader:
         """Find a model and the weights tuned on it, and check that they belong together.
 
         Args:
             config: which.
             memory: where facts about folders are remembered; None: nowhere.
+            hidden: see the class; where weights are tuned, those say.
 
         Raises:
             LanguageModelError: no such model, not whole, or the weights are of another one.
@@ -63,7 +68,7 @@ class Reader:
         facts = read_facts(folder, memory, pinned=config.model == "embedded")
         pooling = facts.pooling if config.pooling == "auto" else config.pooling
         if config.tuned is None:
-            return cls(config.model, folder, facts, pooling)
+            return cls(config.model, folder, facts, pooling, hidden=hidden)
         tuned = TunedWeights.load(config.tuned)
         tuned.check_base(facts, base_name=config.model, where=str(config.tuned))
         if config.pooling not in ("auto", tuned.pooling):
@@ -72,7 +77,8 @@ class Reader:
                 where=str(config.tuned),
                 hint="Set language.pooling = 'auto'",
             )
-        return cls(config.model, folder, facts, tuned.pooling, tuned)
+        below = tuple(tuned.config.hidden_layers) if tuned.config.method == "side" else ()
+        return cls(config.model, folder, facts, tuned.pooling, tuned, below)
 
     @property
     def side(self) -> TunedWeights | None:
@@ -88,9 +94,16 @@ class Reader:
         return self.facts.positions - self.tuned.config.virtual_tokens
 
     @property
+    def width(self) -> int:
+        """Of the vectors that are cached."""
+        return self.facts.dim * (1 + len(self.hidden))
+
+    @property
     def cached(self) -> tuple[object, ...]:
         """What cached vectors depend on, beside the length of texts."""
         base: tuple[object, ...] = (self.facts.content, self.pooling)
+        if self.hidden:
+            base = (*base, "hidden", self.hidden)
         if self.tuned is None or self.side is not None:
             return base
         return (*base, self.tuned.fingerprint)
@@ -99,13 +112,14 @@ class Reader:
         """A module from token ids and mask [batch, length] to [batch, dim], on the CPU.
 
         Raises:
-            LanguageModelError: it cannot be loaded.
+            LanguageModelError: it cannot be loaded, or has no such hidden layer.
         """
         from isthmus.language.pooling import PooledModel
 
         model = load_torch_model(self.folder)
         if self.tuned is None or self.side is not None:
-            return PooledModel(model, self.pooling)
+            self._check_hidden(model)
+            return PooledModel(model, self.pooling, self.hidden)
         from isthmus.language.tuning.methods import MERGEABLE, Tunable
 
         tunable = Tunable(model, self.pooling, self.tuned.config)
@@ -114,12 +128,23 @@ class Reader:
             return PooledModel(tunable.merged(), self.pooling)
         return tunable
 
+    def _check_hidden(self, model: Any) -> None:
+        """Refuse layers that the model does not have."""
+        n = int(getattr(model.config, "num_hidden_layers", 0))
+        beyond = [layer for layer in self.hidden if not -n - 1 <= layer <= n]
+        if beyond:
+            raise LanguageModelError(
+                f"{self.name!r} has {n} blocks and no layer {beyond[0]}",
+                where="tuning.hidden_layers",
+                hint=f"Name some of 0 (before the first block) to {n} (behind the last)",
+            )
+
     def head(self) -> Head | None:
         """What turns cached vectors into those that are given out; None: they are these."""
         if self.side is None:
             return None
         from isthmus.language.tuning.side import SideNetwork
 
-        network = SideNetwork(self.facts.dim, self.side.config.width)
+        network = SideNetwork(self.facts.dim, self.side.config.width, len(self.hidden))
         network.load_state_dict(self.side.tensors())
         return network.eval().read

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from isthmus.scoring import Scorer
 from isthmus.tasks.teach import Taught
 from isthmus.transfer.beforehand import check_system
 from isthmus.transfer.system import System, fit_system
+
+if TYPE_CHECKING:
+    from isthmus.language.cross_encoder import CrossEncoder
 
 
 class Recommender(Answering, Extending, Telling):
@@ -113,6 +117,8 @@ class Recommender(Answering, Extending, Telling):
         queries: QueryName = "test",
         systems: Mapping[str, Scorer] | None = None,
         domains: Sequence[str] | None = None,
+        rerank: CrossEncoder | None = None,
+        most: int | None = None,
     ) -> dict[str, dict[str, Evaluation]]:
         """Measure on the questions of the split.
 
@@ -120,6 +126,9 @@ class Recommender(Answering, Extending, Telling):
             queries: which questions; `test` is to be asked once.
             systems: by name; None: `gated` (what is served), `transferred` and `target-only`.
             domains: targets; None: every domain that some question is about.
+            rerank: a language model that `teach_language` tuned: adds `reranked`, what is served
+                with its best `tasks.cross_encoder.rerank` put in order anew.
+            most: questions about a domain at most, drawn at random by the seed; None: all.
 
         Returns:
             Evaluations by domain, then system.
@@ -133,7 +142,15 @@ class Recommender(Answering, Extending, Telling):
         wanted = found if domains is None else [self.dataset.domain_index(n) for n in domains]
         return {
             self.dataset.names[d]: measured(
-                self.dataset, self.split, self.system, d, self.config, queries, systems
+                self.dataset,
+                self.split,
+                self.system,
+                d,
+                self.config,
+                queries,
+                systems,
+                rerank=rerank,
+                most=most,
             )
             for d in wanted
         }

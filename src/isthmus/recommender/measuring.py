@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
-from isthmus.data.splits import Split
+from isthmus.data.splits import Queries, Split
 from isthmus.evaluation.evaluate import QueryName, evaluate
 from isthmus.evaluation.result import Evaluation
 from isthmus.scoring import Scorer
+from isthmus.tasks.reranking import Reranked
 from isthmus.transfer.system import System
+
+if TYPE_CHECKING:
+    from isthmus.language.cross_encoder import CrossEncoder
 
 
 def measured(
@@ -22,6 +29,9 @@ def measured(
     config: Config,
     queries: QueryName,
     systems: Mapping[str, Scorer] | None,
+    *,
+    rerank: CrossEncoder | None = None,
+    most: int | None = None,
 ) -> dict[str, Evaluation]:
     """Evaluations of one target by name.
 
@@ -39,6 +49,12 @@ def measured(
         DataError: no question is about this target.
     """
 
+    if most is not None:
+        asked = getattr(split, queries).position
+        asked = asked[dataset.events.domain[asked] == domain]
+        drawn = np.random.default_rng(config.seed).permutation(asked)[:most]
+        split, queries = replace(split, test=Queries(np.sort(drawn))), "test"
+
     def ask(name: str, scorer: Scorer) -> Evaluation:
         found = evaluate(
             scorer,
@@ -51,8 +67,11 @@ def measured(
         )
         return replace(found, system=name)
 
+    again: dict[str, Scorer] = {}
+    if rerank is not None:
+        again["reranked"] = Reranked(system.gated, rerank, dataset)
     if systems is not None:
-        return {name: ask(name, scorer) for name, scorer in systems.items()}
+        return {name: ask(name, scorer) for name, scorer in {**systems, **again}.items()}
     behind, before = system.sides(domain)
     sides: dict[str, Scorer] = {}
     if before is not behind:
@@ -65,4 +84,4 @@ def measured(
     one_side: dict[float | None, str] = {1.0: "transferred", 0.0: "target-only"}
     same = one_side.get(weight)
     served = replace(found[same], system="gated") if same in found else ask("gated", system.gated)
-    return {"gated": served, **found}
+    return {"gated": served, **found, **{name: ask(name, each) for name, each in again.items()}}

@@ -60,6 +60,7 @@ class Tunable(nn.Module):
     Attributes:
         settled: whether it has the size that it will be saved with; AdaLoRA has it once all ranks
             are shared out, after two thirds of the steps.
+        in_front: states of virtual tokens before those of the text.
     """
 
     def __init__(self, model: Any, pooling: Pooling, config: TuningConfig) -> None:
@@ -72,14 +73,14 @@ class Tunable(nn.Module):
             for name, parameter in self.model.named_parameters()
             if parameter.requires_grad or id(parameter) not in base
         }
-        self._in_front = config.virtual_tokens if config.method == "prompt" else 0
+        self.in_front = config.virtual_tokens if config.method == "prompt" else 0
         self.settled = config.method != "adalora"
         self._alive: dict[str, list[bool]] = {}
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token ids and mask, int64 [batch, length] → [batch, dim]."""
         states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return pool(states[:, self._in_front :], attention_mask, self.pooling)
+        return pool(states[:, self.in_front :], attention_mask, self.pooling)
 
     def own(self) -> dict[str, nn.Parameter]:
         """What the base model does not have: tensors by name, shared with the module."""

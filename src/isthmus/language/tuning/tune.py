@@ -297,11 +297,13 @@ def _learner(
 def _side_learner(
     material: Material, base: LanguageConfig, config: TuningConfig, device: torch.device
 ) -> tuple[_Learner, TextEncoder]:
-    encoder = TextEncoder.load(base, device=str(device))
-    vectors = torch.from_numpy(encoder.encode(material.texts).vectors).to(device)
+    encoder = TextEncoder.load(base, device=str(device), hidden=config.hidden_layers)
+    read = encoder.encode(material.texts).vectors
+    vectors = torch.from_numpy(read).to(device)
     facts, report = encoder.reader.facts, encoder.report
-    network = SideNetwork(facts.dim, config.width)
+    network = SideNetwork(facts.dim, config.width, len(config.hidden_layers))
     network.settle(*material.whole)
+    network.settle_hidden(read)
     network.to(device)
     own = sum(p.numel() for p in network.parameters())
     # The network's own coordinates are whitened.
