@@ -114,7 +114,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path, command: tuple[str, 
 def test_going_on_learns_every_so_many_events_with_settings_and_retention(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fewer than `learning.least_events` (50) are new, and the log keeps a day."""
+    """Fewer than `learning.least_events` (200) are new, and the log keeps a day."""
     import isthmus.cli.living as living
     from isthmus.recommender import Recommender
 

@@ -76,7 +76,7 @@ def test_no_new_events_are_said_to_be_none_and_nothing_is_written(folder, log) -
 def test_few_new_events_wait_unless_asked_for(folder, log) -> None:
     log.append(events(0.6, 0.61)[:10])
     step = learner(folder, log).step()
-    assert step.reason == "10 new events: waiting for 50."
+    assert step.reason == "10 new events: waiting for 200."
     assert learner(folder, log).step(wait=False).version == "v000002"
 
 

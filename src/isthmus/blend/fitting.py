@@ -87,6 +87,7 @@ def most_likely(rivals: Rivals, ridge: float) -> Vector:
     logarithm = rivals.stands_for.log()
 
     def surprise(weights: Vector) -> tuple[float, Vector]:
+        """Mean of −log of the answers' shares, held towards 0."""
         logits = rivals.lead @ torch.from_numpy(weights).float() + logarithm
         # The answer's own logit is 0.
         each = torch.nn.functional.pad(logits, (1, 0)).logsumexp(1)
@@ -103,6 +104,7 @@ def nearer_the_top(rivals: Rivals, weights: Vector) -> Vector:
     start = np.log(weights / norm)
 
     def loss(logs: Vector) -> tuple[float, Vector]:
+        """How far the smooth NDCG is below 0, held near the start."""
         raw = np.exp(logs)
         length = float(np.linalg.norm(raw))
         unit = raw / length

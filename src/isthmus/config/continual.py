@@ -54,10 +54,10 @@ class LearningConfig(Section):
         "not in a full fine-tune.",
     )
     least_events: int = Field(
-        50,
+        200,
         ge=2,
         description="Fewer new events wait, unless an update is asked for by hand or every so many "
-        "events.",
+        "events; `held_back` of 200, half of the people's, are the 20 of `least_judged`.",
     )
     held_back: float = Field(
         0.2, gt=0, lt=1, description="Share of the new events, the latest, that judge an update."

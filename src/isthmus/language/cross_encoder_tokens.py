@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.language.tokens import Tokens
+from isthmus.language.tokens import Tokens, bare
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def pair_tokens(tokenizer: Any, first: list[str], second: list[str], limit: int)
     closing = [] if mark is None else [mark]
     room = limit - len(opening) - 2 * len(closing)
     rows, place, truncated = [], [], []
-    for a, b in zip(_bare(tokenizer, first), _bare(tokenizer, second), strict=True):
+    for a, b in zip(_each(tokenizer, first), _each(tokenizer, second), strict=True):
         kept_b = b[: max(room - len(a), room // 2)]
         kept_a = a[len(a) - min(len(a), room - len(kept_b)) :]
         truncated.append(len(kept_a) + len(kept_b) < len(a) + len(b))
@@ -58,19 +58,10 @@ def pair_tokens(tokenizer: Any, first: list[str], second: list[str], limit: int)
     return PairTokens(tokens, np.array(place, np.int64))
 
 
-def _bare(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+def _each(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     """Token numbers without marks; each distinct text is read once."""
     distinct = list(dict.fromkeys(texts))
     if not distinct:
         return []
-    ids = tokenizer(
-        [text.encode("utf-8", "replace").decode() for text in distinct],
-        add_special_tokens=False,
-        padding=False,
-        truncation=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )["input_ids"]
-    known = dict(zip(distinct, ids, strict=True))
+    known = dict(zip(distinct, bare(tokenizer, distinct), strict=True))
     return [known[text] for text in texts]

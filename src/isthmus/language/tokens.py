@@ -92,16 +92,7 @@ def with_rest(tokenizer: Any, texts: Sequence[str], cut: Tokens) -> Tokens:
     long = np.flatnonzero(cut.truncated)
     for start in range(0, len(long), _LONG_CHUNK):
         some = long[start : start + _LONG_CHUNK].tolist()
-        whole = tokenizer(
-            [_sound(texts[i]) for i in some],
-            add_special_tokens=False,
-            padding=False,
-            truncation=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )["input_ids"]
-        for i, ids in zip(some, whole, strict=True):
+        for i, ids in zip(some, bare(tokenizer, [texts[i] for i in some]), strict=True):
             windows[i] = _windows(tokenizer, windows[i][0], np.array(ids, np.int32))
     flat = [window for each in windows for window in each]
     goes_on = np.ones(len(flat), bool)
@@ -136,6 +127,20 @@ def length_batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[ND
         size = max(1, batch_tokens // int(lengths[order[start]]))
         yield order[start : start + size]
         start += size
+
+
+def bare(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token numbers of texts without special tokens, however long; some must be given."""
+    ids: list[list[int]] = tokenizer(
+        [_sound(text) for text in texts],
+        add_special_tokens=False,
+        padding=False,
+        truncation=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )["input_ids"]
+    return ids
 
 
 def _call(tokenizer: Any, texts: list[str], limit: int) -> list[list[int]]:
