@@ -30,7 +30,7 @@ venv: $(INSTALLED)
 
 # PyTorch comes first and alone: with it in place, nothing else asks for a larger build of it.
 $(INSTALLED): pyproject.toml constraints.txt
-	@echo 'Installing what Isthmus needs into $(VENV): a minute or two, once.'
+	@echo 'Installing what Isthmus needs into $(VENV): one to three minutes, once.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
