@@ -176,6 +176,9 @@ def test_a_part_never_counts_against_what_it_says():
     weights = fit_weights(_gather(parts, dataset, queries))
     assert weights[0] > 0.7
     assert 0 < weights[1] <= 0.01
+    # The other is weighed as if it stood alone, not as beside one that is turned round.
+    alone = fit_weights(_gather(parts[:1], dataset, queries))
+    assert weights[0] == pytest.approx(alone[0], abs=0.03)
 
 
 def _everything(parts: list[Table], dataset: Dataset, queries: Queries) -> Examples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -321,6 +322,11 @@ def choices(*items: NDArray[np.int64]) -> Dataset:
     return Dataset((Domain("d", catalogue),), pl.Series("user_id", ["u"]), events)
 
 
+def copied(watch: Watch) -> Watch:
+    """Another that has seen the same."""
+    return Watch.from_state(deepcopy(watch.state()))
+
+
 def test_ever_newer_choices_are_no_drift_but_other_choices_are() -> None:
     rng = np.random.default_rng(0)
     none = gains()
@@ -332,6 +338,9 @@ def test_ever_newer_choices_are_no_drift_but_other_choices_are() -> None:
     for start in (1000, 2000):
         until_then = replace(dataset, events=dataset.events.keep(np.arange(3000) < start + 1000))
         assert watch.look(none, until_then, np.arange(start, start + 1000)) == ()
+    # What is new is known as soon as it has been chosen often.
+    hit = choices(growing, np.full(600, 3000))
+    assert copied(watch).look(none, hit, np.arange(3000, 3600)) == ()
     other = choices(growing, np.arange(3000, 3600))
     assert watch.look(none, other, np.arange(3000, 3600)) == (STREAMS[1],)
 
