@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from isthmus import Config, Recommender, TextEncoder
@@ -48,6 +47,7 @@ from isthmus.evaluation.significance import paired
 from isthmus.online.arms import Local, fitted_anew
 from isthmus.online.simulation import ARMS
 from isthmus.online.traffic import Traffic, TrafficConfig, Visit, run_traffic
+from isthmus.threads import use_threads
 
 WORK = Path(__file__).resolve().parent / "work" / "drift"
 BEGINS = 0.4
@@ -283,7 +283,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    use_threads(1)
 
     rows = []
     for drift in args.drift:

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from isthmus import Config, Recommender
 from isthmus.cli.demo import QUICK
 from isthmus.data.world import DomainSpec, WorldConfig, generate_world
 from isthmus.evaluation.compare import compare, harm
 from isthmus.evaluation.slices import COLD
+from isthmus.threads import use_threads
 
 TARGET = "gear"
 SYSTEMS = ("gated", "transferred", "target-only")
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=2500)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    use_threads(1)
 
     start = time.perf_counter()
     rows = [

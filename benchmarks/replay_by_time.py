@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from isthmus import Config, Recommender, TextEncoder, build_dataset
@@ -37,6 +36,7 @@ from isthmus.data.splits import Queries, user_hash
 from isthmus.evaluation.significance import paired
 from isthmus.online.arms import counting_only, fitted_anew, incrementally
 from isthmus.scoring import Scorer
+from isthmus.threads import use_threads
 
 HERE = Path(__file__).resolve().parent
 WORK = HERE / "work" / "replay"
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=HERE / "configs" / "food-kitchen.toml")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    use_threads(1)
 
     base_config = Config.load(args.config, overrides=args.base_set)
     config = base_config.override(*args.set)

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from drift import settings_of, world_of
 from isthmus import Recommender, TextEncoder
 from isthmus.data.world import World
 from isthmus.online.arms import fitted_anew, from_scratch, incrementally
+from isthmus.threads import use_threads
 from replay_by_time import grown_to
 
 WORK = Path(__file__).resolve().parent / "work" / "update_cost"
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    use_threads(1)
 
     world = world_of(args.users, 0.5, 0)
     since = world.config.start + KNOWN * world.config.days * DAY

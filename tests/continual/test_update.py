@@ -11,6 +11,7 @@ import pytest
 import torch
 from continual_world import BOOKS, GEAR, base, growth, moment, scores, whole, with_settings
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info
 
 from isthmus.continual import refit
 from isthmus.continual.drift import STREAMS, Watch
@@ -22,7 +23,7 @@ from isthmus.data.growth import Growth
 from isthmus.data.splits import Queries
 from isthmus.errors import ConfigError, TrainingError
 from isthmus.model.core import CoreModel
-from isthmus.recommender import Recommender
+from isthmus.recommender import Recommender, updating
 from isthmus.scoring import Requests
 from isthmus.training.next_item import NextItemTask
 
@@ -434,3 +435,14 @@ def test_what_is_set_for_nothing_is_warned_of(caplog) -> None:
     caplog.clear()
     base().update(growth(0.6, 0.75), settings=["learning.passes=0"])
     assert not caplog.records
+
+
+def test_an_update_leaves_the_other_cores_to_the_service(monkeypatch) -> None:
+    def threads(*_: object, **__: object) -> None:
+        raise RuntimeError(
+            {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+        )
+
+    monkeypatch.setattr(updating, "challenge", threads)
+    with pytest.raises(RuntimeError, match=r"^\{1\}$"):
+        base().update(growth(0.6, 0.8))

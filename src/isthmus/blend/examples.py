@@ -97,7 +97,9 @@ def _gather_batch(
     chosen.append(rng.integers(0, n_items, (len(position), RANDOM_CANDIDATES)))
     candidates = np.concatenate(chosen, axis=1)
     inside = np.maximum(candidates, 0)
-    scores = np.stack([np.take_along_axis(b, inside, axis=1) for b in standardised], axis=2)
+    where = torch.from_numpy(inside)
+    said = [torch.from_numpy(block).gather(1, where) for block in standardised]
+    scores = torch.stack(said, dim=2).numpy()
     valid = (candidates >= 0) & ~np.take_along_axis(seen, inside, axis=1) & _first(candidates)
     random = np.arange(candidates.shape[1]) >= candidates.shape[1] - RANDOM_CANDIDATES
     others = n_items - (valid & ~random).sum(1) - seen.sum(1)

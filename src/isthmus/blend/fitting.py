@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from isthmus.blend.examples import Examples
+from isthmus.threads import one_thread_for_blas
 
 Vector = NDArray[np.float64]
 
@@ -35,7 +36,7 @@ ENOUGH = {"ftol": 1e-7, "gtol": 1e-6}
 """Relative change of the figure, and slope, below which the search ends: float32 has no more."""
 
 
-def fit_weights(examples: Examples, *, ridge: float = 1e-3) -> Vector:
+def fit_weights(examples: Examples | Rivals, *, ridge: float = 1e-3) -> Vector:
     """Weights [n_parts] that put the answers near the top of the catalogue.
 
     First those that make the answers likeliest under a softmax over the catalogue; no part counts
@@ -48,11 +49,12 @@ def fit_weights(examples: Examples, *, ridge: float = 1e-3) -> Vector:
     Random candidates count for the items that they stand for, which makes both an estimate over the
     whole catalogue, not over the hardest candidates.
     """
-    if not len(examples.user):
-        return np.full(examples.scores.shape[2], 0.5)
-    rivals = Rivals.of(examples)
+    rivals = examples if isinstance(examples, Rivals) else Rivals.of(examples)
+    n, _, n_parts = rivals.lead.shape
+    if not n:
+        return np.full(n_parts, 0.5)
     weights = np.maximum(most_likely(rivals, ridge), LEAST_WEIGHT)
-    return nearer_the_top(rivals, weights) if len(examples.user) >= MANY else weights
+    return nearer_the_top(rivals, weights) if n >= MANY else weights
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,15 @@ class Rivals:
         """From candidates of which the answer stands first; half of them stand for nothing."""
         scores, stands_for = examples.scores, examples.stands_for[:, 1:]
         first = np.argsort(stands_for == 0, axis=1, kind="stable")
-        first = first[:, : max(int((stands_for > 0).sum(1).max()), 1)]
+        first = first[:, : max(int((stands_for > 0).sum(1).max(initial=0)), 1)]
         lead = np.take_along_axis(scores[:, 1:], first[:, :, None], 1) - scores[:, :1]
         kept = np.take_along_axis(stands_for, first, 1)
         return cls(torch.from_numpy(lead), torch.from_numpy(kept))
+
+    def where(self, mask: NDArray[np.bool_]) -> Rivals:
+        """Of the questions where `mask` [n] is true."""
+        chosen = torch.from_numpy(mask)
+        return Rivals(self.lead[chosen], self.stands_for[chosen])
 
     def slope(self, each: torch.Tensor) -> Vector:
         """Sum over questions and rivals of `each` [n, n_rivals] times the lead, [n_parts]."""
@@ -131,12 +138,13 @@ def _search(
     bounds: tuple[float, None] | None = None,
 ) -> Vector:
     """The least of a function that gives its value and slope."""
-    found = minimize(
-        function,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=None if bounds is None else [bounds] * len(start),
-        options=ENOUGH,
-    )
+    with one_thread_for_blas():
+        found = minimize(
+            function,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=None if bounds is None else [bounds] * len(start),
+            options=ENOUGH,
+        )
     return np.asarray(found.x, np.float64)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.blend.examples import Examples, about, gather
-from isthmus.blend.fitting import fit_weights
+from isthmus.blend.fitting import Rivals, fit_weights
 from isthmus.blend.mixture import histories
 from isthmus.config import BlendConfig
 from isthmus.data.dataset import Dataset
@@ -123,8 +123,10 @@ def fit_blend(
     examples = ask(queries, as_newcomers=False)
     fold = _folds(dataset, examples.user, config.folds)
     if given is None:
-        without = [fit_weights(examples.where(fold != k)) for k in range(config.folds)]
-        weights = fit_weights(examples)
+        rivals = Rivals.of(examples)
+        weights = fit_weights(rivals)
+        without = [fit_weights(rivals.where(fold != k)) for k in range(config.folds)]
+        del rivals
     else:
         weights = np.array([given[name] for name in parts])
         without = [weights] * config.folds

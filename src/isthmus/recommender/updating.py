@@ -23,6 +23,7 @@ from isthmus.data.splits import Split
 from isthmus.errors import ConfigError, DataError, RequestError
 from isthmus.recommender.encoding import Encoder, encoder_of
 from isthmus.recommender.storage import LogPosition
+from isthmus.threads import one_thread_for_blas
 
 if TYPE_CHECKING:
     from isthmus.recommender.facade import Recommender
@@ -140,18 +141,20 @@ def updated(
             ", ".join(f"learning.{name}" for name in idle),
         )
     champion = grown(recommender, snapshot, encoder)
-    found = challenge(
-        champion.system,
-        champion.dataset,
-        champion.split.in_train,
-        snapshot.fresh,
-        champion.raw,
-        config,
-        champion.progress,
-        guided=snapshot.guided,
-        full=full,
-        folder=folder,
-    )
+    # Most updates run beside a service, which needs the other cores.
+    with one_thread_for_blas():
+        found = challenge(
+            champion.system,
+            champion.dataset,
+            champion.split.in_train,
+            snapshot.fresh,
+            champion.raw,
+            config,
+            champion.progress,
+            guided=snapshot.guided,
+            full=full,
+            folder=folder,
+        )
     progress = replace(found.progress, settings=tuple(settings))
     successor = type(recommender)(
         champion.dataset,

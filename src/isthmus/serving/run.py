@@ -114,10 +114,10 @@ def from_environment() -> ASGIApp:
     # its own, it would go on, and be waited for without end.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    import torch
+    from isthmus.threads import use_threads
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    torch.set_num_threads(1)
+    use_threads(1)
     threading.Thread(target=_outlive_nobody, args=(os.getppid(),), daemon=True).start()
     found = json.loads(os.environ[_SETTINGS])
     settings = Settings(**{**found, "overrides": tuple(found["overrides"])})

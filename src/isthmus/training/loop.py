@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from isthmus.config import TrainingConfig
 from isthmus.errors import TrainingError
+from isthmus.threads import use_threads
 from isthmus.training.checkpoint import State, read_folder, write_folder
 from isthmus.training.optim import RowAdam, warmup_cosine
 from isthmus.training.progress import progress
@@ -120,7 +121,7 @@ def train(
         TrainingError: the loss is not finite.
     """
     if config.threads is not None:
-        torch.set_num_threads(config.threads)
+        use_threads(config.threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         run = _Run(task, config, seed, mark)
