@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def _error_of(task: Regression) -> Callable[[], float]:
 
 
 def _figures(log: Log) -> list[dict[str, float]]:
-    return [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in log.epochs]
+    return [{k: v for k, v in epoch.items() if "seconds" not in k} for epoch in log.epochs]
 
 
 def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -192,6 +193,17 @@ def test_no_gain_in_the_end_still_leaves_the_module_in_evaluation_mode():
     train(task, validate, _settings(epochs=2), seed=0)
     assert modes == [False, False]
     assert not task.module.training
+
+
+def test_looks_at_validation_do_not_count_as_steps():
+    task = Regression()
+
+    def slow() -> float:
+        time.sleep(0.1)
+        return 0.0
+
+    log = train(task, slow, _settings(epochs=3), seed=0)
+    assert log.seconds - log.step_seconds >= 0.3
 
 
 def test_validation_is_asked_when_due_and_at_the_end():

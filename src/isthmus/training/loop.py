@@ -58,7 +58,8 @@ class Log:
     """What happened.
 
     Attributes:
-        epochs: per epoch `epoch`, `loss`, `seconds`, and `validation` where it was measured.
+        epochs: per epoch `epoch`, `loss`, `seconds`, `step_seconds` without the look at validation,
+            and `validation` where it was measured.
         best: best validation figure.
         best_epoch: when it was reached, from 1.
         stale: evaluations since.
@@ -73,6 +74,11 @@ class Log:
     def seconds(self) -> float:
         """Time spent in epochs, validation included."""
         return sum(e["seconds"] for e in self.epochs)
+
+    @property
+    def step_seconds(self) -> float:
+        """Time spent in steps alone."""
+        return sum(e.get("step_seconds", e["seconds"]) for e in self.epochs)
 
 
 def pick_device(name: str) -> torch.device:
@@ -194,6 +200,7 @@ class _Run:
                 where="training",
                 hint="Lower training.learning_rate",
             )
+        figures["step_seconds"] = time.perf_counter() - start
         if number % self.config.evaluate_every == 0 or number == self.config.epochs:
             self.task.module.eval()
             measured = validate()

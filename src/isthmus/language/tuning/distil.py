@@ -194,7 +194,7 @@ def distil(
         parameters=(size, teacher.reader.facts.weight_bytes // 4),
         agreement=(before, after),
         steps=steps,
-        seconds_per_step=log.seconds / max(1, steps),
+        seconds_per_step=log.step_seconds / max(1, steps),
         texts=len(corpus.training),
         truncated=int(lesson.tokens.truncated.sum() + exam.tokens.truncated.sum()),
     )

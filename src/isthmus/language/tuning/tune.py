@@ -199,7 +199,7 @@ def tune(
     return Tuning(
         weights=weights,
         trainable_share=learner.share,
-        seconds_per_step=log.seconds / max(1, steps),
+        seconds_per_step=log.step_seconds / max(1, steps),
         steps=steps,
         nats=(-before, -score()),
         truncated=learner.truncated,
