@@ -28,6 +28,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 AIM_MS = 50.0
+AIMS = {"recommend": 300.0, "event": 2000.0}
+"""Requests a second that are aimed at, each kind alone."""
 
 
 def free_port() -> int:
@@ -276,10 +278,12 @@ def main() -> None:
                 "event": max(found["event_sustained"] / 2, 50),
             }
             found["both_at_half_rate"] = generate({**ours_plan, "rates": half})
-            found["event_to_changed_recommendation"] = generate(
-                {**ours_plan, "rates": {**half, "changed": 5}, "seconds": 20}
-            )
-            print(found["event_to_changed_recommendation"], file=sys.stderr)
+            aimed = {kind: rate / 2 for kind, rate in AIMS.items()}
+            for name, rates in (("aims", aimed), ("sustained", half)):
+                key = f"event_to_changed_recommendation_at_half_of_{name}"
+                asked = {**ours_plan, "rates": {**rates, "changed": 5}, "seconds": 20}
+                found[key] = {"rates": rates, **generate(asked)}
+                print(key, found[key], file=sys.stderr)
             if given.soak:
                 found["soak"] = soak({**ours_plan, "rates": half}, pid, given.soak)
             with learner(model, folder):
