@@ -37,6 +37,46 @@ def test_changes_are_seen_once_each_by_their_latest_number(catalogue: Catalogue)
     assert [i.change for i in catalogue.items(0, 1)] == [2]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"title": None},
+        {"category": "Drinks"},
+        {"text": "A green tea"},
+        {"text": ""},
+        {"attributes": {"price": 3.0}},
+    ],
+)
+def test_the_same_once_more_is_no_change(catalogue: Catalogue, other: dict) -> None:
+    catalogue.describe([TEA])
+    catalogue.describe([TEA])
+    assert [i.change for i in catalogue.items()] == [1]
+    catalogue.describe([replace(TEA, **other)])
+    (item,) = catalogue.items()
+    assert item.change > 1
+    assert item == replace(TEA, **other, change=item.change)
+
+
+def test_a_mark_or_a_person_once_more_is_no_change(catalogue: Catalogue) -> None:
+    catalogue.describe([TEA])
+    for mark in (catalogue.hide, catalogue.delete):
+        mark("food", "tea")
+        (once,) = catalogue.items()
+        mark("food", "tea")
+        assert catalogue.items() == [once]
+    catalogue.describe([TEA])
+    (back,) = catalogue.items()
+    assert back.change > once.change
+    catalogue.put_person("ann", {"town": "Ulm"})
+    catalogue.hide_person("ann")
+    ann = catalogue.person("ann")
+    catalogue.put_person("ann", {"town": "Ulm"})
+    catalogue.hide_person("ann")
+    assert catalogue.person("ann") == ann
+    catalogue.hide_person("ann", hidden=False)
+    assert catalogue.person("ann") == replace(ann, hidden=False, change=catalogue.head())
+
+
 def test_marks_outlive_descriptions_and_deletion_does_not(catalogue: Catalogue) -> None:
     catalogue.hide("food", "tea")
     (mark,) = catalogue.items()

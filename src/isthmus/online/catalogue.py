@@ -1,7 +1,8 @@
 """What is registered while a service runs: items that arrive, change or go, and people's wishes.
 
 Kept durably in the event log's database. Every change has a number that rises, so that whoever
-serves can ask what has changed since, and what it knew before stays right.
+serves can ask what has changed since, and what it knew before stays right. To be told the same once
+more is no change: a caller without an answer may ask again.
 """
 
 from __future__ import annotations
@@ -19,17 +20,30 @@ from isthmus.online.migrations import migrate
 Value = str | float | bool
 
 _ITEM = "domain, item_id, described, title, category, text, attributes, hidden, deleted, change"
-_DESCRIBE = """INSERT INTO isthmus_items
+_DESCRIBED = ("described", "title", "category", "text", "attributes", "deleted")
+
+
+def _differs(table: str, *columns: str) -> str:
+    """SQL: whether any column is to become something else; where none is, nothing has changed."""
+    return " OR ".join(
+        f"{table}.{c} <> excluded.{c} OR ({table}.{c} IS NULL) <> (excluded.{c} IS NULL)"
+        for c in columns
+    )
+
+
+_DESCRIBE = f"""INSERT INTO isthmus_items
     (domain, item_id, change, described, title, category, text, attributes, hidden, deleted)
     VALUES (?, ?, ?, 1, ?, ?, ?, ?, 0, 0)
     ON CONFLICT (domain, item_id) DO UPDATE SET change = excluded.change, described = 1,
     title = excluded.title, category = excluded.category, text = excluded.text,
-    attributes = excluded.attributes, deleted = 0"""
+    attributes = excluded.attributes, deleted = 0
+    WHERE {_differs("isthmus_items", *_DESCRIBED)}"""
 _MARK = """INSERT INTO isthmus_items
     (domain, item_id, change, described, attributes, hidden, deleted)
     VALUES (?, ?, ?, 0, '{{}}', ?, ?)
     ON CONFLICT (domain, item_id) DO UPDATE
-    SET change = excluded.change, {column} = excluded.{column}"""
+    SET change = excluded.change, {column} = excluded.{column}
+    WHERE {differs}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +164,8 @@ class Catalogue:
             write.run(
                 "INSERT INTO isthmus_people (user_id, change, attributes, hidden) "
                 "VALUES (?, ?, ?, 0) ON CONFLICT (user_id) DO UPDATE "
-                "SET change = excluded.change, attributes = excluded.attributes",
+                "SET change = excluded.change, attributes = excluded.attributes "
+                f"WHERE {_differs('isthmus_people', 'attributes')}",
                 (user_id, change, json.dumps(dict(attributes))),
             )
             return _moved(write, change)
@@ -162,7 +177,8 @@ class Catalogue:
             write.run(
                 "INSERT INTO isthmus_people (user_id, change, attributes, hidden) "
                 "VALUES (?, ?, '{}', ?) ON CONFLICT (user_id) DO UPDATE "
-                "SET change = excluded.change, hidden = excluded.hidden",
+                "SET change = excluded.change, hidden = excluded.hidden "
+                f"WHERE {_differs('isthmus_people', 'hidden')}",
                 (user_id, change, int(hidden)),
             )
             return _moved(write, change)
@@ -238,7 +254,8 @@ class Catalogue:
         marks = tuple(int(value) if name == column else 0 for name in ("hidden", "deleted"))
         with self._changing() as write:
             change = _head(write) + 1
-            write.run(_MARK.format(column=column), (domain, item_id, change, *marks))
+            statement = _MARK.format(column=column, differs=_differs("isthmus_items", column))
+            write.run(statement, (domain, item_id, change, *marks))
             return _moved(write, change)
 
 
