@@ -297,7 +297,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "fuzz-service": script("benchmarks/fuzz_service.py"),
     "load": load,
     "drift": script("benchmarks/drift.py", "--quick", "--users", "600", "--seeds", *"012"),
-    "replay-by-time": script("benchmarks/replay_by_time.py", "--people", "0.2"),
+    "replay-by-time": script("benchmarks/replay_by_time.py", "--people", "1"),
     "peers": script("benchmarks/peers/run.py"),
     "peers-evaluation": script(
         *("benchmarks/peers/run.py", "--no-training", "--systems", "isthmus", "recbole"),

@@ -34,14 +34,14 @@ SYSTEM = "transferred"
 
 
 def finished(study: Path) -> dict[int, float]:
-    """Figure of every complete trial on disk, by its number."""
+    """Figure of every trial on disk that ran to its end or was pruned, by its number."""
     if not study.exists():
         return {}
     with sqlite3.connect(study) as read:
         try:
             rows = read.execute(
                 "select t.number, v.value from trials t join trial_values v using (trial_id) "
-                "where t.state = 'COMPLETE'"
+                "where t.state in ('COMPLETE', 'PRUNED')"
             ).fetchall()
         except sqlite3.OperationalError:
             return {}
@@ -51,7 +51,9 @@ def finished(study: Path) -> dict[int, float]:
 def killed_midway(command: list[str], study: Path, trials: int) -> dict[str, Any]:
     """Run the search, kill it at half, run it again to the end."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    while len(finished(study)) < trials // 2 and process.poll() is None:
+    while len(finished(study)) < trials // 2:
+        if process.poll() is not None:
+            raise SystemExit(f"the search ended with {process.returncode} before it was killed")
         time.sleep(1)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
