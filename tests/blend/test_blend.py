@@ -19,7 +19,14 @@ from isthmus.blend import (
     gather,
     standardise,
 )
-from isthmus.blend.fitting import HELD, SMOOTHNESS, Rivals, most_likely, nearer_the_top
+from isthmus.blend.fitting import (
+    HELD,
+    SMOOTHNESS,
+    Rivals,
+    direction,
+    most_likely,
+    nearer_the_top,
+)
 from isthmus.config import BlendConfig
 from isthmus.data.dataset import Dataset, Domain, Events
 from isthmus.data.splits import Queries, user_hash
@@ -168,6 +175,14 @@ def test_no_weights_nearby_are_better_than_those_found():
     for step in 0.05 * np.vstack([np.eye(3), -np.eye(3)]):
         assert surprise(likeliest * np.exp(step)) > surprise(likeliest)
         assert smooth_loss(top * np.exp(step - step.mean())) > smooth_loss(top) - 1e-5
+
+
+def test_a_step_as_long_as_may_be_leaves_weights_that_are_numbers() -> None:
+    with np.errstate(all="raise"):
+        assert direction(np.array([800.0, 800.0, 790.0])) == pytest.approx(
+            [0.5**0.5, 0.5**0.5, 0], abs=1e-4
+        )
+    assert direction(np.array([0.0, -2e3])) == pytest.approx([1, 0])
 
 
 def test_a_part_never_counts_against_what_it_says():

@@ -112,9 +112,7 @@ def nearer_the_top(rivals: Rivals, weights: Vector) -> Vector:
 
     def loss(logs: Vector) -> tuple[float, Vector]:
         """How far the smooth NDCG is below 0, held near the start."""
-        raw = np.exp(logs)
-        length = float(np.linalg.norm(raw))
-        unit = raw / length
+        unit = direction(logs)
         lead = rivals.lead @ torch.from_numpy(unit).float()
         above = lead.div_(SMOOTHNESS).sigmoid_()
         rank = (above * rivals.stands_for).sum(1)
@@ -122,14 +120,20 @@ def nearer_the_top(rivals: Rivals, weights: Vector) -> Vector:
         falls = (discount.square() * (2 + rank) * (math.log(2) * len(rank) * SMOOTHNESS)).pow(-1)
         slope = rivals.slope(above.mul_(1 - above) * rivals.stands_for * falls[:, None])
         # Through the norm, which stays 1, and through the exponential.
-        moved = raw * (slope - unit * (unit @ slope)) / length
+        moved = unit * (slope - unit * (unit @ slope))
         away = logs - start
         value = HELD * float(away @ away) - float(discount.reciprocal().mean())
         return value, 2 * HELD * away + moved
 
     logs = _search(loss, start)
-    moved = np.exp(logs)
-    return np.maximum(norm * moved / np.linalg.norm(moved), LEAST_WEIGHT)
+    return np.maximum(norm * direction(logs), LEAST_WEIGHT)
+
+
+def direction(logs: Vector) -> Vector:
+    """Weights of norm 1 by their logarithms, of any size: a search may try a long step."""
+    weights = np.exp(logs - logs.max())
+    found: Vector = weights / np.linalg.norm(weights)
+    return found
 
 
 def _search(
