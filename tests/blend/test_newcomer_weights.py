@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from isthmus.blend import Before, Blend, fit_blend
+from isthmus.blend import Blend, fit_blend
 from isthmus.config import BlendConfig
 from isthmus.data.dataset import Dataset, Domain, Events
 from isthmus.data.splits import Queries
@@ -140,50 +140,3 @@ def test_weights_that_are_given_are_judged_and_not_replaced():
     assert fitted.weights == given
     assert fitted.newcomer_weights is None
     assert len(fitted.newcomer_gain) == 300
-
-
-def test_what_is_judged_is_what_will_serve():
-    """Weights drawn wholly towards those before are judged as those before would be."""
-    dataset, queries = _world(300)
-    how = {"batch": 64, "max_history": 10, "seed": 0}
-    served, newcomers = {"history": 0.3, "elsewhere": 0.2}, {"history": 0.0, "elsewhere": 0.7}
-    endless = 10**12
-    fitted = fit_blend(
-        *(PARTS, dataset, queries, 1, BlendConfig()),
-        **how,
-        before=Before(served, endless),
-        before_newcomers=Before(newcomers, endless),
-    )
-    judged = fit_blend(PARTS, dataset, queries, 1, BlendConfig(), **how, given=served)
-    assert fitted.weights == pytest.approx(served)
-    assert fitted.newcomer_weights == pytest.approx(newcomers, abs=1e-9)
-    assert np.array_equal(fitted.gain, judged.gain)
-    assert np.array_equal(fitted.deep_gain, judged.deep_gain)
-    for_newcomers = fit_blend(PARTS, dataset, queries, 1, BlendConfig(), **how, given=newcomers)
-    assert np.array_equal(fitted.newcomer_gain, for_newcomers.newcomer_gain)
-    free = fit_blend(PARTS, dataset, queries, 1, BlendConfig(), **how)
-    assert free.weights != pytest.approx(served, abs=0.01)
-
-
-def test_weights_before_count_as_many_questions_as_they_are_said_to():
-    dataset, queries = _world(300)
-    how = {"batch": 64, "max_history": 10, "seed": 0}
-    served = {"history": 0.3, "elsewhere": 0.2}
-    free = fit_blend(PARTS, dataset, queries, 1, BlendConfig(), **how)
-    half = fit_blend(
-        PARTS, dataset, queries, 1, BlendConfig(), **how, before=Before(served, len(free.gain))
-    )
-    for name, weight in half.weights.items():
-        assert weight == pytest.approx((free.weights[name] + served[name]) / 2)
-
-
-def test_newcomers_too_few_to_ask_keep_their_weights_and_are_judged_by_them():
-    dataset, queries = _world(60)
-    how = {"batch": 64, "max_history": 10, "seed": 0}
-    newcomers = {"history": 0.0, "elsewhere": 0.7}
-    fitted = fit_blend(
-        *(PARTS, dataset, queries, 1, BlendConfig()), **how, before_newcomers=Before(newcomers, 9)
-    )
-    judged = fit_blend(PARTS, dataset, queries, 1, BlendConfig(), **how, given=newcomers)
-    assert fitted.newcomer_weights == newcomers
-    assert np.array_equal(fitted.newcomer_gain, judged.newcomer_gain)

@@ -13,7 +13,6 @@ from continual_world import BOOKS, GEAR, base, growth, moment, scores, whole, wi
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
-from isthmus.blend import Before
 from isthmus.continual import refit
 from isthmus.continual.drift import STREAMS, Watch
 from isthmus.continual.elastic import Elastic, fisher_diagonal
@@ -180,10 +179,11 @@ def test_a_sabotaged_challenger_is_kept_back(monkeypatch) -> None:
 
     monkeypatch.setattr(refit, "_learn", sabotage)
     # And the other parts cannot make up for it.
+    neural_alone = {"neural": 1.0}
     monkeypatch.setattr(
-        Before,
-        "drawn",
-        lambda self, found, parts, n: np.array([float(name == "neural") for name in parts]),
+        refit,
+        "drawn_towards",
+        lambda now, before, n, memory: {name: neural_alone.get(name, 0.0) for name in now},
     )
     found = base().update(growth(0.6, 0.9))
     assert not found.verdict.no_worse

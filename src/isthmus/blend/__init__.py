@@ -4,10 +4,9 @@ from isthmus.blend.examples import Examples, gather
 from isthmus.blend.fitting import fit_weights
 from isthmus.blend.gate import Gated, GateDecision, SliceGate, decide
 from isthmus.blend.mixture import Blend, standardise
-from isthmus.blend.weights import Before, FittedWeights, fit_blend, gains
+from isthmus.blend.weights import FittedWeights, fit_blend, gains
 
 __all__ = [
-    "Before",
     "Blend",
     "Examples",
     "FittedWeights",

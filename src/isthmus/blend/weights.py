@@ -8,14 +8,14 @@ target knows nothing, and the gate knows how a blend serves them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.blend.examples import Examples, about, gather
-from isthmus.blend.fitting import Rivals, Vector, fit_weights
+from isthmus.blend.fitting import Rivals, fit_weights
 from isthmus.blend.mixture import histories
 from isthmus.config import BlendConfig
 from isthmus.data.dataset import Dataset
@@ -82,29 +82,6 @@ class FittedWeights:
     newcomer_weights: dict[str, float] | None = None
 
 
-@dataclass(frozen=True)
-class Before:
-    """Weights that have served so far, towards which new ones are drawn.
-
-    Attributes:
-        weights: of every part; None: there were none.
-        questions: as how many of these they count.
-    """
-
-    weights: Mapping[str, float] | None = None
-    questions: int = 0
-
-    def drawn(self, found: Vector, parts: Iterable[str], n: int) -> Vector:
-        """Weights found on `n` questions; where nothing has served, as they are."""
-        if self.weights is None:
-            return found
-        share = n / max(n + self.questions, 1)
-        return share * found + (1 - share) * _ordered(self.weights, parts)
-
-
-NOTHING = Before()
-
-
 def fit_blend(
     parts: Mapping[str, Scorer],
     dataset: Dataset,
@@ -116,8 +93,6 @@ def fit_blend(
     max_history: int,
     seed: int,
     given: Mapping[str, float] | None = None,
-    before: Before = NOTHING,
-    before_newcomers: Before = NOTHING,
 ) -> FittedWeights:
     """Weigh the parts on validation questions, cross-fitted over users.
 
@@ -131,10 +106,6 @@ def fit_blend(
         max_history: latest events that a question carries.
         seed: draws the random candidates.
         given: weights that are only to be judged; None fits them.
-        before: what all fitted weights are drawn towards, those too that judge: what is judged is
-            what will serve.
-        before_newcomers: the same of the newcomers' own weights, which stand as they are where too
-            few newcomers can be asked.
     """
 
     def ask(some: Queries, *, as_newcomers: bool) -> Examples:
@@ -153,14 +124,11 @@ def fit_blend(
     fold = _folds(dataset, examples.user, config.folds)
     if given is None:
         rivals = Rivals.of(examples)
-        weights = before.drawn(fit_weights(rivals), parts, len(fold))
-        without = [
-            before.drawn(fit_weights(rivals.where(fold != k)), parts, int((fold != k).sum()))
-            for k in range(config.folds)
-        ]
+        weights = fit_weights(rivals)
+        without = [fit_weights(rivals.where(fold != k)) for k in range(config.folds)]
         del rivals
     else:
-        weights = _ordered(given, parts)
+        weights = np.array([given[name] for name in parts])
         without = [weights] * config.folds
     gain, user = _cross_fitted(examples, fold, without), examples.user  # [n, 2], both depths
     own, elsewhere = _carried(dataset, queries, domain, batch, max_history)
@@ -172,15 +140,10 @@ def fit_blend(
     fold = _folds(dataset, newcomers.user, config.folds)
     special = None
     if given is None and len(np.unique(newcomers.user)) >= NEWCOMER_QUESTIONS:
-        special = _for_newcomers(newcomers, weights, parts, before_newcomers)
+        special = _for_newcomers(newcomers, weights)
         without = [
-            _for_newcomers(newcomers.where(fold != k), usual, parts, before_newcomers)
-            for k, usual in enumerate(without)
+            _for_newcomers(newcomers.where(fold != k), usual) for k, usual in enumerate(without)
         ]
-    elif given is None and before_newcomers.weights is not None:
-        special = _ordered(before_newcomers.weights, parts)
-        without = [special] * config.folds
-    if special is not None:
         # Who is new as they are will be served by these weights, so they are judged by them.
         gain[own == 0] = _cross_fitted(new, new_fold, without)
     hidden = _cross_fitted(newcomers, fold, without)
@@ -200,17 +163,10 @@ def fit_blend(
     )
 
 
-def _ordered(weights: Mapping[str, float], parts: Iterable[str]) -> Vector:
-    return np.array([weights[name] for name in parts])
-
-
-def _for_newcomers(
-    examples: Examples, usual: Vector, parts: Iterable[str], before: Before
-) -> Vector:
+def _for_newcomers(examples: Examples, usual: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights fitted on hidden histories; parts that have no opinion then keep the usual ones."""
     silent = ~examples.scores.any(axis=(0, 1))
-    found = np.where(silent, usual, fit_weights(examples))
-    return before.drawn(found, parts, len(examples.user))
+    return np.where(silent, usual, fit_weights(examples))
 
 
 def _folds(dataset: Dataset, user: NDArray[np.int64], folds: int) -> NDArray[np.int64]:

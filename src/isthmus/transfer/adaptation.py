@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -241,11 +240,7 @@ def _judged(
         given: weights that are only to be judged, for people known to the domain and for newcomers.
     """
     settings = config.evaluation
-    how: dict[str, Any] = {
-        "batch": settings.batch,
-        "max_history": settings.max_history,
-        "seed": config.seed,
-    }
+    how = {"batch": settings.batch, "max_history": settings.max_history, "seed": config.seed}
     # Nobody needs to be asked again as a newcomer: in a new domain, most people are one.
     blend = config.blend.model_copy(update={"cold_share": 0.0})
     usual, special = given or (None, None)
