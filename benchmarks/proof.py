@@ -296,7 +296,8 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "event-log": script("benchmarks/event_log.py"),
     "fuzz-service": script("benchmarks/fuzz_service.py"),
     "load": load,
-    "drift": script("benchmarks/drift.py", "--quick", "--users", "600", "--seeds", *"012"),
+    "drift": script("benchmarks/drift.py", "--seeds", *"012"),
+    "drift-quick": script("benchmarks/drift.py", "--quick", "--users", "600", "--seeds", *"012"),
     "replay-by-time": script("benchmarks/replay_by_time.py", "--people", "1"),
     "peers": script("benchmarks/peers/run.py"),
     "peers-evaluation": script(

@@ -86,7 +86,7 @@ class LearningConfig(Section):
         "more than they rest on.",
     )
     gate_memory: int = Field(
-        4000, ge=1, description="Latest validation questions, over updates, that the gate rests on."
+        500, ge=1, description="Latest validation questions, over updates, that the gate rests on."
     )
     full_every: int = Field(
         0, ge=0, description="Updates from one full fine-tune to the next; 0: only after drift."
