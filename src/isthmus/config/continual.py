@@ -80,7 +80,7 @@ class LearningConfig(Section):
         0.5, gt=0, lt=1, description="How sure it must be that the successor is no worse."
     )
     weight_memory: int = Field(
-        2000,
+        500,
         ge=0,
         description="Most questions that the part weights of the version before count as; never "
         "more than they rest on.",
