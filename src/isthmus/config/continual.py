@@ -80,13 +80,13 @@ class LearningConfig(Section):
         0.5, gt=0, lt=1, description="How sure it must be that the successor is no worse."
     )
     weight_memory: int = Field(
-        500,
+        2000,
         ge=0,
         description="Most questions that the part weights of the version before count as; never "
         "more than they rest on.",
     )
     gate_memory: int = Field(
-        500, ge=1, description="Latest validation questions, over updates, that the gate rests on."
+        4000, ge=1, description="Latest validation questions, over updates, that the gate rests on."
     )
     full_every: int = Field(
         0, ge=0, description="Updates from one full fine-tune to the next; 0: only after drift."
