@@ -13,7 +13,7 @@ from continual_world import BOOKS, GEAR, base, growth, moment, scores, whole, wi
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
-from isthmus.continual import refit
+from isthmus.continual import challenger, refit
 from isthmus.continual.drift import STREAMS, Watch
 from isthmus.continual.elastic import Elastic, fisher_diagonal
 from isthmus.continual.judge import Gains, judge, served_gains
@@ -51,7 +51,7 @@ def likelihood(recommender: Recommender, domain: int) -> float:
 HARD = ("learning.rate=4", "learning.passes=8", "learning.distil=0")
 
 
-def test_less_is_forgotten_with_replay_than_without() -> None:
+def test_less_is_forgotten_with_replay_than_without(always_learnt: None) -> None:
     told = gear_only(0.6, 0.9)
     forgetful = with_settings(base(), *HARD, "learning.replay=0").update(told).recommender
     mindful = with_settings(base(), *HARD, "learning.replay=3").update(told).recommender
@@ -69,14 +69,14 @@ def agreement(one: Recommender, other: Recommender) -> float:
     return float((shares[0] - shares[1]).abs().sum(1).mean())
 
 
-def test_distillation_pulls_towards_the_serving_model() -> None:
+def test_distillation_pulls_towards_the_serving_model(always_learnt: None) -> None:
     told = growth(0.6, 0.8)
     free = with_settings(base(), "learning.rate=2", "learning.distil=0").update(told)
     bound = with_settings(base(), "learning.rate=2", "learning.distil=20").update(told)
     assert agreement(bound.recommender, base()) < 0.8 * agreement(free.recommender, base())
 
 
-def test_elastic_weights_stay_nearer_to_where_they_were() -> None:
+def test_elastic_weights_stay_nearer_to_where_they_were(always_learnt: None) -> None:
     def moved(*overrides: str) -> float:
         found = with_settings(base(), "learning.distil=0", *overrides).update(growth(0.6, 0.8))
         before = dict(base().system.transferred.neural.model.named_parameters())
@@ -167,17 +167,24 @@ def test_what_judged_an_update_is_learnt_by_the_next() -> None:
     assert not np.isin(second.split.test.position, place).any()
 
 
-def test_a_sabotaged_challenger_is_kept_back(monkeypatch) -> None:
+@pytest.fixture
+def always_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What networks have learnt serves, be it better or worse."""
+    monkeypatch.setattr(challenger, "networks_help", lambda *_: True)
+
+
+def sabotage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a network learns, it knows nothing afterwards, and has the only word."""
     learn = refit._learn
 
-    def sabotage(side, student, lessons, course):
+    def forgetful(side, student, lessons, course):
         log = learn(side, student, lessons, course)
         with torch.no_grad():
             for weight in student.parameters():
                 weight.copy_(torch.randn_like(weight))
         return log
 
-    monkeypatch.setattr(refit, "_learn", sabotage)
+    monkeypatch.setattr(refit, "_learn", forgetful)
     # And the other parts cannot make up for it.
     neural_alone = {"neural": 1.0}
     monkeypatch.setattr(
@@ -185,6 +192,43 @@ def test_a_sabotaged_challenger_is_kept_back(monkeypatch) -> None:
         "drawn_towards",
         lambda now, before, n, memory: {name: neural_alone.get(name, 0.0) for name in now},
     )
+
+
+def test_networks_that_have_learnt_the_wrong_things_are_left(monkeypatch) -> None:
+    sabotage(monkeypatch)
+    found = base().update(growth(0.6, 0.9))
+    assert found.recommender.progress.rested
+    assert "ranked worse and was left" in found.recommender.progress.reason
+    before, after = base().system, found.recommender.system
+    for one, other in [
+        (before.transferred, after.transferred),
+        *((side, after.alone[d]) for d, side in before.alone.items()),
+    ]:
+        assert other.parts["neural"] is other.neural is other.blend.parts["neural"]
+        for name, weight in one.neural.model.state_dict().items():
+            if "evidence" not in name:
+                assert torch.equal(weight, other.neural.model.state_dict()[name])
+
+
+def test_networks_that_have_learnt_what_was_missing_serve(monkeypatch) -> None:
+    ignorant = deepcopy(base())
+    for side in (ignorant.system.transferred, *ignorant.system.alone.values()):
+        with torch.no_grad():
+            for weight in side.neural.model.parameters():
+                weight.copy_(0.1 * torch.randn_like(weight))
+    monkeypatch.setattr(
+        refit,
+        "drawn_towards",
+        lambda now, before, n, memory: {name: float(name == "neural") for name in now},
+    )
+    asked = with_settings(ignorant, "learning.passes=8", "learning.rate=2", "learning.distil=0")
+    found = asked.update(growth(0.6, 0.9)).recommender
+    assert not found.progress.rested
+    assert found.system.transferred.neural is not ignorant.system.transferred.neural
+
+
+def test_a_sabotaged_challenger_is_kept_back(monkeypatch, always_learnt) -> None:
+    sabotage(monkeypatch)
     found = base().update(growth(0.6, 0.9))
     assert not found.verdict.no_worse
     assert found.verdict.challenger < found.verdict.champion

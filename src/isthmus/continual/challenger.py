@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.blend import decide
+from isthmus.blend import Blend, decide
 from isthmus.config import Config
 from isthmus.continual.drift import Watch
 from isthmus.continual.grow import up_to_date
@@ -108,6 +108,9 @@ def challenge(
     )
     course = Course(dataset, split, questions, fresh, raw, config, number, full, folder)
     system, lessons = _successor(champion, course)
+    rested = course.passes > 0 and not networks_help(system, champion, course)
+    if rested:
+        system = _with_networks_of(champion, system)
     after = served_gains(system.gated, dataset, split.test, config)
     verdict = judge(before, after, dataset.names, config)
     made = Progress(
@@ -119,6 +122,7 @@ def challenge(
         replayed=lessons.n_replayed,
         held_back=held_back,
         drift=drift,
+        rested=rested,
         seconds=time.perf_counter() - start,
         verdict=verdict,
         watch=watch.state(),
@@ -143,3 +147,37 @@ def _successor(champion: System, course: Course) -> tuple[System, Lessons]:
             target=course.dataset.names[d],
         )
     return replace(champion, transferred=transferred, alone=alone, gates=gates), lessons
+
+
+def networks_help(system: System, champion: System, course: Course) -> bool:
+    """Whether a blend ranks no worse with what its networks have learnt than with those before.
+
+    A network that has learnt on may rank better by itself and worse beside the other parts, which
+    count what is new at once. It is asked what nobody has learnt, of the people who do not judge.
+    """
+    questions = course.split.tuning
+    if not len(questions):
+        return True
+    with_them, without = (
+        served_gains(some.gated, course.dataset, questions, course.config).value.mean()
+        for some in (system, _with_networks_of(champion, system))
+    )
+    return bool(with_them >= without)
+
+
+def _with_networks_of(champion: System, system: System) -> System:
+    """The same system, but for the networks."""
+
+    def rested(side: Side, before: Side) -> Side:
+        parts, old = dict(side.parts), side.blend
+        if "neural" in parts:
+            parts["neural"] = before.neural
+        blend = Blend(parts, old.weights, newcomers=old.newcomers, name=old.name)
+        return replace(side, neural=before.neural, parts=parts, blend=blend, logs={})
+
+    transferred = rested(system.transferred, champion.transferred)
+    alone = {
+        d: transferred if side is system.transferred else rested(side, champion.alone[d])
+        for d, side in system.alone.items()
+    }
+    return replace(system, transferred=transferred, alone=alone)

@@ -28,6 +28,7 @@ class Progress:
         held_back: new events that judged it, and are learnt next time.
         waiting: new events that are in its snapshot, and neither learnt nor judged it.
         drift: streams that had fallen.
+        rested: what its networks had learnt ranked worse, and those before went on.
         seconds: that its making took.
         settings: keys of `learning` that were set for this update alone, `learning.passes=1`.
         verdict: of the comparison with its parent; None: it was fitted.
@@ -44,6 +45,7 @@ class Progress:
     held_back: int = 0
     waiting: int = 0
     drift: tuple[str, ...] = ()
+    rested: bool = False
     seconds: float = 0.0
     settings: tuple[str, ...] = ()
     verdict: Verdict | None = None
@@ -57,7 +59,8 @@ class Progress:
         if self.verdict is None:
             return "Fitted from the start."
         alarm = f"Drift in {' and '.join(self.drift)}. " if self.drift else ""
-        return alarm + self.verdict.reason
+        left = "What the networks learnt ranked worse and was left. " if self.rested else ""
+        return alarm + left + self.verdict.reason
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
