@@ -278,6 +278,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "own-gpt": script("benchmarks/own_gpt.py", "--queries", "test"),
     "rate-ciao": script("benchmarks/rate_ciao.py"),
     "click-beauty-toys": script("benchmarks/click_beauty_toys.py"),
+    "tuning-speed": script("benchmarks/tuning_speed.py"),
     "rerank": script(
         *("benchmarks/rerank.py", "--config", f"benchmarks/configs/{FOOD_KITCHEN}"),
         *("--questions", "150", "--set", "training.epochs=3"),
