@@ -1,6 +1,6 @@
 """How fast LoRA learns from pairs of titles, beside the plain Transformers `Trainer`; prints JSON.
 
-    python benchmarks/tuning_speed.py [--steps 12] [--rounds 3] [--batch 64] [--out FILE.json]
+    python benchmarks/tuning_speed.py [--steps 4] [--rounds 3] [--batch 64] [--out FILE.json]
 
 The embedded MiniLM, rank 8, the same titles (real ones where ../shared/data is), drawn pairs, equal
 batches, the same loss over the other answers of the batch, one thread. `Trainer` gets a module of a
@@ -134,7 +134,7 @@ SYSTEMS: dict[str, Callable[..., float]] = {"isthmus": ours, "transformers.Train
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=64, help="pairs a step")
     parser.add_argument("--out", type=Path)
