@@ -214,7 +214,8 @@ def load() -> dict[str, Any]:
 
 
 def _last_json(output: str) -> dict[str, Any]:
-    start = output.rfind("\n{") + 1 if not output.startswith("{") else 0
+    # What a peer prints before it may begin with a brace, too.
+    start = output.rfind("\n{") + 1
     found: dict[str, Any] = json.loads(output[start:])
     return found
 
