@@ -170,7 +170,7 @@ def test_what_judged_an_update_is_learnt_by_the_next() -> None:
 @pytest.fixture
 def always_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     """What networks have learnt serves, be it better or worse."""
-    monkeypatch.setattr(challenger, "networks_help", lambda *_: True)
+    monkeypatch.setattr(challenger, "with_better_networks", lambda system, *_: system)
 
 
 def sabotage(monkeypatch: pytest.MonkeyPatch) -> None:

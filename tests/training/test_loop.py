@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor, nn
 
 from isthmus.config import TrainingConfig
@@ -193,6 +194,17 @@ def test_no_gain_in_the_end_still_leaves_the_module_in_evaluation_mode():
     train(task, validate, _settings(epochs=2), seed=0)
     assert modes == [False, False]
     assert not task.module.training
+
+
+def test_threads_count_for_blas_as_well():
+    task, before = Regression(), torch.get_num_threads()
+    try:
+        with threadpool_limits(2, user_api="blas"):
+            train(task, _error_of(task), _settings(epochs=1, threads=1), seed=0)
+            assert {p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"} == {1}
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_looks_at_validation_do_not_count_as_steps():

@@ -107,10 +107,8 @@ def challenge(
         dataset, learnt, most=settings.held_back_most, salt=str(number), guided=guided
     )
     course = Course(dataset, split, questions, fresh, raw, config, number, full, folder)
-    system, lessons = _successor(champion, course)
-    rested = course.passes > 0 and not networks_help(system, champion, course)
-    if rested:
-        system = _with_networks_of(champion, system)
+    learnt_on, lessons = _successor(champion, course)
+    system = with_better_networks(learnt_on, champion, course) if course.passes else learnt_on
     after = served_gains(system.gated, dataset, split.test, config)
     verdict = judge(before, after, dataset.names, config)
     made = Progress(
@@ -122,7 +120,7 @@ def challenge(
         replayed=lessons.n_replayed,
         held_back=held_back,
         drift=drift,
-        rested=rested,
+        rested=system is not learnt_on,
         seconds=time.perf_counter() - start,
         verdict=verdict,
         watch=watch.state(),
@@ -149,20 +147,21 @@ def _successor(champion: System, course: Course) -> tuple[System, Lessons]:
     return replace(champion, transferred=transferred, alone=alone, gates=gates), lessons
 
 
-def networks_help(system: System, champion: System, course: Course) -> bool:
-    """Whether a blend ranks no worse with what its networks have learnt than with those before.
+def with_better_networks(system: System, champion: System, course: Course) -> System:
+    """The system as it is, or with the champion's networks where its blends then rank better.
 
     A network that has learnt on may rank better by itself and worse beside the other parts, which
     count what is new at once. It is asked what nobody has learnt, of the people who do not judge.
     """
     questions = course.split.tuning
     if not len(questions):
-        return True
-    with_them, without = (
+        return system
+    rested = _with_networks_of(champion, system)
+    learnt_on, before = (
         served_gains(some.gated, course.dataset, questions, course.config).value.mean()
-        for some in (system, _with_networks_of(champion, system))
+        for some in (system, rested)
     )
-    return bool(with_them >= without)
+    return system if learnt_on >= before else rested
 
 
 def _with_networks_of(champion: System, system: System) -> System:
