@@ -136,6 +136,26 @@ def test_numbers_are_those_of_all_workers(server: Server) -> None:
     assert {counted() for _ in range(6)} == {before + 20}
 
 
+def test_threads_of_a_worker_take_short_turns(tmp_path: Path) -> None:
+    settings = {"model": "m", "log": None, "keys": None, "exports": "e", "overrides": []}
+    script = (
+        "import sys; from isthmus.serving import run; run.application = lambda *_: None; "
+        "run.from_environment(); print(sys.getswitchinterval())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={
+            **os.environ,
+            "ISTHMUS_SERVING": json.dumps(settings),
+            "ISTHMUS_SERVING_SECRET": "00",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(found.stdout) <= 0.001
+
+
 def test_a_second_service_on_the_same_log_is_refused(server: Server) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -32,7 +32,7 @@ SMOOTHNESS = 0.3
 HELD = 0.001
 """NDCG that it takes to move the logarithm of a weight by 1."""
 
-HELD_ON = 0.02
+HELD_ON = 0.01
 """The same for weights that have served, where they count as many questions as are asked."""
 
 ENOUGH = {"ftol": 1e-7, "gtol": 1e-6}
