@@ -230,6 +230,27 @@ def test_networks_that_have_learnt_what_was_missing_serve(monkeypatch) -> None:
     assert found.system.transferred.neural is not ignorant.system.transferred.neural
 
 
+@pytest.mark.parametrize(
+    ("full", "luck", "taken"),
+    [(False, 1.0, True), (True, 1.0, False), (True, 0.01, True), (False, -0.1, False)],
+)
+def test_a_full_fine_tune_serves_only_where_it_is_better_beyond_chance(
+    monkeypatch: pytest.MonkeyPatch, full: bool, luck: float, taken: bool
+) -> None:
+    # Better by .01 on average, or worse where luck turns; by how much varies with `luck`.
+    noise = luck * np.resize([-0.3, 0.3], 200)
+    before = gains(*np.full(200, 0.5))
+    after = replace(before, value=before.value + 0.01 * np.sign(luck) + noise)
+    answers = iter([after, before])
+    monkeypatch.setattr(challenger, "served_gains", lambda *_: next(answers))
+    course = refit.Course(
+        base().dataset, base().split, base().split.tuning, None, base().raw, base().config, 1, full
+    )
+    system = base().system
+    assert len(course.split.tuning)
+    assert (challenger.with_better_networks(system, system, course) is system) is taken
+
+
 def test_a_sabotaged_challenger_is_kept_back(monkeypatch, always_learnt) -> None:
     sabotage(monkeypatch)
     found = base().update(growth(0.6, 0.9))

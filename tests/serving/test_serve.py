@@ -136,7 +136,7 @@ def test_numbers_are_those_of_all_workers(server: Server) -> None:
     assert {counted() for _ in range(6)} == {before + 20}
 
 
-def test_threads_of_a_worker_take_short_turns(tmp_path: Path) -> None:
+def test_threads_of_a_worker_take_short_turns() -> None:
     settings = {"model": "m", "log": None, "keys": None, "exports": "e", "overrides": []}
     script = (
         "import sys; from isthmus.serving import run; run.application = lambda *_: None; "

@@ -23,6 +23,7 @@ from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split
 from isthmus.errors import TrainingError
+from isthmus.evaluation.significance import paired
 from isthmus.transfer.sides import Side
 from isthmus.transfer.system import System
 
@@ -152,16 +153,20 @@ def with_better_networks(system: System, champion: System, course: Course) -> Sy
 
     A network that has learnt on may rank better by itself and worse beside the other parts, which
     count what is new at once. It is asked what nobody has learnt, of the people who do not judge.
+    A full fine-tune changes much and is rare, so that it has to rank better beyond chance: what is
+    gained on the last days by luck is lost for as long as it serves.
     """
     questions = course.split.tuning
     if not len(questions):
         return system
     rested = _with_networks_of(champion, system)
     learnt_on, before = (
-        served_gains(some.gated, course.dataset, questions, course.config).value.mean()
+        served_gains(some.gated, course.dataset, questions, course.config)
         for some in (system, rested)
     )
-    return system if learnt_on >= before else rested
+    change = paired(learnt_on.value, before.value, learnt_on.user)
+    better = change.ci_low > 0 if course.full else change.difference >= 0
+    return system if better else rested
 
 
 def _with_networks_of(champion: System, system: System) -> System:
