@@ -25,7 +25,6 @@ from isthmus.blend.fitting import (
     Rivals,
     direction,
     most_likely,
-    move_weights,
     nearer_the_top,
 )
 from isthmus.config import BlendConfig
@@ -176,36 +175,6 @@ def test_no_weights_nearby_are_better_than_those_found():
     for step in 0.05 * np.vstack([np.eye(3), -np.eye(3)]):
         assert surprise(likeliest * np.exp(step)) > surprise(likeliest)
         assert smooth_loss(top * np.exp(step - step.mean())) > smooth_loss(top) - 1e-5
-
-
-def test_weights_that_served_move_by_as_much_as_newer_questions_outnumber_them():
-    parts = tables(1200, 120, 2)
-    examples = _gather(parts, *_world(_choices(parts, [0.4, 1.0])))
-    served = np.array([1.0, 0.4])
-
-    def ratio(examples: Examples, memory: int) -> float:
-        found = move_weights(examples, served, memory)
-        assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(served), rel=1e-3)
-        return float(found[1] / found[0])
-
-    few = examples.where(np.arange(len(examples.user)) % 10 == 0)
-    ratios = [ratio(few, 100_000), ratio(few, 1000), ratio(examples, 1000), ratio(examples, 10)]
-    assert ratios == sorted(ratios)
-    assert ratios[0] == pytest.approx(0.4, abs=0.02)
-    assert ratios[-1] == pytest.approx(2.5, abs=0.5)
-    # Only how many stand against how many matters.
-    assert ratio(few, 100) == pytest.approx(ratio(examples, 1000), rel=0.4)
-
-
-def test_weights_that_rest_on_nothing_are_found_anew_and_without_questions_they_stay():
-    parts = tables(300, 120, 2)
-    examples = _gather(parts, *_world(_choices(parts, [0.4, 1.0])))
-    served = np.array([1.0, 0.4])
-    np.testing.assert_array_equal(move_weights(examples, served, 0), fit_weights(examples))
-    nobody = examples.where(np.zeros(len(examples.user), bool))
-    np.testing.assert_array_equal(move_weights(nobody, served, 100), served)
-    # One that counted for nothing can count again.
-    assert move_weights(examples, np.array([1.0, 0.0]), 10)[1] > 0.1
 
 
 def test_a_step_as_long_as_may_be_leaves_weights_that_are_numbers() -> None:

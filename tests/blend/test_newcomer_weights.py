@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from isthmus.blend import Blend, FittedWeights, Served, fit_blend
+from isthmus.blend import Blend, fit_blend
 from isthmus.config import BlendConfig
 from isthmus.data.dataset import Dataset, Domain, Events
 from isthmus.data.splits import Queries
@@ -140,28 +140,3 @@ def test_weights_that_are_given_are_judged_and_not_replaced():
     assert fitted.weights == given
     assert fitted.newcomer_weights is None
     assert len(fitted.newcomer_gain) == 300
-
-
-def test_weights_that_served_are_moved_for_newcomers_too_and_judged_as_if_found_anew():
-    dataset, queries = _world(300)
-    how = {"batch": 64, "max_history": 10, "seed": 0}
-    anew = fit_blend(PARTS, dataset, queries, 1, BlendConfig(), **how)
-    usual = {"history": 0.5, "elsewhere": 0.4}
-    special = {"history": 0.2, "elsewhere": 0.3}
-
-    def moved(served: Served) -> FittedWeights:
-        return fit_blend(PARTS, dataset, queries, 1, BlendConfig(), **how, served=served)
-
-    firm = moved(Served(usual, 10**9, special, 10**9))
-    assert firm.weights == pytest.approx(usual, rel=1e-3)
-    # What is silent about newcomers keeps its weight, the other what it had among them.
-    assert firm.newcomer_weights == pytest.approx(special, rel=1e-3)
-    soft = moved(Served(usual, 1, special, 10**9))
-    assert soft.weights["history"] / soft.weights["elsewhere"] > 1.5
-    for found in (firm, soft):
-        assert np.array_equal(found.gain, anew.gain)
-        assert np.array_equal(found.newcomer_gain, anew.newcomer_gain)
-    # Without weights of their own so far, newcomers get them.
-    assert moved(Served(usual, 10**9)).newcomer_weights == anew.newcomer_weights | {
-        "history": pytest.approx(usual["history"], rel=1e-3)
-    }

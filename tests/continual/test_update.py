@@ -186,19 +186,12 @@ def sabotage(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(refit, "_learn", forgetful)
     # And the other parts cannot make up for it.
-    neural_alone(monkeypatch)
-
-
-def neural_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network has the only word after an update."""
-    usual = refit.fit_blend
-
-    def alone(*args, **options):
-        fitted = usual(*args, **options)
-        weights = {name: float(name == "neural") for name in fitted.weights}
-        return replace(fitted, weights=weights, newcomer_weights=weights)
-
-    monkeypatch.setattr(refit, "fit_blend", alone)
+    neural_alone = {"neural": 1.0}
+    monkeypatch.setattr(
+        refit,
+        "drawn_towards",
+        lambda now, before, n, memory: {name: neural_alone.get(name, 0.0) for name in now},
+    )
 
 
 def test_networks_that_have_learnt_the_wrong_things_are_left(monkeypatch) -> None:
@@ -223,7 +216,11 @@ def test_networks_that_have_learnt_what_was_missing_serve(monkeypatch) -> None:
         with torch.no_grad():
             for weight in side.neural.model.parameters():
                 weight.copy_(0.1 * torch.randn_like(weight))
-    neural_alone(monkeypatch)
+    monkeypatch.setattr(
+        refit,
+        "drawn_towards",
+        lambda now, before, n, memory: {name: float(name == "neural") for name in now},
+    )
     asked = with_settings(ignorant, "learning.passes=8", "learning.rate=2", "learning.distil=0")
     found = asked.update(growth(0.6, 0.9)).recommender
     assert not found.progress.rested
@@ -464,24 +461,19 @@ def test_served_gains_are_those_of_the_evaluator() -> None:
     assert not len(served_gains(base().system.gated, base().dataset, none, base().config))
 
 
-def test_part_weights_move_as_far_as_their_memory_lets_them() -> None:
+def test_old_part_weights_count_as_the_questions_they_rest_on_and_no_more() -> None:
     step = growth(0.6, 0.75)
-    before = base().system.transferred.fitted
-    rests_on = {domain: len(fitted.gain) for domain, fitted in before.items()}
-    soft, firm, firmer = (
+    now, pooled = (
         with_settings(base(), f"learning.weight_memory={memory}").update(step).recommender
-        for memory in (1, max(rests_on.values()), 1_000_000)
+        for memory in (0, 1_000_000)
     )
-    for domain in (BOOKS, GEAR):
-        soft_now, firm_now, firmer_now = (
-            np.log(list(r.system.transferred.fitted[domain].weights.values()))
-            for r in (soft, firm, firmer)
-        )
-        was = np.log(list(before[domain].weights.values()))
-        assert np.linalg.norm(firm_now - was) < np.linalg.norm(soft_now - was)
-        # They count as no more questions than they rest on, and a few of those move them.
-        np.testing.assert_array_equal(firm_now, firmer_now)
-        assert np.abs(firm_now - was).max() > 0.01
+    for domain, before in base().system.transferred.fitted.items():
+        tonight, found = (r.system.transferred.fitted[domain] for r in (now, pooled))
+        share = 1 - len(before.gain) / len(found.gain)
+        assert 0 < share < 1
+        for name, weight in found.weights.items():
+            expected = share * tonight.weights[name] + (1 - share) * before.weights[name]
+            assert weight == pytest.approx(expected)
 
 
 def test_settings_hold_for_one_update_and_are_said(caplog) -> None:

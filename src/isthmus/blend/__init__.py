@@ -4,7 +4,7 @@ from isthmus.blend.examples import Examples, gather
 from isthmus.blend.fitting import fit_weights
 from isthmus.blend.gate import Gated, GateDecision, SliceGate, decide
 from isthmus.blend.mixture import Blend, standardise
-from isthmus.blend.weights import FittedWeights, Served, fit_blend, gains
+from isthmus.blend.weights import FittedWeights, fit_blend, gains
 
 __all__ = [
     "Blend",
@@ -12,7 +12,6 @@ __all__ = [
     "FittedWeights",
     "GateDecision",
     "Gated",
-    "Served",
     "SliceGate",
     "decide",
     "fit_blend",

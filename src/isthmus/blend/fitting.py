@@ -32,9 +32,6 @@ SMOOTHNESS = 0.3
 HELD = 0.001
 """NDCG that it takes to move the logarithm of a weight by 1."""
 
-HELD_ON = 0.01
-"""The same for weights that have served, where they count as many questions as are asked."""
-
 ENOUGH = {"ftol": 1e-7, "gtol": 1e-6}
 """Relative change of the figure, and slope, below which the search ends: float32 has no more."""
 
@@ -58,27 +55,6 @@ def fit_weights(examples: Examples | Rivals, *, ridge: float = 1e-3) -> Vector:
         return np.full(n_parts, 0.5)
     weights = np.maximum(most_likely(rivals, ridge), LEAST_WEIGHT)
     return nearer_the_top(rivals, weights) if n >= MANY else weights
-
-
-def move_weights(examples: Examples | Rivals, served: Vector, memory: int) -> Vector:
-    """Weights [n_parts] that have served, moved as far as newer questions ask for it.
-
-    The ratios climb the smooth NDCG from where they are, held the more firmly the more questions
-    stand behind them. Found anew every time, weights follow what a few hundred questions happen to
-    say: see "Measured" in docs/learning-online.md.
-
-    Args:
-        examples: newer questions.
-        served: weights of the version before.
-        memory: questions that these count as; 0: nothing speaks for them.
-    """
-    rivals = examples if isinstance(examples, Rivals) else Rivals.of(examples)
-    if not len(rivals.lead):
-        return served
-    if not memory:
-        return fit_weights(rivals)
-    start = np.maximum(served, LEAST_WEIGHT)
-    return nearer_the_top(rivals, start, held=HELD_ON * memory / len(rivals.lead))
 
 
 @dataclass(frozen=True)
@@ -129,14 +105,8 @@ def most_likely(rivals: Rivals, ridge: float) -> Vector:
     return _search(surprise, np.full(rivals.lead.shape[2], 0.5), bounds=(0, None))
 
 
-def nearer_the_top(rivals: Rivals, weights: Vector, *, held: float = HELD) -> Vector:
-    """Weights of the same norm whose ratios make a smooth NDCG larger.
-
-    Args:
-        rivals: at least one question.
-        weights: above 0, where the search begins.
-        held: NDCG that it takes to move the logarithm of a weight by 1.
-    """
+def nearer_the_top(rivals: Rivals, weights: Vector) -> Vector:
+    """Weights of the same norm whose ratios make a smooth NDCG larger."""
     norm = float(np.linalg.norm(weights))
     start = np.log(weights / norm)
 
@@ -152,8 +122,8 @@ def nearer_the_top(rivals: Rivals, weights: Vector, *, held: float = HELD) -> Ve
         # Through the norm, which stays 1, and through the exponential.
         moved = unit * (slope - unit * (unit @ slope))
         away = logs - start
-        value = held * float(away @ away) - float(discount.reciprocal().mean())
-        return value, 2 * held * away + moved
+        value = HELD * float(away @ away) - float(discount.reciprocal().mean())
+        return value, 2 * HELD * away + moved
 
     logs = _search(loss, start)
     return np.maximum(norm * direction(logs), LEAST_WEIGHT)

@@ -8,14 +8,14 @@ target knows nothing, and the gate knows how a blend serves them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.blend.examples import Examples, about, gather
-from isthmus.blend.fitting import Rivals, fit_weights, move_weights
+from isthmus.blend.fitting import Rivals, fit_weights
 from isthmus.blend.mixture import histories
 from isthmus.config import BlendConfig
 from isthmus.data.dataset import Dataset
@@ -82,23 +82,6 @@ class FittedWeights:
     newcomer_weights: dict[str, float] | None = None
 
 
-@dataclass(frozen=True)
-class Served:
-    """Weights of the version before, which an update moves instead of finding its own.
-
-    Attributes:
-        weights: of every part.
-        memory: questions that they count as.
-        newcomers: weights for people new to the target; None: these had none of their own.
-        newcomer_memory: questions that those count as.
-    """
-
-    weights: Mapping[str, float]
-    memory: int
-    newcomers: Mapping[str, float] | None = None
-    newcomer_memory: int = 0
-
-
 def fit_blend(
     parts: Mapping[str, Scorer],
     dataset: Dataset,
@@ -110,12 +93,8 @@ def fit_blend(
     max_history: int,
     seed: int,
     given: Mapping[str, float] | None = None,
-    served: Served | None = None,
 ) -> FittedWeights:
     """Weigh the parts on validation questions, cross-fitted over users.
-
-    Weights that have served are moved, yet what is judged are weights found anew: gates that look
-    at what lags behind learn later whom transfer helps.
 
     Args:
         parts: fitted scorers by name.
@@ -127,7 +106,6 @@ def fit_blend(
         max_history: latest events that a question carries.
         seed: draws the random candidates.
         given: weights that are only to be judged; None fits them.
-        served: weights to move; None finds them anew.
     """
 
     def ask(some: Queries, *, as_newcomers: bool) -> Examples:
@@ -146,11 +124,7 @@ def fit_blend(
     fold = _folds(dataset, examples.user, config.folds)
     if given is None:
         rivals = Rivals.of(examples)
-        if served is None:
-            weights = fit_weights(rivals)
-        else:
-            before = np.array([served.weights[name] for name in parts])
-            weights = move_weights(rivals, before, served.memory)
+        weights = fit_weights(rivals)
         without = [fit_weights(rivals.where(fold != k)) for k in range(config.folds)]
         del rivals
     else:
@@ -166,10 +140,9 @@ def fit_blend(
     fold = _folds(dataset, newcomers.user, config.folds)
     special = None
     if given is None and len(np.unique(newcomers.user)) >= NEWCOMER_QUESTIONS:
-        special = _for_newcomers(newcomers, parts, weights, served)
+        special = _for_newcomers(newcomers, weights)
         without = [
-            _for_newcomers(newcomers.where(fold != k), parts, usual)
-            for k, usual in enumerate(without)
+            _for_newcomers(newcomers.where(fold != k), usual) for k, usual in enumerate(without)
         ]
         # Who is new as they are will be served by these weights, so they are judged by them.
         gain[own == 0] = _cross_fitted(new, new_fold, without)
@@ -190,18 +163,10 @@ def fit_blend(
     )
 
 
-def _for_newcomers(
-    examples: Examples,
-    parts: Iterable[str],
-    usual: NDArray[np.float64],
-    served: Served | None = None,
-) -> NDArray[np.float64]:
+def _for_newcomers(examples: Examples, usual: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights fitted on hidden histories; parts that have no opinion then keep the usual ones."""
     silent = ~examples.scores.any(axis=(0, 1))
-    if served is None or served.newcomers is None:
-        return np.where(silent, usual, fit_weights(examples))
-    before = np.array([served.newcomers[name] for name in parts])
-    return np.where(silent, before, move_weights(examples, before, served.newcomer_memory))
+    return np.where(silent, usual, fit_weights(examples))
 
 
 def _folds(dataset: Dataset, user: NDArray[np.int64], folds: int) -> NDArray[np.int64]:

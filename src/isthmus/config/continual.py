@@ -82,8 +82,8 @@ class LearningConfig(Section):
     weight_memory: int = Field(
         2000,
         ge=0,
-        description="Most questions that the part weights of the version before count as when new "
-        "ones move them; never more than they rest on. 0: weights are found anew.",
+        description="Most questions that the part weights of the version before count as; never "
+        "more than they rest on.",
     )
     gate_memory: int = Field(
         4000, ge=1, description="Latest validation questions, over updates, that the gate rests on."

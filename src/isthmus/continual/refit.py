@@ -9,16 +9,15 @@ distillation; Mi, Lin and Faltings, "ADER", RecSys 2020).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.baselines.popular import RecentPopular
-from isthmus.blend import FittedWeights, Served, fit_blend
+from isthmus.blend import FittedWeights, fit_blend
 from isthmus.config import Config
 from isthmus.continual.elastic import Elastic, fisher_diagonal
 from isthmus.continual.grow import Room, grown_scorer
@@ -234,7 +233,7 @@ def _elastic(
 
 
 def _weighed(side: Side, course: Course, domain: int) -> FittedWeights:
-    """Part weights of the version before, moved as far as all that is new asks for it.
+    """Part weights from all that is new, drawn towards those of the version before.
 
     The parts are asked as they have served: not having learnt what came since they were made. That
     is how the successor's will be asked until the next update, while questions from the days
@@ -243,16 +242,7 @@ def _weighed(side: Side, course: Course, domain: int) -> FittedWeights:
     As many questions speak for the old weights as they rest on, at most `weight_memory`. What
     validation said before still counts for the gate, the latest `gate_memory` questions of it.
     """
-    config, settings = course.config, course.config.learning
-    before = _of_people_left(side.fitted[domain], course.dataset)
-    served = Served(
-        before.weights,
-        # A model that began with little data was weighed on few questions, and its weights say
-        # little.
-        min(settings.weight_memory, len(before.gain)),
-        before.newcomer_weights,
-        min(settings.weight_memory, len(before.newcomer_gain)),
-    )
+    config, settings, before = course.config, course.config.learning, side.fitted[domain]
     now = fit_blend(
         side.parts,
         course.dataset,
@@ -262,19 +252,30 @@ def _weighed(side: Side, course: Course, domain: int) -> FittedWeights:
         batch=config.evaluation.batch,
         max_history=config.evaluation.max_history,
         seed=config.seed,
-        served=served,
     )
     if not len(now.gain):
-        return side.fitted[domain]
+        return before
+    before = _of_people_left(before, course.dataset)
+    # A model that began with little data was weighed on few questions, and its weights say little.
+    memory = min(settings.weight_memory, len(before.gain))
+    weights = drawn_towards(now.weights, before.weights, len(now.gain), memory)
+    newcomers = now.newcomer_weights or before.newcomer_weights
+    if now.newcomer_weights and before.newcomer_weights:
+        newcomers = drawn_towards(
+            now.newcomer_weights,
+            before.newcomer_weights,
+            len(now.newcomer_gain),
+            min(settings.weight_memory, len(before.newcomer_gain)),
+        )
     lengths = [{len(getattr(before, name)) for name in names} for names in (_ASKED, _AGAIN)]
     if any(len(different) > 1 for different in lengths):
         # Folders written by older versions keep less than the gate asks for.
         before = replace(now, **{name: getattr(now, name)[:0] for name in _ASKED + _AGAIN})
-    kept: dict[str, Any] = {
+    kept = {
         name: np.concatenate([getattr(before, name), getattr(now, name)])[-settings.gate_memory :]
         for name in _ASKED + _AGAIN
     }
-    return replace(now, newcomer_weights=now.newcomer_weights or before.newcomer_weights, **kept)
+    return replace(now, weights=weights, newcomer_weights=newcomers, **kept)
 
 
 def _of_people_left(fitted: FittedWeights, dataset: Dataset) -> FittedWeights:
@@ -288,3 +289,11 @@ def _of_people_left(fitted: FittedWeights, dataset: Dataset) -> FittedWeights:
         for values in [getattr(fitted, name)]
     }
     return replace(fitted, **kept)
+
+
+def drawn_towards(
+    now: Mapping[str, float], before: Mapping[str, float], n: int, memory: int
+) -> dict[str, float]:
+    """Weights fitted on `n` questions, and others that count as `memory` of them."""
+    share = n / max(n + memory, 1)
+    return {name: share * w + (1 - share) * before[name] for name, w in now.items()}
