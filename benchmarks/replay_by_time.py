@@ -29,11 +29,10 @@ from numpy.typing import NDArray
 
 from isthmus import Config, Recommender, TextEncoder, build_dataset
 from isthmus.continual.grow import up_to_date
+from isthmus.continual.judge import Gains, gains_at
 from isthmus.data.dataset import Dataset
 from isthmus.data.growth import Growth
 from isthmus.data.splits import Queries, user_hash
-from isthmus.evaluation.metrics import per_query
-from isthmus.evaluation.ranks import rank
 from isthmus.evaluation.significance import paired
 from isthmus.online.arms import counting_only, fitted_anew, incrementally
 from isthmus.scoring import Scorer
@@ -79,23 +78,17 @@ def moments(dataset: Dataset, start: float, steps: int | None) -> list[float]:
 
 def asked(
     scorer: Scorer, dataset: Dataset, start: float, people: float, config: Config
-) -> dict[str, NDArray[Any]]:
+) -> list[Gains]:
     """NDCG on events from a moment on, of a share of the people with something before.
 
     Returns:
-        By cutoff, such as "@10", and whose question it was in which domain: "user", "domain".
+        One for each of `CUTOFFS`.
     """
     events = dataset.events
     drawn = user_hash(dataset.user_ids.to_list(), "replayed") < people
     behind = np.arange(len(events)) > events.offsets[events.user]
     position = np.flatnonzero((events.time >= start) & behind & drawn[events.user])
-    found = []
-    for d in np.unique(events.domain[position]).tolist():
-        ranking = rank(scorer, dataset, Queries(position), d, config=config.evaluation, lists=False)
-        value = per_query(ranking, CUTOFFS)
-        columns = {f"@{cutoff}": value[f"ndcg@{cutoff}"] for cutoff in CUTOFFS}
-        found.append({**columns, "user": ranking.user, "domain": np.full(len(ranking.user), d)})
-    return {name: np.concatenate([about[name] for about in found]) for name in found[0]}
+    return gains_at(scorer, dataset, Queries(position), config, CUTOFFS)
 
 
 def step(
@@ -112,10 +105,10 @@ def step(
     found: dict[str, Any] = {"start": start, "end": end, "events": len(growth.fresh)}
     for name, recommender in arms.items():
         counting = up_to_date(recommender.system, growth.dataset)
-        gains = asked(counting.gated, growth.dataset, start, people, recommender.config)
-        for cutoff in CUTOFFS:
-            found[f"{name}@{cutoff}"] = np.round(gains[f"@{cutoff}"], 5).tolist()
-        found["user"], found["domain"] = gains["user"].tolist(), gains["domain"].tolist()
+        found_at = asked(counting.gated, growth.dataset, start, people, recommender.config)
+        for cutoff, gains in zip(CUTOFFS, found_at, strict=True):
+            found[f"{name}@{cutoff}"] = np.round(gains.value, 5).tolist()
+            found["user"], found["domain"] = gains.user.tolist(), gains.domain.tolist()
     nobody: NDArray[np.int64] = np.empty(0, np.int64)
     began = time.process_time()
     incremental, made = incrementally(arms["incremental"], growth, nobody)

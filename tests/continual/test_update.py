@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_info
 from isthmus.continual import challenger, refit
 from isthmus.continual.drift import STREAMS, Watch
 from isthmus.continual.elastic import Elastic, fisher_diagonal
-from isthmus.continual.judge import Gains, judge, served_gains
+from isthmus.continual.judge import Gains, gains_at, judge, served_gains
 from isthmus.continual.progress import Progress
 from isthmus.data.dataset import Dataset, Domain, Events
 from isthmus.data.growth import Growth
@@ -457,8 +457,13 @@ def test_served_gains_are_those_of_the_evaluator() -> None:
         n = (found.domain == d).sum()
         theirs = measured[name]["gated"].values["ndcg@10"][:n].mean()
         assert mine == pytest.approx(theirs)
+    how = (base().system.gated, base().dataset)
+    at_10, at_100 = gains_at(*how, base().split.test, base().config, [10, 100])
+    np.testing.assert_array_equal(at_10.value, found.value)
+    np.testing.assert_array_equal(at_10.user, found.user)
+    assert (at_100.value >= at_10.value).all()
     none = Queries(np.empty(0, np.int64))
-    assert not len(served_gains(base().system.gated, base().dataset, none, base().config))
+    assert not len(served_gains(*how, none, base().config))
 
 
 def test_old_part_weights_count_as_the_questions_they_rest_on_and_no_more() -> None:

@@ -13,6 +13,7 @@ tell more, and the places that count most are still the first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,27 +82,45 @@ class Verdict:
 def served_gains(
     scorer: Scorer, dataset: Dataset, queries: Queries, config: Config, *, cutoff: int = CUTOFF
 ) -> Gains:
-    """Ask a scorer questions about any domains.
+    """Ask a scorer questions about any domains; `gains_at` with one cutoff."""
+    return gains_at(scorer, dataset, queries, config, [cutoff])[0]
+
+
+def gains_at(
+    scorer: Scorer, dataset: Dataset, queries: Queries, config: Config, cutoffs: Sequence[int]
+) -> list[Gains]:
+    """Ask a scorer questions about any domains, once for all cutoffs.
 
     Args:
         scorer: whole system, over the catalogues of `dataset`.
         dataset: holds the questions' events.
         queries: the questions.
         config: batch and history length are those of evaluation; the whole catalogue is ranked.
-        cutoff: of the NDCG.
+        cutoffs: of the NDCG.
+
+    Returns:
+        One for each cutoff.
     """
     events = dataset.events
     protocol = config.evaluation.model_copy(update={"candidates": None})
-    found = []
-    for d in np.unique(events.domain[queries.position]).tolist():
-        ranking = rank(scorer, dataset, queries, d, config=protocol, lists=False)
-        value = per_query(ranking, [cutoff])[f"ndcg@{cutoff}"]
-        about = np.full(len(value), d, np.int64)
-        found.append((value, about, ranking.user, events.time[ranking.position]))
-    if not found:
-        nothing = np.empty(0)
-        return Gains(nothing, nothing.astype(np.int64), nothing.astype(np.int64), nothing)
-    return Gains(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    asked = [
+        rank(scorer, dataset, queries, d, config=protocol, lists=False)
+        for d in np.unique(events.domain[queries.position]).tolist()
+    ]
+    position, user = (
+        np.concatenate([np.empty(0, np.int64), *(getattr(ranking, name) for ranking in asked)])
+        for name in ("position", "user")
+    )
+    values = [per_query(ranking, cutoffs) for ranking in asked]
+    return [
+        Gains(
+            np.concatenate([np.empty(0), *(value[f"ndcg@{cutoff}"] for value in values)]),
+            events.domain[position].astype(np.int64),
+            user,
+            events.time[position],
+        )
+        for cutoff in cutoffs
+    ]
 
 
 def judge(champion: Gains, challenger: Gains, names: tuple[str, ...], config: Config) -> Verdict:
