@@ -15,6 +15,8 @@ import time
 from collections import deque
 from typing import Any
 
+import uvloop
+
 CONNECTIONS = 64
 
 
@@ -172,7 +174,7 @@ def main() -> None:
     generator = Generator(json.load(sys.stdin))
     began = time.perf_counter()
     closed = "callers" in generator.plan
-    asyncio.run(generator.closed_loop() if closed else generator.open_loop())
+    uvloop.run(generator.closed_loop() if closed else generator.open_loop())
     seconds = time.perf_counter() - began
     found: dict[str, Any] = {"seconds": seconds, "wrong": generator.wrong}
     for kind, values in generator.latencies.items():

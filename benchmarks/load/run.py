@@ -290,15 +290,20 @@ def main() -> None:
                 found["both_while_learning"] = generate(
                     {**ours_plan, "rates": half, "seconds": given.learning}
                 )
-            print(found["both_while_learning"], flush=True)
+            print(found["both_while_learning"], file=sys.stderr)
+        two = folder / "two-workers"
+        two.mkdir()
+        with server(service(model, two, ours, 2), ours, "/v1/ready"):
+            asked = {**ours_plan, "rates": {**aimed, "changed": 5}, "seconds": 20}
+            found["two_workers_at_half_of_aims"] = [generate(asked) for _ in range(3)]
         if given.swaps:
-            two = other_version(given.model, folder / "two")
+            both = other_version(given.model, folder / "two")
             port = free_port()
             # A log of its own: what was told before would count among what is popular.
             told = folder / "nothing"
             told.mkdir()
             with server(service(folder / "two", told, port, 1), port, "/v1/ready"):
-                changing = {**ours_plan, **two, "port": port, "rates": {"recommend": 20}}
+                changing = {**ours_plan, **both, "port": port, "rates": {"recommend": 20}}
                 found["hot_swap"] = swaps(
                     {**changing, "seconds": given.swaps * 6.0}, port, given.swaps
                 )

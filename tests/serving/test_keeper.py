@@ -17,6 +17,7 @@ from isthmus.online.events import Event
 from isthmus.online.log import open_log
 from isthmus.recommender import Recommender
 from isthmus.recommender.storage import LogPosition
+from isthmus.serving.counting import AT_ONCE
 from isthmus.serving.keeper import Keeper
 from word_encoder import WordEncoder
 
@@ -139,6 +140,51 @@ def test_what_cannot_be_loaded_is_tried_ever_more_seldom_and_forgotten_after_a_w
     (model / "current").write_text(good)
     keeper._follow()
     assert keeper.problem is None
+    log.close()
+    catalogue.close()
+
+
+def test_every_version_is_settled_once_when_it_is_ready(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    fitted().save(model)
+    log, catalogue = open_log(tmp_path / "e.db"), open_catalogue(tmp_path / "e.db")
+    settled: list[str] = []
+    keeper = Keeper(
+        *(model, log, catalogue),
+        poll_seconds=0.05,
+        encoder=WordEncoder(),
+        settled=lambda: settled.append(keeper.live.version),
+    )
+    keeper.start()
+    assert settled == ["v000001"]
+    fitted(1).save(model)
+    wait(lambda: len(settled) > 1)
+    keeper.close()
+    assert settled == ["v000001", "v000002"]
+    log.close()
+    catalogue.close()
+
+
+def test_a_backlog_is_counted_in_stretches_with_rests_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    fitted().save(model)
+    log, catalogue = open_log(tmp_path / "e.db"), open_catalogue(tmp_path / "e.db")
+    keeper = Keeper(model, log, catalogue, poll_seconds=60.0, encoder=WordEncoder())
+    keeper.start()
+    (first, *_) = fitted().dataset.domains[0].items["item_id"]
+    name = fitted().dataset.names[0]
+    now = time.time()
+    log.append([Event(f"e{n}", "ann", name, first, now) for n in range(2 * AT_ONCE + 1)])
+    rests: list[float] = []
+    monkeypatch.setattr("isthmus.serving.keeper.time.sleep", rests.append)
+    before = keeper.live.counted
+    keeper._count()
+    assert len(rests) == 3
+    assert min(rests) > 0
+    assert keeper.live.counted == before + 2 * AT_ONCE + 1
+    keeper.close()
     log.close()
     catalogue.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import os
@@ -25,6 +26,8 @@ from isthmus.errors import LogError
 from isthmus.online.log import open_log
 from isthmus.recommender import Recommender
 from isthmus.recommender.storage import LogPosition
+from isthmus.serving import run
+from isthmus.serving.keeper import Keeper
 from isthmus.serving.keys import add_key
 from isthmus.serving.run import Settings, serve
 from postgres_cluster import runs
@@ -154,6 +157,27 @@ def test_threads_of_a_worker_take_short_turns() -> None:
         check=True,
     )
     assert float(found.stdout) <= 0.001
+
+
+def test_what_stays_with_a_version_is_kept_from_the_garbage_collector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted().save(tmp_path / "model")
+    made: list[Keeper] = []
+    monkeypatch.setattr(Keeper, "start", lambda keeper, wait: made.append(keeper))
+    log, exports = tmp_path / "events.db", tmp_path / "exports"
+    run.application(Settings(str(tmp_path / "model"), str(log), None, str(exports)), b"secret")
+    try:
+        made[0]._settled()
+        held = gc.get_freeze_count()
+        assert held > 10_000
+        # A second time it is not all of it once more.
+        made[0]._settled()
+        assert gc.get_freeze_count() < 1.5 * held
+    finally:
+        gc.unfreeze()
+        made[0].log.close()
+        made[0].catalogue.close()
 
 
 def test_a_second_service_on_the_same_log_is_refused(server: Server) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from secrets import token_bytes
@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount, Router
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isthmus.errors import IsthmusError, RequestError
 from isthmus.experiment.schema import RunRecord
@@ -71,8 +71,23 @@ def make_app(
         service.close()
 
     pages = page_routes(service, sessions, run)
-    router = Router([*hot_routes(service), *pages, Mount("/", rest)], lifespan=lifespan)
-    return Guard(router, service.config, keys, sessions)
+    others = Router([*pages, Mount("/", rest)], lifespan=lifespan)
+    return Guard(_HotFirst(hot_routes(service), others), service.config, keys, sessions)
+
+
+class _HotFirst:
+    """Hands what is called most straight on: going through a router's list takes a third as long
+    as taking in an event.
+    """
+
+    def __init__(self, hot: Mapping[str, ASGIApp], others: ASGIApp) -> None:
+        self._hot, self._others = hot, others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        hot = scope["type"] == "http" and scope["method"] == "POST"
+        app = self._hot.get(scope["path"], self._others) if hot else self._others
+        await app(scope, receive, send)
 
 
 async def _tell(_: Request, error: Exception) -> Response:

@@ -7,8 +7,9 @@ update taught (docs/learning-online.md). Events count as in `isthmus.online.repl
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +39,20 @@ class Tally:
     item: NDArray[np.int64]
     time: NDArray[np.float64]
 
+    @classmethod
+    def of(cls, stretches: Sequence[Self]) -> Self:
+        """One of several that follow each other."""
+        columns = ((s.domain, s.item, s.time) for s in stretches)
+        domain, item, time = map(np.concatenate, zip(*columns, strict=True))
+        return cls(stretches[-1].upto, domain, item, time)
 
-def tally(log: EventLog, live: Live, hidden: Collection[str]) -> Tally | None:
-    """The next events that a `Live` has not counted; None: there are no more records.
+    def counted_by(self, live: Live) -> Live:
+        """The `Live` with these events among what is popular."""
+        return live.counting(self.domain, self.item, self.time, upto=self.upto)
+
+
+def tallies(log: EventLog, live: Live, hidden: Collection[str]) -> Iterator[Tally]:
+    """The events that a `Live` has not counted, up to the end of the log, in stretches.
 
     Args:
         log: that the model follows.
@@ -50,26 +62,24 @@ def tally(log: EventLog, live: Live, hidden: Collection[str]) -> Tally | None:
     Raises:
         LogUnavailable: the log cannot be read just now.
     """
-    records = log.read(live.counted, AT_ONCE)
-    if not records:
-        return None
-    model = live.recommender
+    model, places, upto = live.recommender, live.places, live.counted
     number = {name: d for d, name in enumerate(live.names)}
-    places, rows = live.places, []
-    for logged in records:
-        event = logged.record
-        if not isinstance(event, Event) or event.user_id in hidden:
-            continue
-        place = places.get(event.domain, {}).get(event.item_id)
-        if place is None or left_out(event, model.dataset, model.config):
-            continue
-        rows.append((number[event.domain], place, event.time))
-    domain, item, time = np.array(rows, np.float64).reshape(-1, 3).T
-    return Tally(records[-1].offset, domain.astype(np.int64), item.astype(np.int64), time)
+    while records := log.read(upto, AT_ONCE):
+        rows = []
+        for logged in records:
+            event = logged.record
+            if not isinstance(event, Event) or event.user_id in hidden:
+                continue
+            place = places.get(event.domain, {}).get(event.item_id)
+            if place is None or left_out(event, model.dataset, model.config):
+                continue
+            rows.append((number[event.domain], place, event.time))
+        domain, item, time = np.array(rows, np.float64).reshape(-1, 3).T
+        upto = records[-1].offset
+        yield Tally(upto, domain.astype(np.int64), item.astype(np.int64), time)
 
 
 def counted(log: EventLog, live: Live, hidden: Collection[str]) -> Live:
     """A `Live` that has counted everything up to the end of the log."""
-    while more := tally(log, live, hidden):
-        live = live.counting(more.domain, more.item, more.time, upto=more.upto)
-    return live
+    found = list(tallies(log, live, hidden))
+    return Tally.of(found).counted_by(live) if found else live

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from isthmus.config import ServingConfig
 from isthmus.serving.keys import KeyFile, NotAllowed
 from isthmus.serving.limits import RateLimit
-from isthmus.serving.metrics import REQUESTS, SECONDS
+from isthmus.serving.metrics import answered
 from isthmus.serving.pages.refusals import told_to_reader
 from isthmus.serving.pages.sessions import TOKEN_HEADER, Sessions
 from isthmus.serving.problems import TooLarge, told
@@ -63,8 +63,7 @@ class Guard:
             page = route is not None and route.page
             await answer.fail(*(told_to_reader(error, scope) if page else told(error)))
         name = route.path if route else "other"
-        REQUESTS.labels(name, str(answer.status)).inc()
-        SECONDS.labels(name).observe(time.perf_counter() - began)
+        answered(name, answer.status)(time.perf_counter() - began)
 
     def _admit(self, scope: Scope, route: Route | None) -> Scope:
         """The request with whose it is, where it is a browser's; raises what is to be told."""

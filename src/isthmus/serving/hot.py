@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import msgspec
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from isthmus.serving.messages import (
     ErrorAnswer,
@@ -49,8 +48,8 @@ class _Hot:
         await send({"type": "http.response.body", "body": body})
 
 
-def hot_routes(service: Service) -> list[Route]:
-    """Recommend, and report events."""
+def hot_routes(service: Service) -> dict[str, ASGIApp]:
+    """Recommend, and report events: what answers a POST, by path."""
 
     async def recommend(body: bytes) -> tuple[int, object]:
         return 200, await service.recommend(_RECOMMEND.decode(body))
@@ -69,11 +68,11 @@ def hot_routes(service: Service) -> list[Route]:
         acknowledged = sum(result.outcome in _TAKEN for result in told)
         return 200, EventResults(acknowledged, len(told) - acknowledged, told)
 
-    return [
-        Route("/v1/recommend", _Hot(recommend), methods=["POST"]),
-        Route("/v1/events", _Hot(report_event), methods=["POST"]),
-        Route("/v1/events/batch", _Hot(report_events), methods=["POST"]),
-    ]
+    return {
+        "/v1/recommend": _Hot(recommend),
+        "/v1/events": _Hot(report_event),
+        "/v1/events/batch": _Hot(report_events),
+    }
 
 
 def _read(raw: msgspec.Raw) -> EventIn | EventResult:

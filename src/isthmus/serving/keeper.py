@@ -22,7 +22,7 @@ from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.log import EventLog
 from isthmus.recommender.encoding import Encoder
 from isthmus.serving.belonging import check_belongs
-from isthmus.serving.counting import counted, tally
+from isthmus.serving.counting import Tally, counted, tallies
 from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Recommend
 from isthmus.serving.metrics import tell
@@ -35,6 +35,8 @@ from isthmus.training.versions import read_pointer
 _log = logging.getLogger(__name__)
 _CHANGES_AT_ONCE = 10_000
 _SELDOM_SECONDS = 60.0
+_REST_SECONDS = 0.02
+"""Between two stretches of the log that are read for counting; one takes a fifth of this."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Keeper:
         poll_seconds: between looks for a new version.
         count_seconds: between counts of what is popular.
         encoder: reads new texts; None: the model's own language model.
+        settled: called when a version has been made ready to answer.
 
     Raises:
         CheckpointError: the folder holds no sound model.
@@ -78,11 +81,12 @@ class Keeper:
         poll_seconds: float = 1.0,
         count_seconds: float = 5.0,
         encoder: Encoder | None = None,
+        settled: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder, self.log, self.catalogue = folder, log, catalogue
         self.ready = threading.Event()
         self.problem: str | None = None
-        self._poll, self._encoder = poll_seconds, encoder
+        self._poll, self._encoder, self._settled = poll_seconds, encoder, settled
         self._count_seconds, self._count_again = count_seconds, 0.0
         self._lock, self._changed = threading.RLock(), threading.Condition()
         self._nudged, self._closed = False, False
@@ -118,6 +122,7 @@ class Keeper:
         self._take_in()
         self._count()
         warm(self.live, self._recorded, self._asking)
+        self._settled()
         with self._lock:
             self._show(self.live)
         self.problem = None
@@ -316,6 +321,7 @@ class Keeper:
             self._pointer, self.problem, self._refused = pointer, None, None
             self._read = read
         self._nudge()
+        self._settled()
         self._prepare()
         _log.info("version %s answers now", live.version)
 
@@ -363,9 +369,17 @@ class Keeper:
 
     def _count(self) -> None:
         """Count on what is popular; by this thread alone, so that no event counts twice."""
-        while more := tally(self.log, self.live, self.hidden_people):
+        found = []
+        for stretch in tallies(self.log, self.live, self.hidden_people):
+            found.append(stretch)
+            if self._closed:
+                return
+            if self.ready.is_set():
+                # Answers and the loop that takes events want the interpreter as well.
+                time.sleep(_REST_SECONDS)
+        if found:
             with self._lock:
-                self.live = self.live.counting(more.domain, more.item, more.time, upto=more.upto)
+                self.live = Tally.of(found).counted_by(self.live)
         self._count_again = time.monotonic() + self._count_seconds
 
     def _changes(self, after: int) -> list[list[Item]]:

@@ -7,7 +7,8 @@ PROMETHEUS_MULTIPROC_DIR names, and whichever is asked adds them up.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 from prometheus_client import (
@@ -43,6 +44,34 @@ _ITEMS = Gauge(
     ["domain"],
     multiprocess_mode="livemin",
 )
+
+
+@cache
+def answered(route: str, status: int) -> Callable[[float], None]:
+    """Counts a request that was answered, and takes how many seconds that took.
+
+    Found once for each route and status; looking numbers up by their labels costs more than
+    counting.
+    """
+    count, seconds = REQUESTS.labels(route, str(status)), SECONDS.labels(route)
+
+    def told(took: float) -> None:
+        count.inc()
+        seconds.observe(took)
+
+    return told
+
+
+@cache
+def reported(outcome: str) -> Counter:
+    """Counts events and impressions of one outcome."""
+    return EVENTS.labels(outcome)
+
+
+@cache
+def listed(domain: str, fallback: bool) -> Counter:
+    """Counts lists of one domain."""
+    return RECOMMENDATIONS.labels(domain, str(fallback).lower())
 
 
 def tell(version: str, offered: Mapping[str, int]) -> None:

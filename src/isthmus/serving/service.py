@@ -25,7 +25,7 @@ from isthmus.serving.messages import (
     Recommend,
     Recommendation,
 )
-from isthmus.serving.metrics import EVENTS, RECOMMENDATIONS
+from isthmus.serving.metrics import listed, reported
 
 _REFUSALS = {
     "unknown-domain": "There is no such domain.",
@@ -92,7 +92,7 @@ class Service:
             answer = found[place]
             assert isinstance(answer, Recommendation), "only answers have questions"
             answer.lists.append(listing)
-            RECOMMENDATIONS.labels(listing.domain, str(listing.fallback).lower()).inc()
+            listed(listing.domain, listing.fallback).inc()
         self.keeper.record(batch[-1])
         return found
 
@@ -123,7 +123,7 @@ class Service:
                 outcome = await asyncio.to_thread(self._repeated, event)
             message = outcome.message if isinstance(outcome, Outcome) else _REFUSALS[outcome]
             results.append(EventResult(event.event_id, str(outcome), message))
-            EVENTS.labels(str(outcome)).inc()
+            reported(str(outcome)).inc()
         return results
 
     def _repeated(self, event: EventIn) -> Outcome:
