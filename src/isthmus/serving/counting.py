@@ -77,6 +77,8 @@ def tallies(log: EventLog, live: Live, hidden: Collection[str]) -> Iterator[Tall
         domain, item, time = np.array(rows, np.float64).reshape(-1, 3).T
         upto = records[-1].offset
         yield Tally(upto, domain.astype(np.int64), item.astype(np.int64), time)
+        if len(records) < AT_ONCE:
+            return
 
 
 def counted(log: EventLog, live: Live, hidden: Collection[str]) -> Live:

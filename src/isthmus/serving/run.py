@@ -179,8 +179,7 @@ def application(settings: Settings, secret: bytes) -> ASGIApp:
 def _set_aside() -> None:
     """Take what stays as long as a version does out of the garbage collector's sight.
 
-    It would go through catalogue and model every few thousand requests, and nobody is answered
-    while it does.
+    It would go through catalogue and model now and then, and nobody is answered while it does.
     """
     gc.unfreeze()
     gc.collect()
