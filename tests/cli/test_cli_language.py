@@ -55,7 +55,16 @@ def test_methods_stand_in_one_table_and_weights_where_they_were_promised(own, sh
     model = ("--set", "language.model=bert", *FEW)
     said = ask(shop, folder, "tune-language", *model, "--method", "side", "--method", "lora")
     assert said.code == 0, said.err
-    for word in ("method", "learns", "peak MB", "s/step", "side", "lora", "books NDCG@10"):
+    for word in (
+        "method",
+        "learns",
+        "peak MB",
+        "s/step",
+        "side",
+        "lora",
+        "books NDCG@10",
+        "isthmus compare",
+    ):
         assert word in said.out
     for method in ("side", "lora"):
         (kept,) = (folder / "runs").glob(f"*/curves/tuning-{method}")

@@ -184,6 +184,7 @@ def tune_language(
     output.show(methods_table(rows))
     key = f"language.tuned_by_domain.{domain[0]}" if domain else "language.tuned"
     print(f"\nSaved {', '.join(map(str, saved))}. To use it: --set {key}={saved[-1]}")
+    print("The table asks texts alone; isthmus compare with it tells whether the blend gains.")
 
 
 def distil_language(
