@@ -253,7 +253,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
         seeds="0,1,2",
     ),
     "uplift-beauty-toys": curve(
-        *(THREE, *PAIR, "--curve", "0.1,1"), name="uplift-beauty-toys", seeds="0"
+        *(THREE, *PAIR, "--curve", "0.1,1"), name="uplift-beauty-toys", seeds="0,1"
     ),
     "controls-food-kitchen": curve(
         *(FOOD_KITCHEN, "--curve", "0.1,1", *(w for c in CONTROLS for w in ("--control", c))),
