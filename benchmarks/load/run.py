@@ -30,6 +30,7 @@ HERE = Path(__file__).parent
 AIM_MS = 50.0
 AIMS = {"recommend": 300.0, "event": 2000.0}
 """Requests a second that are aimed at, each kind alone."""
+HALF_OF_AIMS = {kind: rate / 2 for kind, rate in AIMS.items()}
 
 
 def free_port() -> int:
@@ -224,6 +225,82 @@ def swaps(plan: dict[str, Any], port: int, count: int) -> dict[str, Any]:
     return {"swaps": done, **json.loads(process.stdout.read())}
 
 
+def against_plain(ours: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+    """What 16 callers get of either in turn, and where the plain handler ends."""
+    rounds = []
+    for _ in range(3):
+        a, b = (
+            generate({**plan, "callers": 16})["recommend"]["per_second"] for plan in (ours, plain)
+        )
+        rounds.append({"service": a, "plain": b, "ratio": a / b})
+        print(rounds[-1], file=sys.stderr)
+    steps = ladder(plain, "recommend", (10, 20, 40, 80, 120))
+    return {"saturation_16_callers": rounds, "plain_recommend": steps}
+
+
+def changing_at(plan: dict[str, Any], rates: dict[str, float]) -> dict[str, Any]:
+    """Event to changed recommendation, five a second beside other traffic."""
+    asked = {**plan, "rates": {**rates, "changed": 5}, "seconds": 20}
+    found = {"rates": rates, **generate(asked)}
+    print(found, file=sys.stderr)
+    return found
+
+
+def by_itself(plan: dict[str, Any]) -> dict[str, Any]:
+    """Each kind of request alone at rising rates, then both."""
+    asked = ladder(plan, "recommend", (25, 50, 100, 150, 200, 300, 400))
+    told = ladder(plan, "event", (250, 500, 1000, 1500, 2000, 2500))
+    most = {"recommend": sustained(asked), "event": sustained(told)}
+    half = {"recommend": max(most["recommend"] / 2, 10), "event": max(most["event"] / 2, 50)}
+    return {
+        **{"recommend": asked, "recommend_sustained": most["recommend"]},
+        **{"event": told, "event_sustained": most["event"]},
+        "both_at_half_rate": generate({**plan, "rates": half}),
+        "event_to_changed_recommendation_at_half_of_aims": changing_at(plan, HALF_OF_AIMS),
+        "event_to_changed_recommendation_at_half_of_sustained": changing_at(plan, half),
+    }
+
+
+def while_swapping(plan: dict[str, Any], model: Path, folder: Path, count: int) -> dict[str, Any]:
+    """Versions that answer differently, changed under load."""
+    expected = other_version(model, folder / "two")
+    port = free_port()
+    # A log of its own: what was told before would count among what is popular.
+    told = folder / "nothing"
+    told.mkdir()
+    with server(service(folder / "two", told, port, 1), port, "/v1/ready"):
+        changing = {**plan, **expected, "port": port, "rates": {"recommend": 20}}
+        return swaps({**changing, "seconds": count * 6.0}, port, count)
+
+
+def measured(given: argparse.Namespace, plan: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Everything, in a folder of its own."""
+    model = folder / "model"
+    shutil.copytree(given.model, model)
+    port, plain = free_port(), free_port()
+    ours = {**plan, "port": port, "path": "/v1/recommend"}
+    words = [str(HERE / "plain.py"), str(given.model), str(plain)]
+    found: dict[str, Any] = {}
+    with server(service(model, folder, port, given.workers), port, "/v1/ready") as pid:
+        with server(words, plain, "/docs"):
+            found |= against_plain(ours, {**plan, "port": plain, "path": "/recommend"})
+        found |= by_itself(ours)
+        half = found["event_to_changed_recommendation_at_half_of_sustained"]["rates"]
+        if given.soak:
+            found["soak"] = soak({**ours, "rates": half}, pid, given.soak)
+        with learner(model, folder):
+            learning = {**ours, "rates": half, "seconds": given.learning}
+            found["both_while_learning"] = generate(learning)
+    two = folder / "two-workers"
+    two.mkdir()
+    with server(service(model, two, port, 2), port, "/v1/ready"):
+        rounds = [changing_at(ours, HALF_OF_AIMS) for _ in range(3)]
+        found["two_workers_at_half_of_aims"] = rounds
+    if given.swaps:
+        found["hot_swap"] = while_swapping(ours, given.model, folder, given.swaps)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
@@ -247,66 +324,7 @@ def main() -> None:
     }
     found: dict[str, Any] = {"load_average_before": os.getloadavg(), "workers": given.workers}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        model = folder / "model"
-        shutil.copytree(given.model, model)
-        ours, plain = free_port(), free_port()
-        ours_plan = {**plan, "port": ours, "path": "/v1/recommend"}
-        plain_plan = {**plan, "port": plain, "path": "/recommend"}
-        words = [str(HERE / "plain.py"), str(given.model), str(plain)]
-        with server(service(model, folder, ours, given.workers), ours, "/v1/ready") as pid:
-            with server(words, plain, "/docs"):
-                rounds = []
-                for _ in range(3):
-                    both = [
-                        generate({**p, "callers": 16})["recommend"]["per_second"]
-                        for p in (ours_plan, plain_plan)
-                    ]
-                    rounds.append(
-                        {"service": both[0], "plain": both[1], "ratio": both[0] / both[1]}
-                    )
-                    print(rounds[-1], file=sys.stderr)
-                found["saturation_16_callers"] = rounds
-                steps = ladder(plain_plan, "recommend", (10, 20, 40, 80, 120))
-                found["plain_recommend"] = steps
-            steps = ladder(ours_plan, "recommend", (25, 50, 100, 150, 200, 300, 400))
-            found["recommend"], found["recommend_sustained"] = steps, sustained(steps)
-            steps = ladder(ours_plan, "event", (250, 500, 1000, 1500, 2000, 2500))
-            found["event"], found["event_sustained"] = steps, sustained(steps)
-            half = {
-                "recommend": max(found["recommend_sustained"] / 2, 10),
-                "event": max(found["event_sustained"] / 2, 50),
-            }
-            found["both_at_half_rate"] = generate({**ours_plan, "rates": half})
-            aimed = {kind: rate / 2 for kind, rate in AIMS.items()}
-            for name, rates in (("aims", aimed), ("sustained", half)):
-                key = f"event_to_changed_recommendation_at_half_of_{name}"
-                asked = {**ours_plan, "rates": {**rates, "changed": 5}, "seconds": 20}
-                found[key] = {"rates": rates, **generate(asked)}
-                print(key, found[key], file=sys.stderr)
-            if given.soak:
-                found["soak"] = soak({**ours_plan, "rates": half}, pid, given.soak)
-            with learner(model, folder):
-                found["both_while_learning"] = generate(
-                    {**ours_plan, "rates": half, "seconds": given.learning}
-                )
-            print(found["both_while_learning"], file=sys.stderr)
-        two = folder / "two-workers"
-        two.mkdir()
-        with server(service(model, two, ours, 2), ours, "/v1/ready"):
-            asked = {**ours_plan, "rates": {**aimed, "changed": 5}, "seconds": 20}
-            found["two_workers_at_half_of_aims"] = [generate(asked) for _ in range(3)]
-        if given.swaps:
-            both = other_version(given.model, folder / "two")
-            port = free_port()
-            # A log of its own: what was told before would count among what is popular.
-            told = folder / "nothing"
-            told.mkdir()
-            with server(service(folder / "two", told, port, 1), port, "/v1/ready"):
-                changing = {**ours_plan, **both, "port": port, "rates": {"recommend": 20}}
-                found["hot_swap"] = swaps(
-                    {**changing, "seconds": given.swaps * 6.0}, port, given.swaps
-                )
+        found |= measured(given, plan, Path(temporary))
     found["load_average_after"] = os.getloadavg()
     text = json.dumps(found, indent=1)
     print(text)
