@@ -36,7 +36,7 @@ def live_of(recommender: Recommender) -> Live:
 
 
 def levels(live: Live, domain: int) -> list[np.ndarray]:
-    return [side.popular(domain)[0].numpy()[0] for side in live.quick.sides]
+    return [side.popular(domain).score[0] for side in live.quick.sides]
 
 
 def test_counts_are_those_of_a_model_that_has_grown_by_the_same(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from isthmus.blend.mixture import standardise
 from isthmus.errors import RequestError
 from isthmus.online.catalogue import Item
 from isthmus.recommender import Recommender
+from isthmus.serving.best import best_of
 from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Listing, Recommend
 from isthmus.serving.past import past_of
-from isthmus.serving.quick_side import standardise_
 
 
 def answers(live: Live, batch: list[Recommend]) -> list[Listing]:
@@ -154,9 +154,34 @@ def test_standardising_is_that_of_the_blend_and_keeps_ties(n_items: int) -> None
     rng = np.random.default_rng(n_items)
     scores = rng.normal(size=(4, n_items)).astype(np.float32)
     scores[1, ::3], scores[2], scores[3] = 0.0, 5.0, rng.integers(3, size=n_items)
-    found = torch.from_numpy(scores.copy())
-    assert standardise_(found).tolist() == [True, True, False, True]
-    assert np.allclose(found.numpy(), standardise(scores), atol=1e-5)
-    # Wherever in memory it stands, a score is scaled to the same digit.
-    assert len(torch.unique(found[1, ::3])) == 1
-    assert len(torch.unique(found[3])) == 3
+    weight = np.array([[0.3, 0.7, 0.2, 0.11], [0.0, 0.41, 0.0, 0.37]], np.float32)
+    found = best_of(
+        scores,
+        weight,
+        np.zeros((0, n_items), np.float32),
+        np.zeros((2, 0), np.float32),
+        np.ones((2, n_items), bool),
+        3,
+    )
+    assert found.spoke.tolist() == [True, True, False, True]
+    assert np.allclose(found.scaled, standardise(scores), atol=1e-5)
+    assert np.allclose(found.total, weight @ found.scaled, atol=1e-5)
+    # Wherever in memory it stands, a score is scaled to the same digit, and added up likewise.
+    assert len(np.unique(found.scaled[1, ::3])) == 1
+    assert len(np.unique(found.scaled[3])) == 3
+    assert len(np.unique(found.total[1, ::3])) == 3
+
+
+def test_what_is_popular_alone_makes_a_list_too() -> None:
+    level = np.array([[0.5, 2.0, 2.0, -1.0, 1.0]], np.float32)
+    found = best_of(
+        np.zeros((0, 5), np.float32),
+        np.zeros((1, 0), np.float32),
+        level,
+        np.full((1, 1), 0.5, np.float32),
+        np.array([[True, True, True, True, False]]),
+        5,
+    )
+    assert found.in_order(4, np.array([0, 4, 1, 2, 3])).tolist() == [[2, 1, 0, 3]]
+    assert found.in_order(1, np.array([0, 4, 1, 2, 3])).tolist() == [[2]]
+    assert found.in_order(6, np.arange(5)).tolist() == [[1, 2, 0, 3, -1, -1]]

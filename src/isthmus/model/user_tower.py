@@ -20,7 +20,7 @@ from isthmus.model.heads import borrow_head, domain_heads
 
 N_GAPS = 16
 """Buckets of the time between two events; bucket b holds gaps of about 2^b hours, 0 unknown."""
-_GAP_ENDS = 3600 * (2.0 ** torch.arange(1, N_GAPS - 1, dtype=torch.float64) - 1)
+GAP_ENDS = 3600 * (2.0 ** torch.arange(1, N_GAPS - 1, dtype=torch.float64) - 1)
 """Where a bucket ends and the next begins, in seconds."""
 
 
@@ -238,5 +238,5 @@ def gap_buckets(time: Tensor, first: Tensor) -> Tensor:
         int64 [tokens] in [0, N_GAPS); 0 where unknown or first.
     """
     gap = time - time.roll(1)
-    bucket = torch.bucketize(gap, _GAP_ENDS.to(time.device), right=True) + 1
+    bucket = torch.bucketize(gap, GAP_ENDS.to(time.device), right=True) + 1
     return bucket.masked_fill_(first | gap.isnan(), 0)

@@ -9,11 +9,10 @@ from functools import cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from isthmus.data.features import ItemFeatures
 from isthmus.recommender.asking import Asked
-from isthmus.recommender.ranking import Top, best_columns
+from isthmus.recommender.ranking import Top
 from isthmus.scoring import Float, Requests
 from isthmus.serving.quick_side import QuickSide
 from isthmus.serving.quick_text import Indices, Texts
@@ -128,16 +127,12 @@ class Quick:
         gated = self.system.gated
         visible = gated.known(asked.visible, domain)
         answering = self._answering(visible, domain, gated.weights(visible, domain))
-        shares = Shares.of(answering, domain, self.n_items(domain))
-        total = shares.total(len(asked))
-        open_to = np.broadcast_to(offered, total.shape).copy()
+        open_to = np.broadcast_to(offered, (len(asked), self.n_items(domain))).copy()
         closed = ~np.broadcast_to(np.asarray(seen), (len(asked),))
         own = asked.whole.only(domain)
         mine = closed[own.rows]
         open_to[own.rows[mine], own.item[mine]] = False
-        total.masked_fill_(torch.from_numpy(~open_to), -torch.inf)
-        item = best_items_of(total, k, rank_of_equals)
-        return shares.top(item, open_to.sum(1))
+        return Shares.of(answering, domain, open_to).top(k, rank_of_equals)
 
     def _answering(self, requests: Requests, domain: int, weight: Float) -> list[Answering]:
         """The sides on both sides of the gate, each with those for whom it counts."""
@@ -148,19 +143,3 @@ class Quick:
             if side is not None and len(rows):
                 found.append(Answering.of(self.laid_out(side), rows, requests, domain, let_in))
         return found
-
-
-def best_items_of(total: Tensor, k: int, rank_of_equals: Indices) -> Indices:
-    """As `best_columns`, by way of a plain top-k where no tie crosses the end of the list."""
-    m = min(k + 1, total.shape[1])
-    value, index = (found.numpy() for found in total.topk(m, dim=1))
-    order = np.lexsort((rank_of_equals[index], -value), axis=-1)
-    index, value = (np.take_along_axis(a, order, axis=1) for a in (index, value))
-    chosen = np.where(value > -np.inf, index, -1)[:, :k]
-    if m > k:
-        tied = np.flatnonzero((value[:, k - 1] == value[:, k]) & (value[:, k] > -np.inf))
-        if len(tied):
-            chosen[tied] = best_columns(total[torch.from_numpy(tied)].numpy(), k, rank_of_equals)
-    if chosen.shape[1] == k:
-        return chosen
-    return np.pad(chosen, ((0, 0), (0, k - chosen.shape[1])), constant_values=-1)

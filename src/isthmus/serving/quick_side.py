@@ -9,7 +9,7 @@ are rows at the end. The formulas are those of the scorers; a test holds both to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -20,15 +20,31 @@ from torch import Tensor
 from isthmus.baselines.content import ContentKNN
 from isthmus.baselines.cooccurrence import CoOccurrence
 from isthmus.baselines.popular import Fading, RecentPopular
+from isthmus.blend.mixture import standardise
 from isthmus.data.features import ItemFeatures
 from isthmus.recommender.serving import POPULAR
-from isthmus.scoring import Requests
+from isthmus.scoring import Float, Requests
+from isthmus.serving.best import SILENT
 from isthmus.serving.quick_text import Indices, Texts, text_query
+from isthmus.serving.quick_tower import QuickTower
 from isthmus.transfer.sides import Side
 
 Float64 = NDArray[np.float64]
-SILENT = 1e-9
-"""Spread of a part's scores up to which it tells no item from another; as `blend.standardise`."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """How popular the items of a domain are, on the scale of a blend.
+
+    Attributes:
+        score: float32 [1, n_items].
+        average: its mean.
+        speaks: whether it tells any two items apart.
+    """
+
+    score: Float
+    average: float
+    speaks: bool
 
 
 @dataclass(frozen=True)
@@ -37,16 +53,18 @@ class QuickSide:
 
     Attributes:
         side: what they were taken from.
+        tower: turns histories into states.
         vectors: per domain, item vectors of the neural part, float32 [n_items, dim].
         texts: per domain; empty where the side has no such part.
         fading: what is popular; None where the side has no such part.
     """
 
     side: Side
+    tower: QuickTower
     vectors: tuple[Tensor, ...]
     texts: tuple[Texts, ...]
     fading: Fading | None
-    _levels: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    _levels: dict[int, Level] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, side: Side, others: Sequence[QuickSide]) -> QuickSide:
@@ -54,11 +72,12 @@ class QuickSide:
         n_domains = len(side.neural.model.bounds) - 1
         side.neural.model.to("cpu")
         vectors = tuple(side.neural.model.catalogue(d).clone() for d in range(n_domains))
+        tower = QuickTower.of(side.neural.model.users)
         popular = side.parts.get(POPULAR)
         fading = popular.fading() if isinstance(popular, RecentPopular) else None
         part = side.parts.get("text")
         if not isinstance(part, ContentKNN):
-            return cls(side, vectors, (), fading)
+            return cls(side, tower, vectors, (), fading)
         state = part.state().arrays
         table, row = (state[name] for name in ("table", "row"))
         texts: list[Texts] = []
@@ -70,7 +89,7 @@ class QuickSide:
             own = Texts.of(table[first:last].astype(np.float32), local)
             there = (other.texts[len(texts)] for other in others if len(other.texts) > len(texts))
             texts.append(next((like for like in there if like.equals(own)), own))
-        return cls(side, vectors, tuple(texts), fading)
+        return cls(side, tower, vectors, tuple(texts), fading)
 
     def extended(
         self,
@@ -108,7 +127,7 @@ class QuickSide:
             grown[torch.from_numpy(item)] = fresh
         vectors = list(self.vectors)
         vectors[domain] = grown
-        return QuickSide(self.side, tuple(vectors), texts, self.fading)
+        return replace(self, vectors=tuple(vectors), texts=texts, _levels={})
 
     def counting(self, domain: Indices, item: Indices, time: Float64) -> QuickSide:
         """With events that came since among what is popular; see `Fading.counting`."""
@@ -116,7 +135,7 @@ class QuickSide:
             return self
         read = np.isin(domain, self.side.neural.reads)
         fading = self.fading.counting(domain[read], item[read], time[read])
-        return QuickSide(self.side, self.vectors, self.texts, fading)
+        return replace(self, fading=fading, _levels={})
 
     def neural(self, requests: Requests, domain: int, scores: Tensor) -> None:
         """Write what the neural part says, float32 [batch, n_items]."""
@@ -131,27 +150,19 @@ class QuickSide:
         if not len(full):
             return torch.zeros(len(requests), self.vectors[domain].shape[1])
         some = read if len(full) == len(read) else read.select(full)
-        states = neural.model.last_states(
-            self._vectors_of(some),
-            torch.from_numpy(some.domain.astype(np.int64)),
-            torch.from_numpy(some.time),
-            torch.from_numpy(some.offsets),
-        )
+        states = torch.from_numpy(self.tower.states(self._vectors_of(some), some))
         asked: Tensor = neural.model.ask(states, domain)
         if some is read:
             return asked
         queries = torch.zeros(len(requests), asked.shape[1])
         return queries.index_copy_(0, torch.from_numpy(full), asked)
 
-    def _vectors_of(self, requests: Requests) -> Tensor:
+    def _vectors_of(self, requests: Requests) -> Float:
         """Item vectors of the whole history, [total, dim]."""
-        item = torch.from_numpy(requests.item.astype(np.int64))
-        found = torch.empty(len(item), self.vectors[0].shape[1])
+        found = np.empty((len(requests.item), self.vectors[0].shape[1]), np.float32)
         for domain, vectors in enumerate(self.vectors):
-            here = torch.from_numpy(np.flatnonzero(requests.domain == domain))
-            if len(here) == len(item):
-                return vectors.index_select(0, item)
-            found.index_copy_(0, here, vectors.index_select(0, item.index_select(0, here)))
+            here = requests.domain == domain
+            found[here] = vectors.numpy()[requests.item[here]]
         return found
 
     def text_query(self, requests: Requests, domain: int) -> Tensor:
@@ -166,26 +177,15 @@ class QuickSide:
         assert isinstance(part, CoOccurrence), "the co-occurrence part is a CoOccurrence"
         part.add_followers(requests, domain, scores.zero_().numpy())
 
-    def popular(self, domain: int) -> tuple[Tensor, Tensor]:
-        """Popularity, the same for everybody who asks now; [1, n_items] and whether it speaks."""
+    def popular(self, domain: int) -> Level:
+        """What is popular, the same for everybody who asks now."""
         if domain not in self._levels:
             assert self.fading is not None, "the side has a popular part"
-            level = torch.zeros(1, len(self.vectors[domain]))
-            known = torch.from_numpy(self.fading.level(domain))
+            level = np.zeros((1, len(self.vectors[domain])), np.float32)
+            known = self.fading.level(domain)
             # Items that nobody has had yet are not among them.
             level[0, : len(known)] = known
-            self._levels[domain] = level, standardise_(level)
+            speaks = bool(level.std() > SILENT)
+            score = standardise(level)
+            self._levels[domain] = Level(score, float(score.mean()), speaks)
         return self._levels[domain]
-
-
-def standardise_(scores: Tensor) -> Tensor:
-    """As `blend.standardise`, in place; gives which rows of [batch, n_items] have a spread."""
-    scores.sub_(scores.mean(1, keepdim=True))
-    spread = scores.square().mean(1, keepdim=True).sqrt_()
-    spoke = spread > SILENT
-    scores.mul_(torch.where(spoke, 1 / spread, 0.0))
-    # asinh by hand: PyTorch's own takes eight times as long as its logarithm.
-    size = scores.abs()
-    size.add_(scores.square().add_(1.0).sqrt_()).log_()
-    scores.add_(size.copysign_(scores))
-    return spoke[:, 0]

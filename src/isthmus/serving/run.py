@@ -35,9 +35,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MOST_CONNECTIONS, _HEADER_MILLISECONDS = 1024, 10_000
 _LOOK_SECONDS, _GRACE_SECONDS = 0.5, 10.0
 _TURN_SECONDS = 0.0005
-"""What one thread may keep the interpreter for while another wants it. An answer is a hundred short
-products, and after each its thread waits for the loop that takes events; at Python's 5 ms a turn,
-answers beside many events take two to three times as long."""
+"""What one thread may keep the interpreter for while another wants it. After each product of an
+answer its thread waits for the loop that takes events, by default for up to 5 ms."""
 
 
 @dataclass(frozen=True)

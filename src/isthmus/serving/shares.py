@@ -1,7 +1,8 @@
 """What every part of every side says to those whom it answers, in one table of rows.
 
-The table is scaled, weighted, added up and read off as a whole. A question is otherwise answered by
-some hundred small operations, and their overhead is more than their work.
+The table is scaled, weighted, added up and read off as a whole, in one call (`best.py`). A question
+is otherwise answered by some hundred small operations, and their overhead, let alone the wait for
+the interpreter after each, is more than their work.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from torch import Tensor
 from isthmus.recommender.ranking import Top
 from isthmus.recommender.serving import POPULAR
 from isthmus.scoring import Float, Requests
-from isthmus.serving.quick_side import QuickSide, standardise_
+from isthmus.serving.best import best_of
+from isthmus.serving.quick_side import QuickSide
 from isthmus.serving.quick_text import Indices
 
-_ORDER = ("neural", "text", "co-occurrence", POPULAR)
-"""Of parts in the table; what is the same for everybody stands scaled already, and goes last."""
+_ORDER = ("neural", "text", "co-occurrence")
+"""Of personal parts in the table; what is popular is the same for everybody."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Answering:
 
 
 class Stretch(NamedTuple):
-    """The rows of one part of one side."""
+    """The rows of one personal part of one side."""
 
     name: str
     answering: Answering
@@ -65,66 +67,88 @@ class Shares:
     """See the module.
 
     Attributes:
+        answering: the sides.
         stretches: all rows.
+        domain: index of the target.
+        open_to: bool [batch, n_items] what may be offered to whom.
         person: int64 [n_rows] row in the batch.
-        scores: float32 [n_rows, n_items] standardised and weighted.
-        spoke: bool [n_rows] whether the row tells any two items apart.
+        weight: float32 [n_rows].
+        scores: float32 [n_rows, n_items], raw.
     """
 
+    answering: Sequence[Answering]
     stretches: tuple[Stretch, ...]
+    domain: int
+    open_to: NDArray[np.bool_]
     person: Indices
+    weight: Float
     scores: Tensor
-    spoke: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, answering: Sequence[Answering], domain: int, n_items: int) -> Shares:
+    def of(cls, answering: Sequence[Answering], domain: int, open_to: NDArray[np.bool_]) -> Shares:
         """What is said of the items of a domain."""
         stretches = _stretches(answering)
-        scores = torch.empty(stretches[-1].rows.stop, n_items)
-        spoke = torch.empty(len(scores), dtype=torch.bool)
-        n_personal = 0
+        n_rows = stretches[-1].rows.stop if stretches else 0
+        scores = torch.empty(n_rows, open_to.shape[1])
         for name, a, rows in stretches:
-            if name == POPULAR:
-                scores[rows], spoke[rows] = a.side.popular(domain)
-                continue
-            n_personal = rows.stop
             if name == "neural":
                 a.side.neural(a.requests, domain, scores[rows])
             elif name == "co-occurrence":
                 a.side.company(a.requests, domain, scores[rows])
         _write_texts([s for s in stretches if s.name == "text"], domain, scores)
-        spoke[:n_personal] = standardise_(scores[:n_personal])
-        weight = np.concatenate([a.weights[name] for name, a, _ in stretches])
+        nobody = np.empty(0, np.int64)
         return cls(
+            answering,
             stretches,
-            np.concatenate([s.answering.rows for s in stretches]),
-            scores.mul_(torch.from_numpy(weight)[:, None]),
-            spoke.numpy() & (weight != 0),
+            domain,
+            open_to,
+            np.concatenate([nobody, *(s.answering.rows for s in stretches)]),
+            np.concatenate(
+                [nobody.astype(np.float32), *(s.answering.weights[s.name] for s in stretches)]
+            ),
+            scores,
         )
 
-    def total(self, batch: int) -> Tensor:
-        """Their sum for each of a batch, float32 [batch, n_items]."""
-        total = torch.zeros(batch, self.scores.shape[1])
-        return total.index_add_(0, torch.from_numpy(self.person), self.scores)
-
-    def top(self, item: Indices, n_offered: Indices) -> Top:
-        """The chosen items [batch, k] with what each part gave them, against the average item.
+    def top(self, k: int, rank_of_equals: Indices) -> Top:
+        """The best items, with what each part gave them, against the average item.
 
         Args:
-            item: -1 where fewer could be offered.
-            n_offered: int64 [batch] candidates.
+            k: length of the lists.
+            rank_of_equals: int64 [n_items], which of two items with one score goes first.
         """
-        column = torch.from_numpy(np.maximum(item, 0)[self.person])
-        given = (self.scores.gather(1, column) - self.scores.mean(1, keepdim=True)).numpy()
+        batch, n_items = self.open_to.shape
+        liking = [a for a in self.answering if POPULAR in a.side.side.parts]
+        levels = [a.side.popular(self.domain) for a in liking]
+        liked = np.zeros((batch, len(liking)), np.float32)
+        for n, a in enumerate(liking):
+            liked[a.rows, n] = a.weights[POPULAR]
+        mix = np.zeros((batch, len(self.person)), np.float32)
+        mix[self.person, np.arange(len(self.person))] = self.weight
+        found = best_of(
+            self.scores.numpy(),
+            mix,
+            np.concatenate([np.empty((0, n_items), np.float32), *(x.score for x in levels)]),
+            liked,
+            self.open_to,
+            min(k + 1, n_items),
+        )
+        item = found.in_order(k, rank_of_equals)
+        column = np.maximum(item, 0)
+        given = np.take_along_axis(found.scaled, column[self.person], axis=1) - found.average
+        given *= self.weight[:, None]
+        spoke = found.spoke & (self.weight != 0)
         # Told in the order of the configuration, not of the table.
-        names = dict.fromkeys(name for s in self.stretches for name in s.answering.side.side.parts)
+        names = dict.fromkeys(name for a in self.answering for name in a.side.side.parts)
         parts = {name: np.zeros(item.shape, np.float32) for name in names}
         opinion = {name: np.zeros(len(item), bool) for name in names}
         for name, a, rows in self.stretches:
             parts[name][a.rows] += given[rows]
-            opinion[name][a.rows] |= self.spoke[rows]
+            opinion[name][a.rows] |= spoke[rows]
+        for n, level in enumerate(levels):
+            parts[POPULAR] += liked[:, n, None] * (level.score[0][column] - level.average)
+            opinion[POPULAR] |= level.speaks & (liked[:, n] != 0)
         score = np.sum(list(parts.values()), axis=0)
-        return Top(item, score, parts, opinion, n_offered)
+        return Top(item, score, parts, opinion, self.open_to.sum(1))
 
 
 def _stretches(answering: Sequence[Answering]) -> tuple[Stretch, ...]:
