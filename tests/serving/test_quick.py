@@ -172,6 +172,19 @@ def test_standardising_is_that_of_the_blend_and_keeps_ties(n_items: int) -> None
     assert len(np.unique(found.total[1, ::3])) == 3
 
 
+def test_equal_scores_stay_equal_wherever_they_stand() -> None:
+    rng = np.random.default_rng(0)
+    for n_items in range(17, 120):
+        few = rng.normal(size=(5, 7)).astype(np.float32)
+        scores = np.take_along_axis(few, rng.integers(7, size=(5, n_items)), axis=1)
+        nothing = np.zeros((0, n_items), np.float32), np.zeros((1, 0), np.float32)
+        mix = np.array([[0, 0, 0.3, 0, 0]], np.float32)
+        found = best_of(scores, mix, *nothing, np.ones((1, n_items), bool), 3)
+        for row, scaled in zip(scores, found.scaled, strict=True):
+            assert len(np.unique(scaled)) == len(np.unique(row))
+        assert len(np.unique(found.total)) == len(np.unique(scores[2]))
+
+
 def test_what_is_popular_alone_makes_a_list_too() -> None:
     level = np.array([[0.5, 2.0, 2.0, -1.0, 1.0]], np.float32)
     found = best_of(
