@@ -207,7 +207,20 @@ class Requests:
 
     def only(self, domain: int) -> Requests:
         """The same requests with only the history events of one domain."""
-        return self.keep(self.domain == domain)
+        return self.among((domain,))
+
+    def among(self, domains: tuple[int, ...]) -> Requests:
+        """The same requests with only the history events of some domains."""
+        if domains in self._parts:
+            return self._parts[domains]
+        found = self.keep((self.domain[:, None] == domains).any(1))
+        if found is not self:  # which would keep itself alive
+            self._parts[domains] = found
+        return found
+
+    @cached_property
+    def _parts(self) -> dict[tuple[int, ...], Requests]:
+        return {}
 
     def as_newcomers(self, domain: int) -> Requests:
         """The requests of people of whom nothing is known in `domain`, not even who they are."""

@@ -15,6 +15,17 @@ from isthmus.serving.quick_tower import QuickTower
 N_ITEMS = (7, 9)
 
 
+class Louder(torch.nn.Module):
+    """A head of a user's own."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.volume = torch.nn.Parameter(torch.ones(dim))
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return states * self.volume
+
+
 def tower(**how: object) -> CoreModel:
     """A small model whose every weight differs from what it starts as."""
     features = [ItemFeatures(np.ones((n, 3), np.float32), np.ones(n, bool)) for n in N_ITEMS]
@@ -40,30 +51,42 @@ def histories(*lengths: int) -> Requests:
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-@pytest.mark.parametrize("how", [{}, {"time_gaps": False}, {"heads": 4, "feed": 3}], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"time_gaps": False},
+        {"heads": 4, "feed": 3},
+        {"adapter_rank": 0},
+        {"head": "test_quick_tower:Louder"},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("lengths", [(1,), (6,), (3, 6, 1, 1, 5)], ids=str)
-def test_states_are_those_of_the_tower(
+def test_queries_are_those_of_the_tower(
     layers: int, how: dict[str, object], lengths: tuple[int, ...]
 ) -> None:
     model, asked = tower(layers=layers, **how), histories(*lengths)
     items = torch.randn(len(asked.item), 8)
     with torch.inference_mode():
-        expected = model.last_states(
+        states = model.last_states(
             items,
             torch.from_numpy(asked.domain.astype(np.int64)),
             torch.from_numpy(asked.time),
             torch.from_numpy(asked.offsets),
         )
-    found = QuickTower.of(model.users).states(items.numpy(), asked)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected.numpy(), atol=2e-5)
+        quick = QuickTower.of(model.users)
+        for domain in (0, 1):
+            found = quick.queries(items.numpy(), asked, domain)
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, model.ask(states, domain).numpy(), atol=2e-5)
 
 
 def test_no_history_sees_another() -> None:
     quick, asked = QuickTower.of(tower().users), histories(4, 6, 2)
     items = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
-    together = quick.states(items, asked)
+    together = quick.queries(items, asked, 1)
     for row in range(3):
         alone = asked.select(np.array([row]))
         own = items[asked.offsets[row] : asked.offsets[row + 1]]
-        np.testing.assert_allclose(quick.states(own, alone)[0], together[row], atol=1e-5)
+        np.testing.assert_allclose(quick.queries(own, alone, 1)[0], together[row], atol=1e-5)

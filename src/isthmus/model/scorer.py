@@ -41,7 +41,7 @@ class NeuralScorer:
     @torch.inference_mode()
     def queries(self, requests: Requests, domain: int) -> Tensor:
         """One query per request, [batch, dim]; zero where nothing could be read."""
-        read = requests.keep(np.isin(requests.domain, self.reads))
+        read = requests.among(self.reads)
         read = read.keep(read.age < self.model.users.max_length)
         device = self.model.items.table.device
         full = np.flatnonzero(read.lengths > 0)

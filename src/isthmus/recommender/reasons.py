@@ -50,7 +50,7 @@ def reasons(
     shares = np.stack([np.where(u, top.parts[n], 0) for n, u in zip(names, usable, strict=True)])
     leading = np.where(shares.max(0) > 0, shares.argmax(0), -1)
 
-    read = requests.keep(np.isin(requests.domain, served.reads))
+    read = requests.among(served.reads)
     history = _latest_first(dataset, read)
     start = dataset.item_offsets[domain]
     items = np.where(top.item >= 0, top.item + start, -1)

@@ -42,7 +42,7 @@ def suggestion(
     elsewhere = asked.visible.keep(asked.visible.domain != target)
     if not len(elsewhere.item):
         return None
-    carried = elsewhere.keep(np.isin(elsewhere.domain, served.reads))
+    carried = elsewhere.among(served.reads)
     if not len(carried.item):
         sources = tuple(names[d] for d in np.unique(elsewhere.domain))
         shut = f"nothing is carried over: {names[target]} is served from its own events alone"

@@ -144,14 +144,14 @@ class QuickSide:
     def _queries(self, requests: Requests, domain: int) -> Tensor:
         """As `NeuralScorer.queries`, with item vectors that stand ready."""
         neural = self.side.neural
-        read = requests.keep((requests.domain[:, None] == neural.reads).any(1))
-        read = read.keep(read.age < neural.model.users.max_length)
+        read = requests.among(neural.reads)
+        if read.lengths.max(initial=0) > neural.model.users.max_length:
+            read = read.keep(read.age < neural.model.users.max_length)
         full = np.flatnonzero(read.lengths)
         if not len(full):
             return torch.zeros(len(requests), self.vectors[domain].shape[1])
         some = read if len(full) == len(read) else read.select(full)
-        states = torch.from_numpy(self.tower.states(self._vectors_of(some), some))
-        asked: Tensor = neural.model.ask(states, domain)
+        asked = torch.from_numpy(self.tower.queries(self._vectors_of(some), some, domain))
         if some is read:
             return asked
         queries = torch.zeros(len(requests), asked.shape[1])

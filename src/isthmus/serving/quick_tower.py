@@ -1,4 +1,4 @@
-"""The user tower as one graph: packed histories in, the state after each one's last event out.
+"""The user tower as one graph: packed histories in, what each asks of a domain's items out.
 
 The formulas are those of `model.user_tower`; a test holds both together.
 """
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from isthmus.model.heads import DomainAdapter
 from isthmus.model.user_tower import GAP_ENDS, Block, UserTower
 from isthmus.scoring import Float, Requests
 from isthmus.serving.graph import BOOL, FLOAT, INT, Graph, Value
@@ -25,21 +27,25 @@ class QuickTower:
 
     Attributes:
         session: a graph of ONNX Runtime, see `_graph`.
+        heads: the tower's, where they are of a user's own; None: the graph has them.
     """
 
     session: Any
+    heads: nn.ModuleList | None
 
     @classmethod
     def of(cls, users: UserTower) -> Self:
         """Lay out a trained tower."""
-        return cls(_graph(users))
+        plain = all(isinstance(head, DomainAdapter) for head in users.adapters)
+        return cls(_graph(users, with_heads=plain), None if plain else users.adapters)
 
-    def states(self, items: Float, requests: Requests) -> Float:
-        """State after each history's last event, float32 [batch, dim].
+    def queries(self, items: Float, requests: Requests, domain: int) -> Float:
+        """One query to the items of a domain for each history, float32 [batch, dim].
 
         Args:
             items: float32 [total, dim] item vectors of all histories.
             requests: the histories, none of them empty or longer than the tower reads.
+            domain: that is asked about.
         """
         lengths, start = requests.lengths, requests.offsets[:-1]
         step = np.arange(lengths.max())
@@ -53,9 +59,13 @@ class QuickTower:
             "packed": requests.rows * len(step) + place,
             "last": requests.offsets[1:] - 1,
             "filled": (step < lengths[:, None])[:, None, None],
+            "asked": np.array(domain),
         }
-        (states,) = self.session.run(None, told)
-        return np.asarray(states)
+        queries: Float
+        (queries,) = self.session.run(None, told)
+        if self.heads is not None:
+            queries = self.heads[domain](torch.from_numpy(queries)).numpy()
+        return queries
 
 
 def _gaps(requests: Requests) -> NDArray[np.int64]:
@@ -67,10 +77,11 @@ def _gaps(requests: Requests) -> NDArray[np.int64]:
     return bucket
 
 
-def _graph(users: UserTower) -> Any:
+def _graph(users: UserTower, *, with_heads: bool) -> Any:
     """Inputs: of each token its item vector, domain, gap and place in the history; for attention,
     which token stands where in the padded view [n, length] and where each is found there again; of
-    each history its last token, and where the view is filled, [n, 1, 1, length]."""
+    each history its last token, and where the view is filled, [n, 1, 1, length]; the domain that is
+    asked about. Without heads the states are all that is given."""
     graph = Graph()
     x = graph.input("items", FLOAT, ("tokens", users.place.embedding_dim))
     for name, table in (("place", users.place), ("domain", users.domain), ("gap", users.gap)):
@@ -94,8 +105,19 @@ def _graph(users: UserTower) -> Any:
         x = _fed(graph, block, graph("Add", x, _linear(graph, block.out, mixed)))
     assert isinstance(final, Block)
     x = _last(graph, final, x, padded, last, filled)
-    states = _normed(graph, users.norm, x)
-    return graph.session({states: FLOAT})
+    query = _normed(graph, users.norm, x)
+    asked = graph.input("asked", INT, ())
+    if with_heads and len(users.adapters):
+        down, up = (
+            graph(
+                "Gather",
+                np.stack([_array(getattr(head, name).weight).T for head in users.adapters]),
+                asked,
+            )
+            for name in ("down", "up")
+        )
+        query = graph("Add", query, graph("MatMul", graph("MatMul", query, down), up))
+    return graph.session({query: FLOAT})
 
 
 def _last(graph: Graph, block: Block, x: Value, padded: Value, last: Value, filled: Value) -> Value:

@@ -200,7 +200,7 @@ class _Reading:
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> Scores:
         """See `Scorer`."""
-        seen = requests.keep(np.isin(requests.domain, self.domains))
+        seen = requests.among(self.domains)
         return self.scorer.score(seen, domain, items)
 
 
