@@ -460,6 +460,19 @@ def test_newcomers_are_judged_by_their_own_questions():
     assert [p.weight for p in silent.slices if p.asked_again] == [1.0]
 
 
+def test_newcomers_are_not_taken_for_the_others_where_they_look_alike():
+    """A gain that others do not have is believed before it stands out of the noise."""
+    level = _drawn([0.0] * 3, 1, n=900)
+    decision = decide(*_with_newcomers(level, (0.13, 0.1)), BlendConfig(), target="gear")
+    (newcomers,) = (part for part in decision.slices if part.asked_again)
+    assert newcomers.measured is not None
+    assert newcomers.shrunk is not None
+    assert decision.relative is not None
+    low, all_, own = decision.relative[0], newcomers.shrunk[0], newcomers.measured[0]
+    assert low < all_ < own
+    assert all_ > low + 0.4 * (own - low)
+
+
 def test_newcomers_say_nothing_of_how_much_the_others_differ():
     sides = _drawn([0.2] * 3, 1)
     without = decide(*sides, BlendConfig())

@@ -36,6 +36,23 @@ def test_the_formula_worked_by_hand():
     assert draws.std(1) == pytest.approx(np.sqrt(sd**2 * kept), rel=0.1)
 
 
+def test_what_is_known_beforehand_keeps_a_group_from_following_all():
+    # Nearer to all than noise explains, so that the moments alone would draw it there wholly.
+    all_sd, sd, least = 0.02, 0.15, 0.2
+    uplifts = _uplifts([-0.05, 0.05, 0.3], [all_sd, sd, sd], [0.0, 0.0])
+    followed, _ = uplifts.shrunk(np.array([0]))
+    assert followed == pytest.approx(-0.05)
+    noise = all_sd**2 + sd**2
+    kept = least**2 / (noise + least**2)
+    value, draws = uplifts.shrunk(np.array([0]), least_spread=least)
+    assert value == pytest.approx(-0.05 + kept * 0.1, abs=0.003)
+    doubt = np.sqrt((1 - kept) ** 2 * all_sd**2 + kept * sd**2)
+    assert draws[0].std() == pytest.approx(doubt, rel=0.05)
+    # Where the moments see more spread than that, they decide.
+    further = uplifts.shrunk(np.array([1]))[0]
+    assert uplifts.shrunk(np.array([1]), least_spread=0.05)[0] == pytest.approx(further)
+
+
 def test_a_noisier_group_is_drawn_further_towards_all():
     uplifts = _uplifts([0.0, 0.3, 0.3, -0.3], [0.02, 0.05, 0.2, 0.05], [0.4, 0.1, 0.5])
     value, draws = uplifts.shrunk(np.arange(3))

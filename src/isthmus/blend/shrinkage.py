@@ -18,11 +18,13 @@ and for people who are served badly:
     d_s      = delta_s + noise,  noise ~ N(0, v_s),  delta_s ~ N(0, tau^2 c_s)
     c_s      = 1 - 2 f_s + sum f^2, for group s is itself the share f_s of what it is held against
     tau^2    = max(0, sum(d_s^2 / v_s - 1) / sum(c_s / v_s)), by moments as in DerSimonian and
-             Laird (Controlled Clinical Trials 1986), but about what all gain
+             Laird (Controlled Clinical Trials 1986), but about what all gain; no smaller than is
+             known beforehand, for of one or two groups the moments tell little
     B_s      = v_s / (v_s + tau^2 c_s)
     delta_s  given d_s ~ N((1 - B_s) d_s, (1 - B_s) v_s)
 
-With no more spread than noise gives, tau is 0, every B is 1, and all groups share one figure.
+With no more spread than noise gives, and nothing known beforehand, tau is 0, every B is 1, and all
+groups share one figure.
 """
 
 from __future__ import annotations
@@ -129,10 +131,17 @@ class Uplifts:
             share=(groups & everybody[:, None]).sum(0) / count[0],
         )
 
-    def shrunk(self, family: NDArray[np.int64]) -> tuple[Values, Values]:
+    def shrunk(
+        self, family: NDArray[np.int64], *, least_spread: float = 0.0
+    ) -> tuple[Values, Values]:
         """What each group in `family` [k] gains, given its family.
 
         Groups of one family are taken to differ from all by one spread, `tau`.
+
+        Args:
+            family: the groups.
+            least_spread: smallest standard deviation that a group is taken to differ from all by,
+                in logarithms.
 
         Returns:
             Logarithms [k], and draws of them [k, resamples], which carry the doubt about all (they
@@ -147,8 +156,9 @@ class Uplifts:
         noise = np.maximum(np.maximum(drawn.var(0), least), _LEAST)
         share = self.share[family]
         signal = np.maximum(1 - 2 * share + (share**2).sum(), _LEAST)
-        tau2 = max(0.0, (apart**2 / noise - 1).sum() / (signal / noise).sum())
-        kept = 1 - noise / (noise + tau2 * signal)
+        tau2 = (apart**2 / noise - 1).sum() / (signal / noise).sum()
+        spread = np.maximum(tau2 * signal, least_spread**2)
+        kept = 1 - noise / (noise + spread)
         unit = (drawn - drawn.mean(0)) / np.maximum(drawn.std(0), _LEAST)
         draws = all_ + kept * apart + np.sqrt(kept * noise) * unit
         return value[0] + kept * apart, draws.T
