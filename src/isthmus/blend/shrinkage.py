@@ -18,8 +18,8 @@ and for people who are served badly:
     d_s      = delta_s + noise,  noise ~ N(0, v_s),  delta_s ~ N(0, tau^2 c_s)
     c_s      = 1 - 2 f_s + sum f^2, for group s is itself the share f_s of what it is held against
     tau^2    = max(0, sum(d_s^2 / v_s - 1) / sum(c_s / v_s)), by moments as in DerSimonian and
-             Laird (Controlled Clinical Trials 1986), but about what all gain; no smaller than is
-             known beforehand, for of one or two groups the moments tell little
+             Laird (Controlled Clinical Trials 1986), but about what all gain; where something is
+             known beforehand, tau^2 c_s is no smaller, for of one group the moments tell little
     B_s      = v_s / (v_s + tau^2 c_s)
     delta_s  given d_s ~ N((1 - B_s) d_s, (1 - B_s) v_s)
 
