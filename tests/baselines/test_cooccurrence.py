@@ -76,3 +76,31 @@ def test_added_scores_are_those_of_the_product_to_the_last_digit() -> None:
         np.testing.assert_array_equal(scores[:, :9], scorer.score(requests, 1).total)
         assert scores[:, :9].any()
         assert not scores[:, 9:].any()
+
+
+def test_what_sold_in_those_days_is_discounted() -> None:
+    days = [[0.0, 30.0], [10.0, 31.0], [31.5, 40.0]]
+    histories = [[(0, 0), (0, 1)], [(0, 0), (0, 1)], [(0, 2), (0, 1)]]
+    dataset = dataset_of(histories, (3,), [[86_400 * day for day in row] for row in days])
+    config = COUNTS.model_copy(update={"trend_power": 1.0, "trend_days": 8.0})
+    scorer = CoOccurrence.fit(dataset, dataset.events, config)
+    first, second = 1.0, 1.0  # sold on days 30 and 31
+    by_day_31 = 1 / (1 + first)
+    by_day_40 = 1 / (1 + first * 0.5 ** (9 / 8) + second * 0.5**1)
+    total = scorer.score(asking([(0, 0)], [(0, 2)]), 0).total
+    np.testing.assert_allclose(total[:, 1], [1 + by_day_31, by_day_40], rtol=1e-5)
+    # Who takes the earlier item is not discounted, and without a clock nobody is.
+    np.testing.assert_array_equal(total[:, [0, 2]], 0)
+    timeless = dataset_of(histories, (3,))
+    plain = CoOccurrence.fit(timeless, timeless.events, config)
+    np.testing.assert_array_equal(plain.score(asking([(0, 0)]), 0).total, [[0, 2, 0]])
+
+
+def test_against_time_the_earlier_item_is_the_candidate() -> None:
+    days = [[0.0], [1.0, 2.0]]
+    dataset = dataset_of(
+        [[(0, 0)], [(0, 0), (0, 1)]], (2,), [[86_400 * day for day in row] for row in days]
+    )
+    config = COUNTS.model_copy(update={"trend_power": 1.0, "backward": 1.0})
+    total = CoOccurrence.fit(dataset, dataset.events, config).score(asking([(0, 1)]), 0).total
+    np.testing.assert_allclose(total, [[0.5, 0]], rtol=1e-5)

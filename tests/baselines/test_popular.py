@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from baseline_world import asking, dataset_of
 
-from isthmus.baselines.popular import DAY, Popular, RecentPopular, RecentPopularConfig
+from isthmus.baselines.popular import (
+    DAY,
+    Popular,
+    RecentPopular,
+    RecentPopularConfig,
+    taken_lately,
+)
+from isthmus.scoring import Requests
 from isthmus.training.checkpoint import State
 
 HALF = RecentPopularConfig(half_life_days=2.0, half_life_share=0.5)
@@ -126,3 +133,23 @@ def test_counting_starts_where_nothing_had_a_time_and_takes_in_new_items() -> No
     assert fading.day is None
     fading = fading.counting(np.zeros(2, int), np.array([1, 3]), np.array([DAY, 3 * DAY]))
     np.testing.assert_allclose(fading.level(0), np.log1p([0.5, 1.5, 0, 1]), rtol=1e-6)
+
+
+def test_how_popular_an_item_was_is_what_somebody_saw_who_asked_then() -> None:
+    rng = np.random.default_rng(0)
+    rows = [[(0, int(item)) for item in rng.integers(5, size=20)] for _ in range(10)]
+    times = np.sort(rng.integers(40, size=(10, 20)), axis=1) * DAY + rng.random((10, 20)) * 1000
+    dataset = dataset_of(rows, (5,), times.tolist())
+    events = dataset.events
+    scorer = RecentPopular.fit(dataset, events, RecentPopularConfig(half_life_days=3.0))
+    then = Requests.at(dataset, np.arange(len(events)))
+    level = scorer.score(then, 0).total[np.arange(len(events)), events.item]
+    found = taken_lately(events.item.astype(np.int64), events.time, 3.0)
+    np.testing.assert_allclose(np.log1p(found), level, atol=1e-5)
+    assert found.any()
+
+
+def test_without_a_time_nothing_was_popular() -> None:
+    item, time = np.array([0, 0, 0]), np.array([np.nan, 0.0, DAY])
+    np.testing.assert_array_equal(taken_lately(item, time, 7.0), [0, 0, 1])
+    assert len(taken_lately(item[:0], time[:0], 7.0)) == 0

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from isthmus.baselines.history import flat_items, history_weights
+from isthmus.baselines.popular import taken_lately
 from isthmus.baselines.similarities import table_of, table_state
 from isthmus.data.dataset import Dataset, Events
 from isthmus.scoring import Float, Requests, Scores, pick
@@ -32,7 +33,8 @@ class CoOccurrenceConfig(BaseModel):
 
     similarity(i → j) = count(i → j) / ((n_i + k) ** from_power * (n_j + k) ** to_power), with n
     the events of an item and k the shrinkage. Powers (.5, .5) are the cosine, (1, 0) the
-    conditional probability.
+    conditional probability. A pair counts by (1 + r) ** -trend_power, with r the events of j in the
+    days before the pair's, faded; without times r is 0.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +49,10 @@ class CoOccurrenceConfig(BaseModel):
     to_power: float = Field(0.5, ge=0, description="Discount of a popular candidate.")
     shrinkage: float = Field(30.0, ge=0, description="Events added to each item's count.")
     recency: float = Field(0.75, gt=0, le=1, description="Factor per event of age in a request.")
+    trend_power: float = Field(
+        0.0, ge=0, description="Discount of a pair whose candidate sold anyway in those days."
+    )
+    trend_days: float = Field(30.0, gt=0, description="Days in which a sale loses half of that.")
 
 
 class CoOccurrence:
@@ -135,6 +141,9 @@ def _pairs(dataset: Dataset, events: Events, config: CoOccurrenceConfig) -> sp.c
     """
     user, flat = events.user, dataset.flat(events.domain, events.item)
     shape = (dataset.n_items, dataset.n_items)
+    told = np.ones(len(flat))
+    if config.trend_power:
+        told = (1 + taken_lately(flat, events.time, config.trend_days)) ** -config.trend_power
     total = sp.csr_array(shape, dtype=np.int64)
     waiting: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
 
@@ -150,9 +159,9 @@ def _pairs(dataset: Dataset, events: Events, config: CoOccurrenceConfig) -> sp.c
         first = first[flat[first] != flat[first + gap]]
         weight = config.order_decay ** (gap - 1)
         for start, stop, share in ((0, gap, 1.0), (gap, 0, config.backward)):
-            if units := round(weight * share / GRAIN):
-                column = np.full(len(first), units, np.int64)
-                waiting.append((flat[first + start], flat[first + stop], column))
+            if weight * share:
+                units = np.rint(told[first + stop] * (weight * share / GRAIN)).astype(np.int64)
+                waiting.append((flat[first + start], flat[first + stop], units))
         if sum(len(column) for *_, column in waiting) > PAIRS_AT_ONCE:
             total = fold()
     return fold() if waiting else total

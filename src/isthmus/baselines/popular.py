@@ -82,6 +82,36 @@ def _faded(events: Events, half_life: float) -> NDArray[np.float64]:
     return np.asarray(np.exp2(-later / of_all / half_life))
 
 
+def taken_lately(
+    item: NDArray[np.int64], time: NDArray[np.float64], half_life_days: float
+) -> NDArray[np.float64]:
+    """How popular each event's item was in the days before it, as `RecentPopular` counts.
+
+    Args:
+        item: int64 [n] in the flat numbering.
+        time: float64 [n] Unix seconds, NaN where unknown.
+        half_life_days: in which an event loses half.
+
+    Returns:
+        float64 [n] faded counts, 0 for events without a time.
+    """
+    found = np.zeros(len(item))
+    timed = np.flatnonzero(~np.isnan(time))
+    day = np.floor(time[timed] / DAY)
+    order = np.argsort(day, kind="stable")
+    days, first = np.unique(day[order], return_index=True)
+    count, upto = np.zeros((2, int(item.max(initial=-1)) + 1))
+    # Without any event there is no day, but one piece.
+    for today, rows in zip(days, np.split(timed[order], first[1:]), strict=False):
+        taken = item[rows]
+        # At the end of yesterday; an item's own days are all that is looked at.
+        before = count[taken] * np.exp2((upto[taken] + 1 - today) / half_life_days)
+        found[rows] = before
+        count[taken], upto[taken] = before * np.exp2(-1 / half_life_days), today
+        np.add.at(count, taken, 1.0)
+    return found
+
+
 @dataclass(frozen=True)
 class Fading:
     """Counts at the end of the last day, to be counted on without the days before it.

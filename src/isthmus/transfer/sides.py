@@ -74,6 +74,14 @@ class Joined:
     adapted: Side | None = None
 
 
+TREND_POWER = 0.5
+"""Of co-occurrence in a blend: what sold in those days is counted by another part already.
+
+Cross-fitted on Food–Kitchen validation it is worth +1.6 and +2.1 % of NDCG@10, on the first half of
+its time +6.7 and +1.3 %; from .5 to 1, and from 7 to 90 days, much the same.
+"""
+
+
 def fit_parts(
     dataset: Dataset,
     split: Split,
@@ -94,7 +102,7 @@ def fit_parts(
     makers: dict[str, Callable[[], Scorer]] = {
         "neural": lambda: neural,
         "co-occurrence": lambda: CoOccurrence.fit(
-            dataset, events, CoOccurrenceConfig(merged=merged)
+            dataset, events, CoOccurrenceConfig(merged=merged, trend_power=TREND_POWER)
         ),
         "text": lambda: ContentKNN.fit(
             dataset,
