@@ -112,6 +112,9 @@ def measure(place: str | Path, seconds: float) -> dict:
         "histories_per_second": round(
             per_second(lambda i: log.history(f"person-{i % PEOPLE}", limit=50), seconds / 2)
         ),
+        "choices_per_second": round(
+            per_second(lambda i: log.choices(f"person-{i % PEOPLE}", limit=50), seconds / 2)
+        ),
         "read_per_second": round(reading(log)),
         "records": log.head(),
     }

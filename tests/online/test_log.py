@@ -72,6 +72,9 @@ def test_a_history_is_the_latest_events_by_time_oldest_first(log: EventLog) -> N
     assert [e.event_id for e in log.history("ann")] == ["early", "films", "same", "late"]
     assert [e.event_id for e in log.history("ann", limit=2)] == ["same", "late"]
     assert log.history("nobody") == []
+    assert log.choices("ann") == [(e.domain, e.item_id, e.time) for e in log.history("ann")]
+    assert log.choices("ann", limit=2) == log.choices("ann")[2:]
+    assert log.choices("nobody") == []
 
 
 def test_many_threads_share_commits_and_every_event_is_there_once(log: EventLog) -> None:

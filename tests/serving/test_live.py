@@ -12,7 +12,7 @@ from serving_world import fitted, gated, grown, users
 from isthmus.blend import GateDecision, SliceGate
 from isthmus.errors import RequestError
 from isthmus.online.catalogue import Item
-from isthmus.online.events import Event
+from isthmus.online.events import Choice
 from isthmus.recommender import Recommender
 from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Listing, Recommend
@@ -35,7 +35,7 @@ def live_of(recommender: Recommender) -> Live:
     return Live.of(recommender, "v000001", encoder=WordEncoder())
 
 
-def ask(live: Live, asked: Recommend, *, logged: list[Event] | None = None) -> list[Listing]:
+def ask(live: Live, asked: Recommend, *, logged: list[Choice] | None = None) -> list[Listing]:
     given = live.given([(entry.domain, entry.item_id) for entry in asked.history])
     past = past_of(
         live.recommender.dataset,
@@ -120,7 +120,7 @@ def test_what_was_just_done_changes_the_next_list() -> None:
     asked = Recommend(user_id="newcomer", domains=["gear"])
     (before,) = ask(live, asked)
     clicked = before.items[0].item_id
-    event = Event("e", "newcomer", "gear", clicked, 1e9)
+    event = ("gear", clicked, 1e9)
     (after,) = ask(live, asked, logged=[event])
     assert not after.fallback
     assert clicked not in [item.item_id for item in after.items]
@@ -134,9 +134,7 @@ def test_an_event_that_the_model_has_learnt_counts_once() -> None:
     last = int(model.dataset.events.offsets[row + 1]) - 1
     events = model.dataset.events
     domain = int(events.domain[last])
-    known = Event(
-        "e",
-        person,
+    known = (
         live.names[domain],
         live.shelves[domain].ids[events.item[last]],
         float(events.time[last]),
@@ -152,7 +150,7 @@ def test_an_event_that_the_model_has_learnt_counts_once() -> None:
 def test_late_events_find_their_place_in_time() -> None:
     live = live_of(fitted())
     gear = live.shelves[1].ids
-    logged = [Event(str(n), "u", "gear", gear[n], time) for n, time in ((0, 1.0), (1, 2.0))]
+    logged = [("gear", gear[n], time) for n, time in ((0, 1.0), (1, 2.0))]
     past = past_of(fitted().dataset, live.places, user_id=users()[0], logged=logged)
     assert past.time.tolist() == sorted(past.time.tolist())
     assert past.item[:2].tolist() == [0, 1]
@@ -240,7 +238,7 @@ def test_a_new_item_is_a_history_too() -> None:
     texts = fitted().dataset.domains[1].items["text"].to_list()
     near = next(i for i, text in enumerate(texts) if text)
     grown = live.read([Item("gear", "NEW", text=texts[near])])
-    event = Event("e", "somebody", "gear", "NEW", 1e9)
+    event = ("gear", "NEW", 1e9)
     (listing,) = ask(
         grown, Recommend(user_id="somebody", domains=["gear"], k=60, explain=True), logged=[event]
     )
@@ -301,7 +299,7 @@ def test_new_items_of_a_grown_model_are_mapped_as_those_that_it_has(d: int, name
     # It is offered in its domain, and is history to every domain that knows its own.
     (listing,) = ask(new, Recommend(user_id=users()[3], domains=[name], k=100, seen=True))
     assert "NEW" in [item.item_id for item in listing.items]
-    event = Event("e", "somebody", name, "NEW", 1e9)
+    event = (name, "NEW", 1e9)
     for answer in ask(new, Recommend(user_id="somebody"), logged=[event]):
         later = d == FILMS and answer.domain != "films"
         assert answer.fallback == later

@@ -66,6 +66,9 @@ class Impression:
 Record = Event | Impression
 """What can be appended."""
 
+Choice = tuple[str, str, float]
+"""What an event was on: domain, raw item id, Unix seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Logged:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from isthmus.errors import LogUnavailable, RequestError
 from isthmus.failpoints import reached
 from isthmus.online.database import Database, Row, Statements
-from isthmus.online.events import Event, Impression, Logged, Outcome, Record
+from isthmus.online.events import Choice, Event, Impression, Logged, Outcome, Record
 from isthmus.online.group_commit import GroupCommit
 from isthmus.online.intake import Limits, refusal
 from isthmus.online.log import CompactionReport, Contents, Erasure, ErasureReceipt
@@ -33,6 +33,7 @@ _HISTORY = (
     f"SELECT {_FIELDS} FROM isthmus_records WHERE user_id = ? AND shown = 0 "
     "ORDER BY time DESC, number DESC LIMIT ?"
 )
+_CHOICES = _HISTORY.replace(_FIELDS, "domain, item_id, time")
 _MOST_ASKED = 512
 _MOST_COMPACTED = 20_000
 
@@ -83,6 +84,11 @@ class SqlLog:
         with self._database.reading() as ask:
             rows = ask.rows(_HISTORY, (user_id, limit))
         return [_event(row) for row in reversed(rows)]
+
+    def choices(self, user_id: str, *, limit: int = 200) -> list[Choice]:
+        """See `EventLog`."""
+        with self._database.reading() as ask:
+            return ask.rows(_CHOICES, (user_id, limit))[::-1]
 
     def find(self, event_id: str) -> Record | None:
         """See `EventLog`."""

@@ -190,7 +190,7 @@ class Keeper:
             live.recommender.dataset,
             live.places,
             user_id=user_id,
-            logged=self.log.history(user_id, limit=limit),
+            logged=self.log.choices(user_id, limit=limit),
             given=given,
             forgotten=self._forgotten(live, user_id),
         )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.data.dataset import Dataset
-from isthmus.online.events import Event
+from isthmus.online.events import Choice
 from isthmus.recommender.asking import Asked, Origin
 from isthmus.scoring import Requests
 
@@ -45,7 +45,7 @@ def past_of(
     places: Mapping[str, Mapping[str, int]],
     *,
     user_id: str | None = None,
-    logged: Sequence[Event] = (),
+    logged: Sequence[Choice] = (),
     given: Sequence[Place] = (),
     forgotten: bool = False,
 ) -> Past:
@@ -92,7 +92,7 @@ def past_of(
 def _fresh(
     names: Sequence[str],
     places: Mapping[str, Mapping[str, int]],
-    logged: Sequence[Event],
+    logged: Sequence[Choice],
     held: Iterable[tuple[int, int, float]],
 ) -> list[tuple[int, int, float]]:
     """Logged events on known items that the snapshot does not hold, in their order."""
@@ -101,11 +101,11 @@ def _fresh(
     before = Counter(held)
     number = {name: d for d, name in enumerate(names)}
     fresh = []
-    for event in logged:
-        item = places.get(event.domain, {}).get(event.item_id)
+    for domain, item_id, time in logged:
+        item = places.get(domain, {}).get(item_id)
         if item is None:
             continue
-        found = (number[event.domain], item, event.time)
+        found = (number[domain], item, time)
         if before[found] > 0:
             before[found] -= 1
         else:
