@@ -7,6 +7,7 @@ import pytest
 from transfer_world import BOOKS, GEAR, settings, texts, world
 
 from isthmus.alignment.domains import align_features
+from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 from isthmus.config import BlendConfig
 from isthmus.data.splits import global_cut
 from isthmus.errors import ConfigError
@@ -64,6 +65,14 @@ def test_both_sides_have_the_same_parts_and_a_log_of_their_training(small, tmp_p
     assert (tmp_path / "checkpoints" / "joint").is_dir()
     judged = side.fitted[GEAR]
     assert len(judged.gain) == (dataset.events.domain[split.validation.position] == GEAR).sum()
+    # What sells is counted by a part of its own, so it is left out of what belongs together.
+    company = side.parts["co-occurrence"]
+    plain = CoOccurrence.fit(dataset, split.train_events(dataset), CoOccurrenceConfig())
+    requests = Requests.at(dataset, split.test.position[:50])
+    told, usual = (part.score(requests, GEAR).total for part in (company, plain))
+    assert usual.any()
+    assert (told <= usual).all()
+    assert told.sum() < 0.9 * usual.sum()
 
 
 def test_the_half_that_stopped_training_judges_only_where_the_other_is_too_small(small):
