@@ -13,15 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import embedding_bag, pad
+from torch.nn.functional import embedding_bag
 
 from isthmus.baselines.content import ContentKNNConfig
 from isthmus.baselines.history import history_weights
 from isthmus.scoring import Float, Requests
 
 Indices = NDArray[np.int64]
-BLOCK = 128
-"""Texts of a block; with 384 dimensions 192 KiB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +29,10 @@ class Texts:
     Attributes:
         table: float32 [n_texts + 1, dim] whitened vectors; the last is the mean of all items with
             a text and stands for those without.
-        blocks: the same turned and cut, [n_blocks, dim, BLOCK] in memory, zero at the end. A block
-            stays in the cache until a batch is done with it, whereas a plain product of two or
-            three queries reads the whole table once for each.
         row: int64 [n_items] row of each item in the table.
     """
 
     table: Tensor
-    blocks: Tensor
     row: Tensor
 
     @classmethod
@@ -50,10 +44,7 @@ class Texts:
     def _with_mean(cls, table: Tensor, row: Tensor) -> Self:
         count = torch.bincount(row[row >= 0], minlength=len(table)).to(table.dtype)
         mean = (count @ table / count.sum().clamp(min=1))[None]
-        whole = torch.cat([table, mean])
-        padded = pad(whole, (0, 0, 0, -len(whole) % BLOCK))
-        blocks = padded.view(-1, BLOCK, whole.shape[1]).transpose(1, 2).contiguous()
-        return cls(whole, blocks, torch.where(row >= 0, row, len(table)))
+        return cls(torch.cat([table, mean]), torch.where(row >= 0, row, len(table)))
 
     @property
     def missing(self) -> int:
@@ -105,9 +96,9 @@ class Texts:
 
     def cosines(self, query: Tensor, scores: Tensor) -> None:
         """Write the products of queries [batch, dim] with each item's text, [batch, n_items]."""
-        found = torch.bmm(query.expand(len(self.blocks), *query.shape), self.blocks)
-        found = found.transpose(0, 1).reshape(len(query), -1)
-        torch.index_select(found, 1, self.row, out=scores)
+        # This way round the table is read once for all queries, not once for each.
+        found = torch.mm(self.table, query.T)
+        torch.index_select(found.T, 1, self.row, out=scores)
 
 
 def text_query(
