@@ -18,7 +18,7 @@ from isthmus.continual.judge import Verdict, judge, served_gains
 from isthmus.continual.lessons import Lessons
 from isthmus.continual.progress import Progress
 from isthmus.continual.refit import Course, refit_side
-from isthmus.continual.rolling import rolling_split, weighing_questions
+from isthmus.continual.rolling import everything, rolling_split, weighing_questions
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split
@@ -34,7 +34,8 @@ class Challenger:
 
     Attributes:
         system: what would serve.
-        split: what it has learnt, and the questions that judged it.
+        split: what it has learnt; where networks learn, with the questions that judged it, which
+            they learn the next time.
         verdict: against the system it started from.
         progress: for its folder.
     """
@@ -126,6 +127,12 @@ def challenge(
         verdict=verdict,
         watch=watch.state(),
     )
+    if not course.passes:
+        # Networks rest: nobody has more to learn of what has judged than to count it, and that is
+        # done at once, since what follows what these days is not what it was a month ago.
+        return Challenger(
+            up_to_date(system, dataset, company=True), everything(dataset.events), verdict, made
+        )
     return Challenger(up_to_date(system, dataset), split, verdict, made)
 
 

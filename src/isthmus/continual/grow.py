@@ -197,27 +197,30 @@ def grown_scorer(
     return NeuralScorer(model.to(table.device), neural.reads, name=neural.name)
 
 
-def up_to_date(system: System, dataset: Dataset) -> System:
+def up_to_date(system: System, dataset: Dataset, *, company: bool = False) -> System:
     """The same system with popularity counted anew, for that is looked up and not learnt.
 
     Args:
         system: fitted; it is not changed.
         dataset: holds the events to count, with the system's catalogues.
+        company: count what follows what as well; these events can then judge and weigh no more.
     """
-    transferred = _counted(system.transferred, dataset)
+    transferred = _counted(system.transferred, dataset, company)
     alone = {
-        d: transferred if side is system.transferred else _counted(side, dataset)
+        d: transferred if side is system.transferred else _counted(side, dataset, company)
         for d, side in system.alone.items()
     }
     return replace(system, transferred=transferred, alone=alone)
 
 
-def _counted(side: Side, dataset: Dataset) -> Side:
-    name = RecentPopular.name
-    if name not in side.parts:
-        return side
-    popular = RecentPopular.fit(dataset, dataset.events.only(*side.neural.reads))
-    parts: dict[str, Scorer] = {**side.parts, name: popular}
+def _counted(side: Side, dataset: Dataset, company: bool) -> Side:
+    events = dataset.events.only(*side.neural.reads)
+    parts = dict(side.parts)
+    for name, part in side.parts.items():
+        if isinstance(part, RecentPopular):
+            parts[name] = RecentPopular.fit(dataset, events)
+        elif isinstance(part, CoOccurrence) and company:
+            parts[name] = CoOccurrence.fit(dataset, events, part.config)
     blend = Blend(parts, side.blend.weights, newcomers=side.blend.newcomers, name=side.blend.name)
     return replace(side, parts=parts, blend=blend)
 
