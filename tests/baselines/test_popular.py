@@ -153,3 +153,8 @@ def test_without_a_time_nothing_was_popular() -> None:
     item, time = np.array([0, 0, 0]), np.array([np.nan, 0.0, DAY])
     np.testing.assert_array_equal(taken_lately(item, time, 7.0), [0, 0, 1])
     assert len(taken_lately(item[:0], time[:0], 7.0)) == 0
+
+
+def test_an_event_of_thousands_of_years_ago_was_not_lately() -> None:
+    item, time = np.array([0, 0, 1]), np.array([-9e13, 0.0, 9e13])
+    np.testing.assert_array_equal(taken_lately(item, time, 7.0), [0, 0, 0])

@@ -13,6 +13,7 @@ from continual_world import BOOKS, GEAR, base, growth, moment, scores, whole, wi
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
+from isthmus.baselines.cooccurrence import CoOccurrence
 from isthmus.continual import challenger, refit
 from isthmus.continual.drift import STREAMS, Watch
 from isthmus.continual.elastic import Elastic, fisher_diagonal
@@ -165,6 +166,30 @@ def test_what_judged_an_update_is_learnt_by_the_next() -> None:
     place = growth(0.75, 0.9).position
     assert second.split.in_train[place[held]].all()
     assert not np.isin(second.split.test.position, place).any()
+
+
+def test_where_networks_rest_what_judged_is_counted_at_once() -> None:
+    resting = with_settings(base(), "learning.passes=0")
+    found = resting.update(growth(0.6, 0.75))
+    done = found.recommender
+    assert found.progress.held_back > 0
+    assert found.verdict.n_questions > 0
+    assert done.split.in_train.all()
+    assert not len(done.split.test)
+    for side in (done.system.transferred, *done.system.alone.values()):
+        told = side.parts["co-occurrence"]
+        events = done.dataset.events.only(*side.neural.reads)
+        everything = CoOccurrence.fit(done.dataset, events, told.config)
+        for array, other in zip(
+            told.state().arrays.values(), everything.state().arrays.values(), strict=True
+        ):
+            np.testing.assert_array_equal(array, other)
+    # Nothing is left, and what comes then is all that judges and weighs.
+    with pytest.raises(TrainingError, match="0 new events are too few"):
+        done.update()
+    more = growth(0.75, 0.9)
+    again = done.update(more)
+    assert again.progress.learnt + again.progress.held_back == len(more.fresh)
 
 
 @pytest.fixture

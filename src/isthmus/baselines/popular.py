@@ -100,7 +100,8 @@ def taken_lately(
     day = np.floor(time[timed] / DAY)
     order = np.argsort(day, kind="stable")
     days, first = np.unique(day[order], return_index=True)
-    count, upto = np.zeros((2, int(item.max(initial=-1)) + 1))
+    count = np.zeros(int(item.max(initial=-1)) + 1)
+    upto = np.full(len(count), -np.inf)
     # Without any event there is no day, but one piece.
     for today, rows in zip(days, np.split(timed[order], first[1:]), strict=False):
         taken = item[rows]
