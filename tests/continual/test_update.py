@@ -22,10 +22,11 @@ from isthmus.continual.progress import Progress
 from isthmus.data.dataset import Dataset, Domain, Events
 from isthmus.data.growth import Growth
 from isthmus.data.splits import Queries
-from isthmus.errors import ConfigError, TrainingError
+from isthmus.errors import ConfigError, DataError, TrainingError
 from isthmus.model.core import CoreModel
 from isthmus.recommender import Recommender, updating
 from isthmus.scoring import Requests
+from isthmus.tasks.examples import against_drawn, rated_events
 from isthmus.training.next_item import NextItemTask
 
 
@@ -184,6 +185,12 @@ def test_where_networks_rest_what_judged_is_counted_at_once() -> None:
             told.state().arrays.values(), everything.state().arrays.values(), strict=True
         ):
             np.testing.assert_array_equal(array, other)
+    with pytest.raises(DataError, match="no question is held back"):
+        done.evaluate()
+    with pytest.raises(DataError, match="no question is held back"):
+        against_drawn(done.dataset, done.split, negatives=1, seed=0)
+    with pytest.raises(DataError, match="no question is held back"):
+        rated_events(done.dataset, done.split)
     # Nothing is left, and what comes then is all that judges and weighs.
     with pytest.raises(TrainingError, match="0 new events are too few"):
         done.update()
@@ -200,13 +207,13 @@ def always_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sabotage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a network learns, it knows nothing afterwards, and has the only word."""
-    learn = refit._learn
+    learn, chance = refit._learn, torch.Generator().manual_seed(0)
 
     def forgetful(side, student, lessons, course):
         log = learn(side, student, lessons, course)
         with torch.no_grad():
             for weight in student.parameters():
-                weight.copy_(torch.randn_like(weight))
+                weight.copy_(torch.randn(weight.shape, generator=chance))
         return log
 
     monkeypatch.setattr(refit, "_learn", forgetful)

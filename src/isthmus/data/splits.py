@@ -86,6 +86,21 @@ class Split:
         return Queries(np.sort(np.concatenate([self.stopping.position, self.tuning.position])))
 
 
+def check_held_back(queries: Queries) -> None:
+    """There must be something to ask.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not len(queries):
+        raise DataError(
+            "no question is held back",
+            where="split",
+            hint="A version that an update made has counted all that it knew; how it was judged "
+            "stands in 'isthmus models list'. Take the version that 'isthmus fit' made",
+        )
+
+
 def user_hash(user_ids: NDArray[np.str_] | list[str], salt: str) -> NDArray[np.float64]:
     """A number in [0, 1) per raw user id: stable across runs, machines and row orders."""
     from hashlib import blake2b

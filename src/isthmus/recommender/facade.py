@@ -18,7 +18,7 @@ from isthmus.config import Config
 from isthmus.continual.progress import Progress
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
-from isthmus.data.splits import Split, configured_split
+from isthmus.data.splits import Split, check_held_back, configured_split
 from isthmus.evaluation.evaluate import QueryName
 from isthmus.evaluation.result import Evaluation
 from isthmus.recommender import storage
@@ -135,8 +135,9 @@ class Recommender(Answering, Extending, Telling):
 
         Raises:
             RequestError: an unknown domain.
-            DataError: no question is about a domain that was named.
+            DataError: no question is about a domain that was named, or none is held back.
         """
+        check_held_back(getattr(self.split, queries))
         asked = getattr(self.split, queries).position
         found = np.unique(self.dataset.events.domain[asked]).tolist()
         wanted = found if domains is None else [self.dataset.domain_index(n) for n in domains]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from isthmus.data.dataset import Dataset
 from isthmus.data.readers import open_table
-from isthmus.data.splits import Split, user_hash
+from isthmus.data.splits import Split, check_held_back, user_hash
 from isthmus.data.timestamps import to_seconds
 from isthmus.errors import DataError, did_you_mean
 
@@ -77,8 +77,9 @@ def rated_events(dataset: Dataset, split: Split) -> Examples:
     """Every rated event of a split: to learn from, to stop by, or to be told once.
 
     Raises:
-        DataError: no event that may be learnt from has a rating.
+        DataError: no event that may be learnt from has a rating, or none is held back.
     """
+    check_held_back(split.validation)
     events = dataset.events
     role = np.full(len(events), -1, np.int8)
     role[split.in_train] = Role.TRAIN
@@ -130,6 +131,7 @@ def against_drawn(dataset: Dataset, split: Split, *, negatives: int, seed: int) 
     Raises:
         DataError: no question about any domain is held back.
     """
+    check_held_back(split.validation)
     rng = np.random.default_rng(seed)
     had = _had(dataset)
     parts = []
