@@ -63,6 +63,8 @@ def test_versions_whose_files_are_gone_are_listed_with_their_reasons(place: Path
         "events.db",
         "--set",
         "learning.keep_versions=2",
+        "--set",
+        "learning.passes=1",  # networks that learn keep what judged them for the next time
     )
     first = run(*words, "--json", cwd=place).json
     for _ in range(4):

@@ -444,7 +444,7 @@ def test_a_log_that_cannot_be_asked_is_told_with_when_to_come_back(
 
     with running(tmp_path) as shop:
         monkeypatch.setattr(shop.service.keeper.log, "submit", out_of_reach)
-        monkeypatch.setattr(shop.service.keeper.log, "history", out_of_reach)
+        monkeypatch.setattr(shop.service.keeper.log, "choices", out_of_reach)
         event = {"event_id": "e", "user_id": "u", "domain": "gear", "item_id": GEAR[0]}
         for path, content in (("/v1/events", event), ("/v1/recommend", {"user_id": "u"})):
             answer = shop.client.post(path, json=content)
