@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 from msgspec import json
@@ -58,8 +58,8 @@ class Line(asyncio.Protocol):
         return await self.answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports are none of asyncio's classes.
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.came += data

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from isthmus.online.catalogue import Item
 from isthmus.recommender import Recommender
 from isthmus.serving.best import best_of
 from isthmus.serving.live import Live
-from isthmus.serving.messages import ItemRef, Listing, Recommend
+from isthmus.serving.messages import ItemRef, Listing, Recommend, Recommendation
 from isthmus.serving.past import past_of
 
 
@@ -117,10 +118,14 @@ def test_questions_behind_a_slow_one_are_answered_together_but_for_the_bad_ones(
             Recommend(user_id=users()[1], domains=["gear"], k=4),
         ]
 
+        async def ask(asked: Recommend) -> Recommendation:
+            answer = await service.recommend(msgspec.json.encode(asked))
+            return msgspec.json.decode(answer, type=Recommendation)
+
         async def ask_all() -> list:
-            first = asyncio.create_task(service.recommend(batch[0]))
+            first = asyncio.create_task(ask(batch[0]))
             await asyncio.to_thread(begun.wait, 10)
-            others = [asyncio.create_task(service.recommend(asked)) for asked in batch]
+            others = [asyncio.create_task(ask(asked)) for asked in batch]
             await asyncio.sleep(0)
             free.set()
             return await asyncio.gather(first, *others, return_exceptions=True)

@@ -88,8 +88,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             time.sleep(0.1)
     assert process.poll() is None, process.stderr.read() if process.stderr else ""
     yield found
+    answering = [pid for worker in workers_of(process.pid) for pid in workers_of(worker)]
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
+    assert not any(map(runs, answering))
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
 
@@ -215,12 +217,38 @@ def test_workers_end_when_what_started_them_was_killed(server: Server, tmp_path:
     deadline = time.monotonic() + 120
     while not answers() and time.monotonic() < deadline:
         time.sleep(0.1)
+    (worker,) = workers_of(process.pid)
+    (answering,) = workers_of(worker)
     process.kill()
     process.wait()
     deadline = time.monotonic() + 30
-    while answers() and time.monotonic() < deadline:
+    while (answers() or runs(answering)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not answers()
+    assert not runs(answering)
+
+
+def test_questions_are_answered_again_though_what_answered_them_was_killed(server: Server) -> None:
+    asked = {"user_id": users()[4], "domains": ["gear"], "k": 3}
+    killed = [pid for worker in workers_of(server.process.pid) for pid in workers_of(worker)]
+    assert len(killed) == 2
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    deadline, seen = time.monotonic() + 60, []
+    while time.monotonic() < deadline and seen[-8:] != [200] * 8:
+        status, answer = server.ask("POST", "/v1/recommend", asked)
+        seen.append(status)
+        assert status == 200 or "Ask" in answer["error"]["hint"]
+        # Events go on being taken.
+        gear = fitted().dataset.domains[1].items["item_id"][0]
+        event = {"event_id": f"k{len(seen)}", "user_id": "k", "domain": "gear", "item_id": gear}
+        assert server.ask("POST", "/v1/events", event)[0] == 200
+    assert seen[-8:] == [200] * 8
+    assert set(seen) <= {200, 503}
+    assert len(answer["lists"][0]["items"]) == 3
+    again = [pid for worker in workers_of(server.process.pid) for pid in workers_of(worker)]
+    assert len(again) == 2
+    assert not set(again) & set(killed)
 
 
 def test_the_version_is_that_of_every_worker_that_lives(server: Server) -> None:

@@ -25,6 +25,11 @@ class ServingConfig(Section):
     max_waiting: int = Field(
         1000, ge=1, description="Questions that may wait for an answer; more are refused with 503."
     )
+    own_process: bool = Field(
+        True,
+        description="Answer in a process of its own beside each worker. False: in a thread of the "
+        "worker, with half the memory, but several times as slowly beside many events.",
+    )
     batch: int = Field(16, ge=1, description="Waiting questions that are answered together.")
     history: int = Field(200, ge=1, description="Latest logged events of a person that count.")
     poll_seconds: float = Field(

@@ -40,7 +40,7 @@ def make_app(
     """The whole application; the service's keeper must have been started.
 
     Args:
-        service: what answers; closed when the server shuts down.
+        service: what answers; begins and ends with the server.
         keys: who may call; None: anybody, for services that only this machine can reach.
         docs: serve a page at /docs, whose script a browser fetches from the network.
         secret: signs the dashboard's sessions, the same for all workers; None: one of its own.
@@ -67,8 +67,9 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
+        await service.begin()
         yield
-        service.close()
+        await service.end()
 
     pages = page_routes(service, sessions, run)
     others = Router([*pages, Mount("/", rest)], lifespan=lifespan)

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from isthmus.errors import IsthmusError
 
@@ -21,6 +21,11 @@ A = TypeVar("A")
 
 class Overloaded(IsthmusError):
     """More waits than can be answered in time."""
+
+    @classmethod
+    def of(cls, waiting: int) -> Self:
+        """Where so many questions wait."""
+        return cls(f"{waiting:,} questions wait already", hint="Ask again in a moment")
 
 
 class Batcher(Generic[Q, A]):
@@ -60,9 +65,7 @@ class Batcher(Generic[Q, A]):
         future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         with self._changed:
             if self._closed or len(self._queue) >= self._most_waiting:
-                raise Overloaded(
-                    f"{len(self._queue):,} questions wait already", hint="Ask again in a moment"
-                )
+                raise Overloaded.of(len(self._queue))
             self._queue.append((question, future))
             self._changed.notify()
         return await future

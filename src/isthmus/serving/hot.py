@@ -14,11 +14,9 @@ from isthmus.serving.messages import (
     EventResult,
     EventResults,
     Problem,
-    Recommend,
 )
 from isthmus.serving.service import Service
 
-_RECOMMEND = msgspec.json.Decoder(Recommend)
 _EVENT = msgspec.json.Decoder(EventIn)
 _BATCH = msgspec.json.Decoder(EventBatch)
 _JSON = msgspec.json.Encoder()
@@ -52,7 +50,7 @@ def hot_routes(service: Service) -> dict[str, ASGIApp]:
     """Recommend, and report events: what answers a POST, by path."""
 
     async def recommend(body: bytes) -> tuple[int, object]:
-        return 200, await service.recommend(_RECOMMEND.decode(body))
+        return 200, msgspec.Raw(await service.recommend(body))
 
     async def report_event(body: bytes) -> tuple[int, object]:
         (result,) = await service.report([_EVENT.decode(body)])

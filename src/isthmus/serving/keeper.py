@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from isthmus.continual.progress import Progress
 from isthmus.errors import IsthmusError, LogUnavailable
 from isthmus.online.catalogue import Catalogue, Item
@@ -37,6 +39,22 @@ _CHANGES_AT_ONCE = 10_000
 _SELDOM_SECONDS = 60.0
 _REST_SECONDS = 0.02
 """Between two stretches of the log that are read for counting; one takes a fifth of this."""
+
+
+class Standing(msgspec.Struct, array_like=True, frozen=True):
+    """How it stands with what answers.
+
+    Attributes:
+        ready: whether the first version is warm.
+        version: that answers; empty while none is loaded.
+        read: number of the latest change of the catalogue that answers know of, texts included.
+        problem: why the latest published version could not be taken over; None: all is well.
+    """
+
+    ready: bool
+    version: str
+    read: int
+    problem: str | None
 
 
 @dataclass(frozen=True)
@@ -127,6 +145,7 @@ class Keeper:
             self._show(self.live)
         self.problem = None
         self.ready.set()
+        self._tell_news()
 
     def close(self) -> None:
         """Stop watching."""
@@ -153,7 +172,7 @@ class Keeper:
                 # A person forgotten takes a number, and leaves no change to be read.
                 self._seen = max(self._seen, head)
                 self.hidden_people = frozenset(self.catalogue.hidden_people())
-            self._nudge()
+            self.look_again()
         for mark in self.log.erased(self._erased_upto):
             self._erased[mark.person] = mark.offset
             self._erased_upto = mark.offset
@@ -162,11 +181,22 @@ class Keeper:
     def wait_for(self, change: int, seconds: float) -> bool:
         """Wait until a change can be seen in answers of this process; whether it can."""
         deadline = time.monotonic() + seconds
-        self._nudge()
+        self.look_again()
         with self._changed:
             while self._read < change and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
             return self._read >= change
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands now."""
+        return Standing(self.ready.is_set(), self.live.version, self._read, self.problem)
+
+    def wait_for_news(self, known: Standing) -> None:
+        """Wait until it may stand otherwise than known, at most as long as between two looks."""
+        with self._changed:
+            if self.standing == known and not self._closed:
+                self._changed.wait(self._poll)
 
     def past(
         self, live: Live, user_id: str | None, history: Sequence[ItemRef], *, limit: int
@@ -234,7 +264,7 @@ class Keeper:
             found = roll_back(self.folder, kind="model")
         else:
             found = promote(self.folder, version, kind="model")
-        self._nudge()
+        self.look_again()
         return found.folder.name
 
     def absent(self, live: Live, user_id: str) -> bool:
@@ -252,6 +282,7 @@ class Keeper:
     def _show(self, live: Live) -> None:
         self.live = live
         tell(live.version, {shelf.name: int(shelf.offered.sum()) for shelf in live.shelves})
+        self._tell_news()
 
     def _load(self) -> Live:
         live = Live.load(self.folder, encoder=self._encoder)
@@ -320,7 +351,7 @@ class Keeper:
             self._show(live)
             self._pointer, self.problem, self._refused = pointer, None, None
             self._read = read
-        self._nudge()
+        self.look_again()
         self._settled()
         self._prepare()
         _log.info("version %s answers now", live.version)
@@ -390,9 +421,14 @@ class Keeper:
             after = changes[-1].change
         return found
 
-    def _nudge(self) -> None:
+    def look_again(self) -> None:
+        """Look for what has changed now, not only when it is time to."""
         with self._changed:
             self._nudged = True
+            self._changed.notify_all()
+
+    def _tell_news(self) -> None:
+        with self._changed:
             self._changed.notify_all()
 
     def _complain(self, error: Exception) -> None:

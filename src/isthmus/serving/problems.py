@@ -33,8 +33,28 @@ class Malformed(IsthmusError):
     """A body that is no JSON, or nests too deeply."""
 
 
+class Away(IsthmusError):
+    """What answers questions has died, and is being started again."""
+
+
+class Told(Exception):
+    """An error that another process has put in words already.
+
+    Args:
+        status: of HTTP.
+        headers: with the content type.
+        body: JSON.
+    """
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        super().__init__(body.decode())
+        self.answer = status, headers, body
+
+
 def told(error: Exception) -> tuple[int, Headers, bytes]:
     """Status, headers and body for an error; what is no fault of the caller's is logged."""
+    if isinstance(error, Told):
+        return error.answer
     status, headers = _status(error)
     if status == 500:
         _log.error("unexpected error", exc_info=error)
@@ -59,7 +79,7 @@ def _status(error: Exception) -> tuple[int, Headers]:
             return 400, {}
         case LogUnavailable():
             return 503, {"retry-after": str(math.ceil(error.retry_after))}
-        case Overloaded() | TimeoutError():
+        case Overloaded() | Away() | TimeoutError():
             return 503, {"retry-after": "1"}
         case NotFound():
             return 404, {}

@@ -222,9 +222,9 @@ def add_models(app: FastAPI, service: Service) -> None:
         """Versions that are kept, the latest first, and why each does or does not serve."""
         live, versions = keeper.versions()
         return forms.Versions(
-            answering=keeper.live.version,
+            answering=service.standing.version,
             live=live,
-            problem=keeper.problem,
+            problem=service.standing.problem,
             versions=[forms.VersionShown(**version) for version in versions],
         )
 
@@ -275,13 +275,14 @@ def add_operation(app: FastAPI, service: Service) -> None:
     @app.get("/v1/ready", tags=["operation"], responses={503: {"model": forms.Readiness}})
     def ready(response: Response) -> forms.Readiness:
         """Whether it is warm and the log can be reached; 503 while it is not."""
-        problem, is_ready = keeper.problem, keeper.ready.is_set()
+        standing = service.standing
+        problem, is_ready = standing.problem, standing.ready
         try:
             keeper.log.head()
         except LogUnavailable as error:
             is_ready, problem = False, error.what
         response.status_code = 200 if is_ready else 503
-        return forms.Readiness(ready=is_ready, model_version=keeper.live.version, problem=problem)
+        return forms.Readiness(ready=is_ready, model_version=standing.version, problem=problem)
 
     @app.get(
         "/v1/metrics",

@@ -16,10 +16,11 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp
 
-from isthmus.config import Config
+from isthmus.config import Config, ServingConfig
 from isthmus.errors import ConfigError, RequestError
 from isthmus.online.claim import sole_service
 from isthmus.online.intake import Limits
@@ -27,6 +28,9 @@ from isthmus.online.log import EventLog, open_log
 from isthmus.serving.belonging import check_belongs
 from isthmus.serving.keys import KeyFile
 from isthmus.training.checkpoint import read_folder
+
+if TYPE_CHECKING:
+    from isthmus.serving.keeper import Keeper
 
 _SETTINGS, _SECRET = "ISTHMUS_SERVING", "ISTHMUS_SERVING_SECRET"
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
@@ -69,7 +73,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
         settings: what to serve.
         host: address to listen on; without keys only one of this machine.
         port: to listen on.
-        workers: processes, each with the whole model.
+        workers: processes, each with the whole model, and with one that answers beside it.
 
     Raises:
         RequestError: the address cannot be had, or is open to others without keys.
@@ -91,7 +95,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with sole_service(_log_of(settings, config)), tempfile.TemporaryDirectory() as numbers:
-        if workers > 1:
+        if workers > 1 or config.serving.own_process:
             os.environ[_METRICS] = numbers
         from granian import Granian
         from granian.constants import Interfaces, Loops
@@ -120,15 +124,24 @@ def from_environment() -> ASGIApp:
     # its own, it would go on, and be waited for without end.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
+    settle_in()
+    threading.Thread(target=_outlive_nobody, args=(os.getppid(),), daemon=True).start()
+    return application(settings_told(), bytes.fromhex(os.environ[_SECRET]))
+
+
+def settle_in() -> None:
+    """What every process of the service does first."""
     from isthmus.threads import use_threads
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     use_threads(1)
     sys.setswitchinterval(_TURN_SECONDS)
-    threading.Thread(target=_outlive_nobody, args=(os.getppid(),), daemon=True).start()
+
+
+def settings_told() -> Settings:
+    """The settings that `serve` left in the environment."""
     found = json.loads(os.environ[_SETTINGS])
-    settings = Settings(**{**found, "overrides": tuple(found["overrides"])})
-    return application(settings, bytes.fromhex(os.environ[_SECRET]))
+    return Settings(**{**found, "overrides": tuple(found["overrides"])})
 
 
 def _outlive_nobody(parent: int) -> None:
@@ -152,27 +165,35 @@ def application(settings: Settings, secret: bytes) -> ASGIApp:
         secret: signs the dashboard's sessions, the same for all workers.
     """
     from isthmus.experiment.records import read_run
-    from isthmus.online.catalogue import open_catalogue
     from isthmus.serving.app import make_app
     from isthmus.serving.exports import Exports
-    from isthmus.serving.keeper import Keeper
+    from isthmus.serving.process_answers import ProcessAnswers
     from isthmus.serving.service import Service
 
+    keeper, config = keeper_of(settings)
+    keeper.start(wait=False)
+    answers = ProcessAnswers(most_waiting=config.max_waiting) if config.own_process else None
+    service = Service(keeper, config, Exports(Path(settings.exports), keeper), answers)
+    keys = None if settings.keys is None else KeyFile(Path(settings.keys))
+    run = None if settings.run is None else read_run(Path(settings.run))
+    return make_app(service, keys, docs=settings.docs, secret=secret, run=run)
+
+
+def keeper_of(settings: Settings) -> tuple[Keeper, ServingConfig]:
+    """What a process of the service answers from, not started yet; and its bounds."""
+    from isthmus.online.catalogue import open_catalogue
+    from isthmus.serving.keeper import Keeper
+
     config, _ = _configured(settings)
-    log = _opened(settings, config)
     keeper = Keeper(
         Path(settings.model),
-        log,
+        _opened(settings, config),
         open_catalogue(_log_of(settings, config)),
         poll_seconds=config.serving.poll_seconds,
         count_seconds=config.serving.count_seconds,
         settled=_set_aside,
     )
-    keeper.start(wait=False)
-    service = Service(keeper, config.serving, Exports(Path(settings.exports), keeper))
-    keys = None if settings.keys is None else KeyFile(Path(settings.keys))
-    run = None if settings.run is None else read_run(Path(settings.run))
-    return make_app(service, keys, docs=settings.docs, secret=secret, run=run)
+    return keeper, config.serving
 
 
 def _set_aside() -> None:

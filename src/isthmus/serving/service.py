@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from isthmus.config import ServingConfig
-from isthmus.errors import IsthmusError, RequestError
+from isthmus.errors import RequestError
 from isthmus.online.catalogue import Item
 from isthmus.online.erasure import delete_person
 from isthmus.online.events import Event, Impression, Outcome, Record
 from isthmus.recommender.profile import Profile
-from isthmus.serving.batching import Batcher
+from isthmus.serving.answering import Answers, ThreadAnswers
 from isthmus.serving.exports import Exports, NotFound
-from isthmus.serving.keeper import Keeper
+from isthmus.serving.keeper import Keeper, Standing
 from isthmus.serving.live import Live
-from isthmus.serving.messages import (
-    EventIn,
-    EventResult,
-    ItemRef,
-    Recommend,
-    Recommendation,
-)
-from isthmus.serving.metrics import listed, reported
+from isthmus.serving.messages import EventIn, EventResult, ItemRef
+from isthmus.serving.metrics import reported
 
 _REFUSALS = {
     "unknown-domain": "There is no such domain.",
@@ -39,62 +32,61 @@ class Service:
     """Everything behind the routes.
 
     Args:
-        keeper: what answers rest on; started by `start`.
+        keeper: what all but recommendations rest on; started by `start`.
         config: bounds.
         exports: where batch exports go.
+        answers: who recommends; None: a thread of this process, from the same keeper.
     """
 
-    def __init__(self, keeper: Keeper, config: ServingConfig, exports: Exports) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        config: ServingConfig,
+        exports: Exports,
+        answers: Answers | None = None,
+    ) -> None:
         self.keeper, self.config, self.exports = keeper, config, exports
-        self._answers: Batcher[Recommend, Recommendation] = Batcher(
-            self._recommend_all, most_waiting=config.max_waiting, most_at_once=config.batch
-        )
+        self._answers = answers or ThreadAnswers(keeper, config)
 
     @property
     def live(self) -> Live:
-        """The version that answers, and its catalogue."""
+        """This worker's version, and its catalogue."""
         return self.keeper.live
 
-    def close(self) -> None:
+    @property
+    def standing(self) -> Standing:
+        """How it stands with what recommends, and with all else."""
+        answers, own = self._answers.standing, self.keeper.standing
+        return Standing(
+            answers.ready and own.ready,
+            answers.version or own.version,
+            min(answers.read, own.read),
+            own.problem or answers.problem,
+        )
+
+    async def begin(self) -> None:
+        """Have questions answered from now on."""
+        await self._answers.begin()
+
+    async def end(self) -> None:
         """Answer what waits, then let go of log and catalogue."""
-        self._answers.close()
+        await self._answers.end()
         self.keeper.close()
         self.keeper.log.close()
         self.keeper.catalogue.close()
 
-    async def recommend(self, asked: Recommend) -> Recommendation:
-        """Answer one question.
+    async def recommend(self, body: bytes) -> bytes:
+        """Answer one question, a `Recommend` in JSON, with a `Recommendation` in JSON.
 
         Raises:
+            DecodeError: it is no such question.
             RequestError: an unknown domain or item, or a filter that cannot be understood.
             Overloaded: too many questions wait.
             LogUnavailable: the history cannot be looked up.
+            Away: the process that answers has died, and is being started again.
+            Told: any of the first four, in words already.
         """
-        return await self._answers.ask(asked)
-
-    def _recommend_all(self, batch: Sequence[Recommend]) -> list[Recommendation | Exception]:
-        live = self.keeper.refresh()
-        found: list[Recommendation | Exception] = []
-        questions = []
-        for asked in batch:
-            try:
-                past = self.keeper.past(
-                    live, asked.user_id, asked.history, limit=self.config.history
-                )
-                own = live.questions(asked, past)
-            except IsthmusError as error:
-                found.append(error)
-                continue
-            found.append(Recommendation(secrets.token_hex(12), live.version, []))
-            questions += [(len(found) - 1, question) for question in own]
-        lists = live.answers([question for _, question in questions])
-        for (place, _), listing in zip(questions, lists, strict=True):
-            answer = found[place]
-            assert isinstance(answer, Recommendation), "only answers have questions"
-            answer.lists.append(listing)
-            listed(listing.domain, listing.fallback).inc()
-        self.keeper.record(batch[-1])
-        return found
+        return await self._answers.ask(body)
 
     async def report(self, events: Sequence[EventIn]) -> list[EventResult]:
         """Take events and impressions; those that are acknowledged are on disk.
@@ -163,7 +155,11 @@ class Service:
         for item in items:
             self.live.domain(item.domain)
         change = self.keeper.catalogue.describe(items)
-        return self.keeper.wait_for(change, self.config.read_seconds)
+        deadline = time.monotonic() + self.config.read_seconds
+        return all(
+            who.wait_for(change, deadline - time.monotonic())
+            for who in (self.keeper, self._answers)
+        )
 
     def hide(self, domain: str, item_id: str, *, hidden: bool) -> None:
         """Offer an item no more, or again; no later answer has it.

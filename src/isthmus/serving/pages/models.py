@@ -25,7 +25,7 @@ class ModelsPage:
     def show(self, request: Request) -> Response:
         """The page."""
         keeper = self._service.keeper
-        told = versions(keeper)
+        told, standing = versions(keeper), self._service.standing
         return page(
             request,
             "models.html",
@@ -33,8 +33,8 @@ class ModelsPage:
             champion=next(version for version in told if version.role == "champion"),
             challenger=next((v for v in told if v.role == "challenger"), None),
             rolled_back=next((v for v in told if v.role == "rolled back"), None),
-            answering=keeper.live.version,
-            problem=keeper.problem,
+            answering=standing.version,
+            problem=standing.problem,
         )
 
     async def promote(self, request: Request) -> Response:

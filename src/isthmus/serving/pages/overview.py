@@ -135,7 +135,7 @@ class OverviewPage:
         try:
             busy = activity(keeper.log, time.time())
             unseen = waiting(keeper.log, champion.offset)
-            problem = keeper.problem
+            problem = self._service.standing.problem
         except LogUnavailable as error:
             busy, unseen, problem = None, None, error.what
         shown = {} if busy is None else {"events": busy.events, "impressions": busy.impressions}
