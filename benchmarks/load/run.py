@@ -64,12 +64,12 @@ def server(words: Sequence[str], port: int, probe: str) -> Iterator[int]:
         process.wait(60)
 
 
-def service(model: Path, folder: Path, port: int, workers: int) -> list[str]:
+def service(model: Path, folder: Path, port: int, workers: int, *more: str) -> list[str]:
     return [
         *("-m", "isthmus", "serve", "--model", str(model), "--log", str(folder / "events.db")),
         *("--port", str(port), "--no-auth", "--workers", str(workers)),
         *("--exports", str(folder / "exports"), "--set", "serving.poll_seconds=0.2"),
-        *("--set", "serving.rate=0"),
+        *("--set", "serving.rate=0", *more),
     ]
 
 
@@ -239,8 +239,8 @@ def against_plain(ours: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]
 
 
 def changing_at(plan: dict[str, Any], rates: dict[str, float]) -> dict[str, Any]:
-    """Event to changed recommendation, five a second beside other traffic."""
-    asked = {**plan, "rates": {**rates, "changed": 5}, "seconds": 20}
+    """Event to changed recommendation, 600 of them, five a second beside other traffic."""
+    asked = {**plan, "rates": {**rates, "changed": 5}, "seconds": 120}
     found = {"rates": rates, **generate(asked)}
     print(found, file=sys.stderr)
     return found
@@ -291,11 +291,12 @@ def measured(given: argparse.Namespace, plan: dict[str, Any], folder: Path) -> d
         with learner(model, folder):
             learning = {**ours, "rates": half, "seconds": given.learning}
             found["both_while_learning"] = generate(learning)
-    two = folder / "two-workers"
-    two.mkdir()
-    with server(service(model, two, port, 2), port, "/v1/ready"):
-        rounds = [changing_at(ours, HALF_OF_AIMS) for _ in range(3)]
-        found["two_workers_at_half_of_aims"] = rounds
+    thread = ("--set", "serving.own_process=false")
+    for name, workers, more in (("two_workers", 2, ()), ("answers_in_a_thread", 1, thread)):
+        other = folder / name
+        other.mkdir()
+        with server(service(model, other, port, workers, *more), port, "/v1/ready"):
+            found[f"{name}_at_half_of_aims"] = changing_at(ours, HALF_OF_AIMS)
     if given.swaps:
         found["hot_swap"] = while_swapping(ours, given.model, folder, given.swaps)
     return found

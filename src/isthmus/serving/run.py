@@ -38,6 +38,7 @@ DEFAULT_LOG = Path("events.db")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MOST_CONNECTIONS, _HEADER_MILLISECONDS = 1024, 10_000
 _LOOK_SECONDS, _GRACE_SECONDS = 0.5, 10.0
+_SELDOM_SECONDS = 60.0
 _TURN_SECONDS = 0.0005
 """What one thread may keep the interpreter for while another wants it. After each product of an
 answer its thread waits for the loop that takes events, by default for up to 5 ms."""
@@ -170,7 +171,7 @@ def application(settings: Settings, secret: bytes) -> ASGIApp:
     from isthmus.serving.process_answers import ProcessAnswers
     from isthmus.serving.service import Service
 
-    keeper, config = keeper_of(settings)
+    keeper, config = keeper_of(settings, recommends=False)
     keeper.start(wait=False)
     answers = ProcessAnswers(most_waiting=config.max_waiting) if config.own_process else None
     service = Service(keeper, config, Exports(Path(settings.exports), keeper), answers)
@@ -179,18 +180,25 @@ def application(settings: Settings, secret: bytes) -> ASGIApp:
     return make_app(service, keys, docs=settings.docs, secret=secret, run=run)
 
 
-def keeper_of(settings: Settings) -> tuple[Keeper, ServingConfig]:
-    """What a process of the service answers from, not started yet; and its bounds."""
+def keeper_of(settings: Settings, *, recommends: bool = True) -> tuple[Keeper, ServingConfig]:
+    """What a process of the service answers from, not started yet; and its bounds.
+
+    Args:
+        settings: what to serve.
+        recommends: whether this process does, if another can. One that does not counts what is
+            popular for exports alone, so more seldom.
+    """
     from isthmus.online.catalogue import open_catalogue
     from isthmus.serving.keeper import Keeper
 
     config, _ = _configured(settings)
+    seldom = 0.0 if recommends or not config.serving.own_process else _SELDOM_SECONDS
     keeper = Keeper(
         Path(settings.model),
         _opened(settings, config),
         open_catalogue(_log_of(settings, config)),
         poll_seconds=config.serving.poll_seconds,
-        count_seconds=config.serving.count_seconds,
+        count_seconds=max(config.serving.count_seconds, seldom),
         settled=_set_aside,
     )
     return keeper, config.serving
