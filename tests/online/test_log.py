@@ -66,6 +66,21 @@ def test_reading_goes_on_after_an_offset_and_stops_at_a_limit(log: EventLog) -> 
     assert log.read(after=10) == []
 
 
+def test_a_glance_is_what_was_chosen_when_and_how_in_the_same_places(log: EventLog) -> None:
+    rated = event("rated", rating=4.5, kind="buy", recommendation_id="r")
+    log.append([event("e0"), impression("shown"), rated, event("films", domain="films")])
+    for after, limit in ((0, 10), (1, 2), (4, 10)):
+        read = log.read(after=after, limit=limit)
+        assert log.glance(after=after, limit=limit) == [
+            (
+                *(logged.offset, int(isinstance(r := logged.record, Impression))),
+                *(r.user_id, r.domain, r.item_id, r.time),
+                *((r.kind, r.rating) if isinstance(r, Event) else (None, None)),
+            )
+            for logged in read
+        ]
+
+
 def test_a_history_is_the_latest_events_by_time_oldest_first(log: EventLog) -> None:
     log.append([event("late", time=NOW + 9), event("early", time=NOW - 9), impression("shown")])
     log.append([event("other", "eve"), event("films", domain="films"), event("same")])

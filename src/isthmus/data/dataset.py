@@ -186,7 +186,7 @@ class Dataset:
         """Items of all catalogues together."""
         return int(self.item_offsets[-1])
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Domain names in index order."""
         return tuple(domain.name for domain in self.domains)

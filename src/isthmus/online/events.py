@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,25 @@ Record = Event | Impression
 
 Choice = tuple[str, str, float]
 """What an event was on: domain, raw item id, Unix seconds."""
+
+
+class Glance(NamedTuple):
+    """A record in its place, as those who count need it: what was chosen, when, and how.
+
+    Attributes:
+        offset: as in `Logged`.
+        shown: 0: an event; 1: an impression.
+        user_id, domain, item_id, time, kind, rating: as in `Event`.
+    """
+
+    offset: int
+    shown: int
+    user_id: str
+    domain: str
+    item_id: str
+    time: float
+    kind: str | None
+    rating: float | None
 
 
 @dataclass(frozen=True, slots=True)

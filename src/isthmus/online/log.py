@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from isthmus.online.events import Choice, Event, Logged, Outcome, Record
+from isthmus.online.events import Choice, Event, Glance, Logged, Outcome, Record
 from isthmus.online.intake import Limits
 
 
@@ -121,6 +121,9 @@ class EventLog(Protocol):
 
     def read(self, after: int = 0, limit: int = 10_000) -> list[Logged]:
         """Records with offsets above `after`, rising, at most `limit`."""
+
+    def glance(self, after: int = 0, limit: int = 10_000) -> list[Glance]:
+        """These records as those who count need them, in a third of the time."""
 
     def history(self, user_id: str, *, limit: int = 200) -> list[Event]:
         """The latest events of a person over all domains, oldest first, by time then offset."""

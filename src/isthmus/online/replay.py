@@ -20,7 +20,7 @@ from isthmus.data.dataset import Dataset
 from isthmus.data.forgetting import forget
 from isthmus.data.splits import Split
 from isthmus.errors import LogError
-from isthmus.online.events import Event, Logged
+from isthmus.online.events import Event, Glance, Logged
 from isthmus.online.log import EventLog, between
 from isthmus.recommender.storage import LogPosition
 
@@ -155,7 +155,7 @@ def _rows(
     return pl.DataFrame(rows, schema=COLUMNS, orient="row"), aside
 
 
-def left_out(event: Event, dataset: Dataset, config: Config) -> str | None:
+def left_out(event: Event | Glance, dataset: Dataset, config: Config) -> str | None:
     """Why an event does not count, on whatever item, as it would not in a table."""
     if event.domain not in dataset.names:
         return f"of domain {event.domain!r}, which the model does not have"

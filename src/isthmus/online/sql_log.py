@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from isthmus.errors import LogUnavailable, RequestError
 from isthmus.failpoints import reached
 from isthmus.online.database import Database, Row, Statements
-from isthmus.online.events import Choice, Event, Impression, Logged, Outcome, Record
+from isthmus.online.events import Choice, Event, Glance, Impression, Logged, Outcome, Record
 from isthmus.online.group_commit import GroupCommit
 from isthmus.online.intake import Limits, refusal
 from isthmus.online.log import CompactionReport, Contents, Erasure, ErasureReceipt
@@ -28,6 +28,9 @@ _INSERT = (
 _READ = (
     f"SELECT number, received, {_FIELDS} FROM isthmus_records WHERE number > ? "
     "ORDER BY number LIMIT ?"
+)
+_GLANCE = _READ.replace(
+    f"received, {_FIELDS}", "shown, user_id, domain, item_id, time, kind, rating"
 )
 _HISTORY = (
     f"SELECT {_FIELDS} FROM isthmus_records WHERE user_id = ? AND shown = 0 "
@@ -78,6 +81,11 @@ class SqlLog:
         with self._database.reading() as ask:
             rows = ask.rows(_READ, (after, limit))
         return [Logged(row[0], row[1], _record(row[2:])) for row in rows]
+
+    def glance(self, after: int = 0, limit: int = 10_000) -> list[Glance]:
+        """See `EventLog`."""
+        with self._database.reading() as ask:
+            return list(map(Glance._make, ask.rows(_GLANCE, (after, limit))))
 
     def history(self, user_id: str, *, limit: int = 200) -> list[Event]:
         """See `EventLog`."""

@@ -14,7 +14,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.online.events import Event
 from isthmus.online.log import EventLog
 from isthmus.online.replay import left_out
 from isthmus.serving.live import Live
@@ -64,11 +63,10 @@ def tallies(log: EventLog, live: Live, hidden: Collection[str]) -> Iterator[Tall
     """
     model, places, upto = live.recommender, live.places, live.counted
     number = {name: d for d, name in enumerate(live.names)}
-    while records := log.read(upto, AT_ONCE):
+    while records := log.glance(upto, AT_ONCE):
         rows = []
-        for logged in records:
-            event = logged.record
-            if not isinstance(event, Event) or event.user_id in hidden:
+        for event in records:
+            if event.shown or event.user_id in hidden:
                 continue
             place = places.get(event.domain, {}).get(event.item_id)
             if place is None or left_out(event, model.dataset, model.config):
