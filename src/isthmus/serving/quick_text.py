@@ -100,10 +100,11 @@ class Texts:
         # This way round the table is read once for all queries of a block, not once for each. One
         # query alone takes two and a half times as long as two, by MKL's kernel for vectors, and
         # twelve take as long as two blocks of eight (docs/service.md).
-        for some, out in zip(query.split(_AT_ONCE), scores.split(_AT_ONCE), strict=True):
-            n = len(some)
-            found = torch.mm(self.table, (some if n > 1 else some.repeat(2, 1)).T)
-            torch.index_select(found.T[:n], 1, self.row, out=out)
+        for start in range(0, len(query), _AT_ONCE):
+            block = slice(start, start + _AT_ONCE)
+            some = query[block]
+            found = torch.mm(self.table, (some if len(some) > 1 else some.repeat(2, 1)).T)
+            torch.index_select(found.T[: len(some)], 1, self.row, out=scores[block])
 
 
 def text_query(
