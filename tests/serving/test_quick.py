@@ -149,9 +149,10 @@ def test_sides_share_texts_and_still_do_when_items_have_arrived() -> None:
             assert len({side.texts[domain] for side in quick.sides}) == 1
     texts = grown.quick.sides[0].texts[1]
     assert len(texts.row) == len(live.quick.sides[0].texts[1].row) + 1
-    query, found = torch.randn(3, texts.table.shape[1]), torch.empty(3, len(texts.row))
-    texts.cosines(query, found)
-    assert torch.allclose(found, (query @ texts.table.T)[:, texts.row], atol=1e-5)
+    for n in (0, 1, 3, 8, 9, 17):
+        query, found = torch.randn(n, texts.table.shape[1]), torch.empty(n, len(texts.row))
+        texts.cosines(query, found)
+        assert torch.allclose(found, (query @ texts.table.T)[:, texts.row], atol=1e-5)
 
 
 @pytest.mark.parametrize("n_items", [17, 1000, 33_001])

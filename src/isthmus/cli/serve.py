@@ -38,7 +38,10 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Its port.")] = 8765,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, max=64, help="Processes, each with the whole model.")
+        int,
+        typer.Option(
+            "--workers", min=1, max=64, help="Processes, each with the model and an answering one."
+        ),
     ] = 1,
     keys_file: Annotated[
         Path | None, typer.Option("--keys", metavar="FILE", help="Keys of those who may call.")

@@ -28,7 +28,7 @@ class ServingConfig(Section):
     own_process: bool = Field(
         True,
         description="Answer in a process of its own beside each worker. False: in a thread of the "
-        "worker, with half the memory, but several times as slowly beside many events.",
+        "worker, with half the memory, but half as quickly beside many events.",
     )
     batch: int = Field(16, ge=1, description="Waiting questions that are answered together.")
     history: int = Field(200, ge=1, description="Latest logged events of a person that count.")
