@@ -184,6 +184,10 @@ def spoken(tmp_path: Path) -> Iterator[tuple[Running, socket.socket, threading.T
             ours.shutdown(socket.SHUT_WR)
         thread.join(30)
         assert not thread.is_alive()
+    # What tells how it stands ends with the keeper.
+    for other in [t for t in threading.enumerate() if t.name == "standing"]:
+        other.join(10)
+        assert not other.is_alive()
 
 
 class Ear:

@@ -93,12 +93,11 @@ class Answerer:
     def _tell_standing(self) -> None:
         """Tell the worker how it stands with this process, now and whenever that changes."""
         said = None
-        while True:
+        while said is None or self._keeper.wait_for_news(said):
             standing = self._keeper.standing
             if standing != said and not self._say(frame(ABOUT_ITSELF, _WRITE.encode(standing))):
                 return
             said = standing
-            self._keeper.wait_for_news(said)
 
     def _say(self, *frames: bytes) -> bool:
         """Send; whether there is still somebody to hear it."""

@@ -192,11 +192,16 @@ class Keeper:
         """How it stands now."""
         return Standing(self.ready.is_set(), self.live.version, self._read, self.problem)
 
-    def wait_for_news(self, known: Standing) -> None:
-        """Wait until it may stand otherwise than known, at most as long as between two looks."""
+    def wait_for_news(self, known: Standing) -> bool:
+        """Wait until it may stand otherwise than known, at most as long as between two looks.
+
+        Returns:
+            Whether there can be news: False once it was closed.
+        """
         with self._changed:
             if self.standing == known and not self._closed:
                 self._changed.wait(self._poll)
+            return not self._closed
 
     def past(
         self, live: Live, user_id: str | None, history: Sequence[ItemRef], *, limit: int
