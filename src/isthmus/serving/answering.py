@@ -2,7 +2,7 @@
 
 Threads of one process share its interpreter. Where a thread answered, it waited half its time for
 the loop that takes events, and the events for it; beside a thousand events a second an answer took
-four times as long as in a process of its own (docs/service.md).
+three times as long as in a process of its own (docs/service.md).
 """
 
 from __future__ import annotations
