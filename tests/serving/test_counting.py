@@ -10,7 +10,7 @@ import polars as pl
 from serving_world import Running, WordEncoder, fitted, running, users
 
 from isthmus.data.appending import COLUMNS, append_events
-from isthmus.online.events import Event, Outcome
+from isthmus.online.events import Event, Impression, Outcome, Record
 from isthmus.online.log import EventLog, open_log
 from isthmus.recommender import Recommender
 from isthmus.recommender.storage import LogPosition
@@ -25,7 +25,7 @@ def happened(n: int, item_id: str, *, kind: str = "event", by: str = "somebody n
     return Event(f"{item_id}-{kind}-{by}-{n}", by, "gear", item_id, NOW, kind=kind)
 
 
-def filled(folder: Path, events: list[Event]) -> EventLog:
+def filled(folder: Path, events: list[Record]) -> EventLog:
     log = open_log(folder / "counted.db")
     assert set(log.append(events)) == {Outcome.ACCEPTED}
     return log
@@ -57,10 +57,16 @@ def test_counts_are_those_of_a_model_that_has_grown_by_the_same(tmp_path: Path) 
 def test_what_would_not_be_learnt_is_not_counted(tmp_path: Path) -> None:
     usual = fitted()
     config = usual.config.override('domains.gear.keep_kinds=["event"]')
+    shown = usual.dataset.domains[GEAR].items["item_id"][0]
+    impression = Impression("shown", "somebody", "gear", shown, NOW, "answer", 1)
+    seen = counted(filled(tmp_path, [impression]), live_of(usual), hidden=())
+    assert seen.counted == 1
+    np.testing.assert_array_equal(levels(seen, GEAR)[0], levels(live_of(usual), GEAR)[0])
     picky = Recommender(usual.dataset, config, usual.split, usual.raw, usual.system)
     known = usual.dataset.domains[GEAR].items["item_id"][0]
+    (tmp_path / "picky").mkdir()
     log = filled(
-        tmp_path,
+        tmp_path / "picky",
         [
             happened(0, known, kind="refund"),
             happened(1, "no such item"),

@@ -253,6 +253,16 @@ def test_a_heap_that_breaks_is_told_so_and_the_next_is_answered(
     assert ear.answer(3).status == 200
 
 
+def test_it_looks_again_when_it_is_asked_to(spoken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop, line, _ = spoken
+    looks: list[int] = []
+    monkeypatch.setattr(shop.service.keeper, "look_again", lambda: looks.append(1))
+    body = msgspec.json.encode({"user_id": users()[0], "domains": ["gear"]})
+    line.sendall(frame(ABOUT_ITSELF, b"") + frame(1, body))
+    assert Ear(line).answer(1).status == 200
+    assert looks == [1]
+
+
 def test_it_says_how_it_stands_now_and_when_that_changes(spoken: Any) -> None:
     shop, line, _ = spoken
     ear = Ear(line)
