@@ -67,8 +67,11 @@ def test_what_comes_out_is_the_sum_of_before_and_after():
     network = SideNetwork(8, 4)
     torch.nn.init.normal_(network.up.weight)
     with torch.no_grad():
-        after = torch.nn.functional.normalize(network(torch.from_numpy(rows)), dim=1).numpy()
+        after = network.learnt(torch.from_numpy(rows)).numpy()
+        compared = network(torch.from_numpy(rows)).numpy()
     before = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(np.linalg.norm(after, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(compared, before + after, atol=1e-5)
     assert np.abs(after - before).max() > 0.1
     np.testing.assert_allclose(network.read(rows), before + after, atol=1e-5)
     network.share.fill_(0.25)

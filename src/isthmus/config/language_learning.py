@@ -80,13 +80,15 @@ class TuningConfig(Section):
     scale: float = Field(2.0, gt=0, description="lora, dora, adalora: alpha as a multiple of rank.")
     bottleneck: int = Field(48, ge=1, description="adapter: width of the bottleneck.")
     virtual_tokens: int = Field(8, ge=1, description="prefix, prompt: learned tokens in front.")
-    width: int = Field(384, ge=1, description="side: width of the network.")
+    width: int = Field(768, ge=1, description="side: width of the network.")
     hidden_layers: list[int] = Field(
         default_factory=list,
         description="side: layers whose pooled states it reads beside the final ones; 1: behind "
         "the first block, −2: before the last.",
     )
-    steps: int = Field(600, ge=1, description="Training steps.")
+    steps: int | None = Field(
+        None, ge=1, description="Training steps; None: 1800 for side, else 600."
+    )
     batch_examples: int | None = Field(
         None, ge=2, description="Histories or pairs a step; None: 512 for side, else 64."
     )
@@ -123,6 +125,11 @@ class TuningConfig(Section):
         0.02, gt=0, le=0.5, description="Share of the people, or pairs, to stop early by."
     )
     patience: int = Field(3, ge=1, description="Looks at what is held out without gain to stop.")
+
+    @property
+    def n_steps(self) -> int:
+        """Steps, where none are given as many as suit the method."""
+        return self.steps or (1800 if self.method == "side" else 600)
 
 
 class DistillationConfig(Section):

@@ -209,10 +209,10 @@ def _peft_config(peft: Any, config: TuningConfig) -> Any:
             init_r=config.rank + max(1, config.rank // 2),
             target_r=config.rank,
             lora_alpha=alpha,
-            tinit=config.steps // 10,
-            tfinal=config.steps // 3,
-            deltaT=max(1, config.steps // 50),
-            total_step=config.steps,
+            tinit=config.n_steps // 10,
+            tfinal=config.n_steps // 3,
+            deltaT=max(1, config.n_steps // 50),
+            total_step=config.n_steps,
         )
     if config.method == "ia3":
         return peft.IA3Config(**task)

@@ -1,14 +1,14 @@
 """Side tuning: a small network on top of the cached vectors; the model itself stays as is.
 
-The catalogue goes through the model once; every step after that touches only the network. It adds
-to whitened vectors, so that a direction in which texts differ little counts as much as any, and at
-the start it adds nothing. What is read in the end is the unit vector before plus a share of the one
-after: what was learnt draws together what people choose together, and what texts say of themselves
-keeps its word, which is all there is to go by for items that nobody has chosen yet. How large a
-share is right depends on how many of these are asked about, and is left to validation
-(`isthmus.experiment.tune_language`). The sum stays in whitened coordinates, one set for all domains
-and must not be whitened again: the few directions in which taste differs most would then count no
-more than any other.
+The catalogue goes through the model once; every step after that touches only the network. It reads
+whitened vectors, so that a direction in which texts differ little counts as much as any. What comes
+out is the whitened unit vector plus what was learnt, also of length 1, and it is this sum that
+learns: what texts say of themselves keeps its word, which is all there is to go by for items that
+nobody has chosen yet, and the rest learns only what it does not say. Learnt by itself and added
+afterwards, the rest says most of it again. Which share of it is read depends on how many new items
+are asked about, and is left to validation (`isthmus.experiment.tune_language`). The sum stays in
+whitened coordinates, one set for all domains and must not be whitened again: the few directions in
+which taste differs most would then count no more than any other.
 
 It may read hidden layers beside the final one (`tuning.hidden_layers`), mixed by shares that are
 learnt.
@@ -94,13 +94,19 @@ class SideNetwork(nn.Module):
         every = torch.cat([self.whitened(vectors)[None], F.normalize(found, dim=2)])
         return F.normalize(torch.einsum("knd,k->nd", every, self.mix.softmax(0)), dim=1)
 
+    def learnt(self, vectors: Tensor) -> Tensor:
+        """What is added to the whitened unit vectors of [n, dim], or wider: unit vectors [n, dim].
+
+        At the start they are these vectors themselves.
+        """
+        # Whitened vectors are about √dim long.
+        read = self.dim**0.5 * self.mixed(vectors)
+        added: Tensor = self.up(F.gelu(self.down(read)))
+        return F.normalize(self.whitened(vectors) + added, dim=1)
+
     def forward(self, vectors: Tensor) -> Tensor:
         """Vectors [n, dim], or wider → what is compared while it learns, [n, dim]."""
-        # Whitened vectors are about √dim long.
-        own = self.dim**0.5 * self.whitened(vectors)
-        read = self.dim**0.5 * self.mixed(vectors)
-        found: Tensor = own + self.dim**0.5 * self.up(F.gelu(self.down(read)))
-        return found
+        return self.whitened(vectors) + self.learnt(vectors)
 
     @torch.inference_mode()
     def read(self, vectors: NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.float32]:
@@ -108,6 +114,6 @@ class SideNetwork(nn.Module):
         found = np.empty((len(vectors), self.dim), np.float32)
         for start in range(0, len(vectors), _CHUNK):
             part = torch.from_numpy(vectors[start : start + _CHUNK].astype(np.float32))
-            both = self.whitened(part) + self.share * F.normalize(self(part), dim=1)
+            both = self.whitened(part) + self.share * self.learnt(part)
             found[start : start + _CHUNK] = both.numpy()
         return found

@@ -158,7 +158,7 @@ def tune(
         material.readable,
         learner.space,
         temperature=config.temperature,
-        steps=config.steps,
+        steps=config.n_steps,
         device=place,
         extra=learner.extra,
         after=learner.after,
