@@ -66,6 +66,21 @@ def settings(method: str, **changes) -> TuningConfig:
     return TuningConfig(method=method, **{**SMALL, **given, "learning_rate": rate, **changes})
 
 
+def test_a_side_network_takes_as_many_steps_as_it_needs_unless_told(bert, tmp_path, monkeypatch):
+    made: list[int] = []
+
+    def few(task, *given, **how):
+        made.append(task.stretches * task.batches_per_epoch)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("isthmus.language.tuning.tune.learn", few)
+    language = LanguageConfig(model=str(bert), cache=tmp_path / "cache", runtime="torch")
+    for method, steps in (("side", None), ("lora", None), ("side", 24)):
+        with pytest.raises(KeyboardInterrupt):
+            tune(material(), language, settings(method, steps=steps), device="cpu")
+    assert made == [1800, 600, 24]
+
+
 @pytest.mark.parametrize("model", ["bert", "gpt2"])
 @pytest.mark.parametrize("method", TUNING_METHODS)
 def test_each_method_learns_and_comes_back_the_same(method, model, tmp_path, request, monkeypatch):

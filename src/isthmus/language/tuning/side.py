@@ -85,28 +85,32 @@ class SideNetwork(nn.Module):
         """The final ones of vectors [n, …] as unit vectors in whitened coordinates, [n, dim]."""
         return F.normalize((vectors[:, : self.dim] - self.mean) @ self.whiten, dim=1)
 
-    def mixed(self, vectors: Tensor) -> Tensor:
-        """All layers of vectors [n, …] as one unit vector in whitened coordinates, [n, dim]."""
+    def mixed(self, vectors: Tensor, own: Tensor) -> Tensor:
+        """All layers of vectors [n, …] as one unit vector in whitened coordinates, [n, dim].
+
+        `own` [n, dim] is what `whitened` makes of them.
+        """
         if not self.n_hidden:
-            return self.whitened(vectors)
+            return own
         below = vectors[:, self.dim :].reshape(-1, self.n_hidden, self.dim).transpose(0, 1)
         found = torch.bmm(below - self.hidden_mean[:, None], self.hidden_whiten)
-        every = torch.cat([self.whitened(vectors)[None], F.normalize(found, dim=2)])
+        every = torch.cat([own[None], F.normalize(found, dim=2)])
         return F.normalize(torch.einsum("knd,k->nd", every, self.mix.softmax(0)), dim=1)
 
-    def learnt(self, vectors: Tensor) -> Tensor:
-        """What is added to the whitened unit vectors of [n, dim], or wider: unit vectors [n, dim].
+    def parts(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Of vectors [n, dim], or wider: the whitened ones and what is learnt beside them.
 
-        At the start they are these vectors themselves.
+        Both are unit vectors [n, dim], and at the start the same.
         """
+        own = self.whitened(vectors)
         # Whitened vectors are about √dim long.
-        read = self.dim**0.5 * self.mixed(vectors)
-        added: Tensor = self.up(F.gelu(self.down(read)))
-        return F.normalize(self.whitened(vectors) + added, dim=1)
+        added = self.up(F.gelu(self.down(self.dim**0.5 * self.mixed(vectors, own))))
+        return own, F.normalize(own + added, dim=1)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Vectors [n, dim], or wider → what is compared while it learns, [n, dim]."""
-        return self.whitened(vectors) + self.learnt(vectors)
+        own, learnt = self.parts(vectors)
+        return own + learnt
 
     @torch.inference_mode()
     def read(self, vectors: NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.float32]:
@@ -114,6 +118,6 @@ class SideNetwork(nn.Module):
         found = np.empty((len(vectors), self.dim), np.float32)
         for start in range(0, len(vectors), _CHUNK):
             part = torch.from_numpy(vectors[start : start + _CHUNK].astype(np.float32))
-            both = self.whitened(part) + self.share * self.learnt(part)
-            found[start : start + _CHUNK] = both.numpy()
+            own, learnt = self.parts(part)
+            found[start : start + _CHUNK] = (own + self.share * learnt).numpy()
         return found
