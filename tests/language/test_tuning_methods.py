@@ -66,19 +66,23 @@ def settings(method: str, **changes) -> TuningConfig:
     return TuningConfig(method=method, **{**SMALL, **given, "learning_rate": rate, **changes})
 
 
-def test_a_side_network_takes_as_many_steps_as_it_needs_unless_told(bert, tmp_path, monkeypatch):
-    made: list[int] = []
+def test_a_side_network_takes_its_steps_to_the_end_unless_told(bert, tmp_path, monkeypatch):
+    made: list[tuple[int, bool]] = []
 
-    def few(task, *given, **how):
-        made.append(task.stretches * task.batches_per_epoch)
+    def few(task, _validate, pace, **_how):
+        steps = task.stretches * task.batches_per_epoch
+        made.append((steps, pace.patience < task.stretches))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("isthmus.language.tuning.tune.learn", few)
     language = LanguageConfig(model=str(bert), cache=tmp_path / "cache", runtime="torch")
-    for method, steps in (("side", None), ("lora", None), ("side", 24)):
-        with pytest.raises(KeyboardInterrupt):
-            tune(material(), language, settings(method, steps=steps), device="cpu")
-    assert made == [1800, 600, 24]
+    told = (None, None), (24, 2)
+    for method in ("side", "lora"):
+        for steps, patience in told:
+            config = settings(method, steps=steps, patience=patience)
+            with pytest.raises(KeyboardInterrupt):
+                tune(material(), language, config, device="cpu")
+    assert made == [(1800, False), (24, True), (600, True), (24, True)]
 
 
 @pytest.mark.parametrize("model", ["bert", "gpt2"])
