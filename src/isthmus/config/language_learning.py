@@ -124,21 +124,11 @@ class TuningConfig(Section):
     held_out: float = Field(
         0.02, gt=0, le=0.5, description="Share of the people, or pairs, to stop early by."
     )
-    patience: int | None = Field(
-        None,
-        ge=1,
-        description="Looks, of twelve, at what is held out without gain to stop; None: never for "
-        "side, which gains most while its rate falls, else 3. The best weights stay in any case.",
-    )
-
-    @property
-    def looks(self) -> int:
-        """Looks without gain to stop, where none are given as many as suit the method."""
-        return self.patience or (self.n_steps if self.method == "side" else 3)
+    patience: int = Field(3, ge=1, description="Looks at what is held out without gain to stop.")
 
     @property
     def n_steps(self) -> int:
-        """Steps, where none are given as many as suit the method."""
+        """`steps`, or as many as suit the method."""
         return self.steps or (1800 if self.method == "side" else 600)
 
 

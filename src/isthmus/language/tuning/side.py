@@ -4,11 +4,11 @@ The catalogue goes through the model once; every step after that touches only th
 whitened vectors, so that a direction in which texts differ little counts as much as any. What comes
 out is the whitened unit vector plus what was learnt, also of length 1, and it is this sum that
 learns: what texts say of themselves keeps its word, which is all there is to go by for items that
-nobody has chosen yet, and the rest learns only what it does not say. Learnt by itself and added
-afterwards, the rest says most of it again. Which share of it is read depends on how many new items
-are asked about, and is left to validation (`isthmus.experiment.tune_language`). The sum stays in
-whitened coordinates, one set for all domains and must not be whitened again: the few directions in
-which taste differs most would then count no more than any other.
+nobody has chosen yet, and the rest need only learn what it does not say. Which share of it is read
+depends on how many new items are asked about, and is left to validation
+(`isthmus.experiment.tune_language`). The sum stays in whitened coordinates, one set for all domains
+and must not be whitened again: the few directions in which taste differs most would then count no
+more than any other.
 
 It may read hidden layers beside the final one (`tuning.hidden_layers`), mixed by shares that are
 learnt.

@@ -173,7 +173,7 @@ def tune(
     rate = config.learning_rate or RATES[config.method]
     pace = Pace(
         rate=rate,
-        patience=config.looks,
+        patience=config.patience,
         seed=seed,
         folder=folder,
         mark=mark,
