@@ -307,6 +307,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "step-time": script("benchmarks/step_time.py"),
     "encode": script("benchmarks/encode.py"),
     "encode-bf16": script("benchmarks/encode.py", "--texts", "3000"),
+    "encode-floor": script("benchmarks/encode.py", "--texts", "4000"),
     "load-events": script("benchmarks/load_events.py"),
     "evaluate-speed": script("benchmarks/evaluate_speed.py"),
     "gate-strengths": script("benchmarks/gate_strengths.py"),
