@@ -133,6 +133,15 @@ def test_the_anchor_stands_still_and_is_named_or_has_the_most_texts():
         FeatureAlignment.fit(raw, _config("alignment.anchor=films"))
 
 
+def test_an_anchor_without_a_text_is_in_the_way_of_maps_that_need_one():
+    raw = _three()
+    raw[1] = ItemFeatures(np.zeros_like(raw[1].vectors), np.zeros_like(raw[1].present))
+    found = FeatureAlignment.fit(raw, _config("alignment.anchor='1'", "language.whiten_dim=12"))
+    assert {feature.dim for feature in found.features} == {12}
+    with pytest.raises(DataError, match="1"):
+        FeatureAlignment.fit(raw, _config("alignment.anchor='1'", "alignment.features=['coral']"))
+
+
 @pytest.mark.parametrize("maps", ["whiten", "coral", "procrustes", "sinkhorn"])
 def test_another_domain_joins_as_if_it_had_been_there(maps):
     raw = _three()

@@ -23,6 +23,18 @@ def test_no_more_spread_than_noise_gives_one_figure_to_all():
         np.testing.assert_allclose(each, uplifts.told.draws[:, 0])
 
 
+def test_a_resample_without_anybody_of_a_group_says_nothing_of_it():
+    rng = np.random.default_rng(0)
+    gains = np.clip(rng.normal([0.3, 0.2], 0.1, (600, 2)), 0, 1)
+    few = np.arange(600) < 4  # some of a thousand resamples have none of them
+    groups = np.column_stack([few, ~few])
+    found = Uplifts.measure(gains, NONE, np.arange(600), np.ones(600, bool), groups)
+    assert np.isfinite(found.top.draws).all()
+    value, draws = found.shrunk(np.arange(2))
+    assert np.isfinite(value).all()
+    assert np.isfinite(draws).all()
+
+
 def test_the_formula_worked_by_hand():
     # Two groups of a third each; noise of a contrast is that of the group and of all together.
     all_sd, sd = 0.02, 0.05

@@ -17,7 +17,7 @@ from isthmus.model.core import CoreModel
 from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Requests
 from isthmus.training.loop import _Run
-from isthmus.training.next_item import NextItemTask
+from isthmus.training.next_item import NextItemTask, Step
 from isthmus.transfer.distillation import Lists, RankingDistillation, teacher_lists
 from isthmus.transfer.stages import Distil, Train
 from isthmus.transfer.strategies import chosen_strategy
@@ -146,11 +146,61 @@ def test_the_loss_is_the_cross_entropy_to_the_list_by_hand(small, model):
                 listed = student.item_vectors(torch.from_numpy(lists.item[at])).double() @ query
                 others = [r for r in drawn if r not in lists.item[at]]
                 rest = student.item_vectors(torch.tensor(others)).double() @ query
-                whole = torch.cat([listed, rest + np.log((size - 3) / 7)]).logsumexp(0)
+                whole = torch.cat([listed, rest + np.log(size / 7)]).logsumexp(0)
                 told = (torch.from_numpy(lists.share[at]).double() * listed).sum()
                 total += float(lists.confidence[at] * (whole - told))
             expected += weight * total / len(where)
     assert both - plain == pytest.approx(0.1 * expected, rel=1e-3)
+
+
+class _Everything:
+    """Draws every item once, so that nothing is left to chance."""
+
+    def integers(self, low: int, high: int, _size: int) -> np.ndarray:
+        return np.arange(low, high)
+
+
+def test_where_every_item_is_drawn_the_loss_is_that_of_the_whole_catalogue(small, model):
+    dataset, split = small
+    events = split.train_events(dataset)
+    # Long lists: what they hold must not be taken off the catalogue twice.
+    lists = _lists(model, small, top=60)
+    student = run(small, [Train("b", EVERYTHING, (1.0, 1.0))], "seed=5")
+    loss = RankingDistillation(
+        student, lists, events, TrainingConfig(), weights=(1.0, 1.0), strength=1.0, mark=""
+    )
+    task = NextItemTask(
+        student,
+        events,
+        dataset.item_offsets,
+        TrainingConfig(batch_events=100000),
+        weights=(1.0, 1.0),
+        max_length=20,
+        device=torch.device("cpu"),
+    )
+    (batch,) = task.batches(np.random.default_rng(0))
+    with torch.no_grad():
+        rows = torch.from_numpy(np.unique(loss.rows(batch, _Everything())))
+        states = student.states(
+            student.item_vectors(torch.from_numpy(task.flat[batch.inputs])),
+            torch.from_numpy(task.domain[batch.inputs]),
+            torch.from_numpy(task.time[batch.inputs]),
+            torch.from_numpy(batch.offsets),
+        )
+        read = [torch.from_numpy(c[batch.inputs]) for c in (task.domain, events.user)]
+        found = loss(Step(rows, student.item_vectors(rows), states, *read, 0.0, batch))
+        expected = 0.0
+        for d in EVERYTHING:
+            where = np.flatnonzero(task.domain[batch.targets] == d)
+            at = batch.targets[where]
+            scores = student.ask(states[where], d) @ student.catalogue(d).T
+            item = torch.from_numpy(lists.item[at] - dataset.item_offsets[d])
+            told = scores.log_softmax(1).gather(1, item) * torch.from_numpy(lists.share[at])
+            asked = lists.confidence[at] > 0
+            expected -= float(
+                (told.sum(1) * torch.from_numpy(lists.confidence[at]))[asked].sum()
+            ) / len(at)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
 def _agreement(one: CoreModel, other: CoreModel, small) -> float:

@@ -86,9 +86,11 @@ def test_a_batch_holds_one_domain_to_learn_and_one_group_of_people(small):
 
 
 def test_an_epoch_costs_what_an_ordinary_one_does(small):
-    task = _task(small, Tasks(np.zeros(150, np.int64), inner_steps=4, outer_rate=0.5))
-    steps = len(list(task.batches(np.random.default_rng(0))))
-    assert task.batches_per_epoch <= steps <= task.batches_per_epoch + 4
+    for inner in (1, 4, 7, 100):
+        task = _task(small, Tasks(np.zeros(150, np.int64), inner_steps=inner, outer_rate=0.5))
+        assert task.batches_per_epoch % 7, "the last task is cut short"
+        steps = len(list(task.batches(np.random.default_rng(0))))
+        assert steps == task.batches_per_epoch
 
 
 def test_a_domain_that_is_not_learnt_is_no_task(small):

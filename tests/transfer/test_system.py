@@ -48,6 +48,29 @@ def test_where_it_tells_nothing_the_gate_shuts_and_nothing_is_lost(unrelated):
     assert ndcg(system.gated, dataset, split, GEAR) == alone
 
 
+def test_an_anchor_by_name_stands_for_the_shared_side_alone():
+    dataset = world(1.0, n_users=200)
+    config = settings("training.epochs=1", "alignment.anchor=gear")
+    system = fit_system(dataset, global_cut(dataset), texts(dataset), config, targets=[GEAR])
+    usual = settings("training.epochs=1")
+    other = fit_system(dataset, global_cut(dataset), texts(dataset), usual, targets=[GEAR])
+    for one, two in zip(system.own_features, other.own_features, strict=True):
+        np.testing.assert_array_equal(one.vectors, two.vectors)
+
+
+def test_other_questions_to_stop_by_are_another_training(tmp_path):
+    dataset = world(1.0, n_users=200)
+    config = settings("training.epochs=4", "training.evaluate_every=1")
+    logs = []
+    for quantiles in ((0.8, 0.95), (0.8, 0.85)):
+        split = global_cut(dataset, quantiles=quantiles)
+        for folder in (tmp_path, None):
+            system = fit_system(dataset, split, texts(dataset), config, folder=folder)
+            (log,) = system.transferred.logs.values()
+            logs.append([epoch["validation"] for epoch in log.epochs])
+    assert logs[0] == logs[1] != logs[2] == logs[3]
+
+
 def test_the_gate_opens_as_one_domain_tells_more_of_the_other(related, unrelated):
     between = [_fit(transfer) for transfer in (0.25, 0.5)]
     gates = [system.gates[GEAR] for _, _, system in (unrelated, *between, related)]

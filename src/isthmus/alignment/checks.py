@@ -64,10 +64,10 @@ def check_maps(dataset: Dataset, config: Config) -> None:
         if getattr(kind, "moves_anchor", False):
             continue
         for d in range(len(texts)):
-            if d == anchor:
-                continue
             if not texts[d].present.any():
                 raise no_text(dataset.names[d], name)
+            if d == anchor:
+                continue
             if getattr(kind, "needs_pairs", False):
                 must_be_pairable(texts, config, dataset, d, anchor)
 

@@ -120,6 +120,8 @@ class FeatureAlignment:
             return done
         kinds = usable_maps(config, len(raw))
         for name, kind in zip(config.alignment.features, kinds, strict=True):
+            if not getattr(kind, "moves_anchor", False) and not len(rows[anchor]):
+                raise no_text(_name(anchor, dataset), name)
             step = _step(kind, rows, anchor, config)
             joined: dict[int, Pairs | None] = dict.fromkeys(range(len(raw)))
             for d in range(len(raw)):
@@ -138,7 +140,7 @@ class FeatureAlignment:
                     rows[d] = fitted.transform(x)
                     done._maps[d].append(fitted)
             done._steps.append(step)
-        width = rows[anchor].shape[1]
+        width = next(x.shape[1] for x in rows if len(x))
         done.features.extend(_scattered(x, f, width) for x, f in zip(rows, raw, strict=True))
         return done
 
@@ -203,7 +205,8 @@ def align_features(
 
 def features_apart(raw: Sequence[ItemFeatures], config: Config) -> list[ItemFeatures]:
     """Every domain whitened in its own axes, with nothing known of the others."""
-    own = config.alignment.model_copy(update={"features": ["whiten"], "basis": "own"})
+    plain = {"features": ["whiten"], "basis": "own", "anchor": None}
+    own = config.alignment.model_copy(update=plain)
     return align_features(raw, config.model_copy(update={"alignment": own}))
 
 

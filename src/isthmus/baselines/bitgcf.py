@@ -30,7 +30,7 @@ from isthmus.baselines.needs import need_shared_people
 from isthmus.baselines.transfer_graphs import GraphTask, TransferGraphs, transferred
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset, Events
-from isthmus.data.splits import Split
+from isthmus.data.splits import Queries, Split
 from isthmus.evaluation.stopping import mean_ndcg
 from isthmus.scoring import Float, Requests, Scores, pick
 from isthmus.training.checkpoint import State
@@ -150,7 +150,12 @@ class BiTGCF:
             seed=config.seed,
             label=cls.name,
             folder=folder,
-            mark=_mark(graphs, events, f"{options!r} {training!r} {config.seed}"),
+            mark=_mark(
+                graphs,
+                events,
+                split.stopping,
+                f"{options!r} {training!r} {config.evaluation!r} {config.seed}",
+            ),
         )
         return scorer()
 
@@ -209,10 +214,10 @@ def _states(graphs: TransferGraphs, degree: NDArray[np.int64]) -> Float:
     return layers.cpu().numpy()
 
 
-def _mark(graphs: TransferGraphs, events: Events, settings: str) -> str:
+def _mark(graphs: TransferGraphs, events: Events, asked: Queries, settings: str) -> str:
     """What the outcome of training depends on, the initial states included, as a short text."""
     digest = hashlib.blake2b(settings.encode())
     first = [table.detach().cpu().numpy() for table in graphs.items]
-    for array in (events.offsets, events.domain, events.item, *first):
+    for array in (events.offsets, events.domain, events.item, asked.position, *first):
         digest.update(array.tobytes())
     return digest.hexdigest()

@@ -34,6 +34,7 @@ def fit_sasrec(
     """
     sizes = config.model.model_copy(
         update={
+            "use_ids": True,
             "use_text": False,
             "head": "low-rank",
             "adapter_rank": 0,

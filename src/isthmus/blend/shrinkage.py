@@ -63,13 +63,13 @@ class Ratios:
         """From means [1 + groups, 2] of `count` questions, and from resamples of them.
 
         One question at everybody's mean is added to both sides, so that a group without a single
-        success has no say instead of no figure.
+        success has no say instead of no figure. A resample without a single question of a group
+        says nothing of it and stands where it was measured.
         """
         one = max(means[0, 1], _LEAST) / count
-        return cls(
-            draws=np.log((draws[..., 0] + one) / (draws[..., 1] + one)),
-            value=np.log((means[:, 0] + one) / (means[:, 1] + one)),
-        )
+        value = np.log((means[:, 0] + one) / (means[:, 1] + one))
+        drawn = np.log((draws[..., 0] + one) / (draws[..., 1] + one))
+        return cls(draws=np.where(np.isnan(drawn), value, drawn), value=value)
 
     def drawn_towards(self, deeper: Ratios) -> Ratios:
         """The same with what deeper ranks tell of it; see the module."""

@@ -23,6 +23,7 @@ from isthmus.data.check import check_dataset
 from isthmus.data.cleaning import CleaningReport
 from isthmus.data.dataset import Dataset
 from isthmus.data.splits import Split, configured_split
+from isthmus.errors import DataError
 from isthmus.experiment.baselines import Baseline, Ingredients, chosen
 from isthmus.experiment.curve import NONE, CurvePlan, Point, Whole, measure_curve
 from isthmus.experiment.curve_record import Drawn, curve_record
@@ -51,6 +52,7 @@ from isthmus.experiment.seed_run import (
 )
 from isthmus.experiment.verdict import most_for, verdict
 from isthmus.language.catalogues import cut_notes, cut_texts
+from isthmus.language.models import find_model, read_facts
 from isthmus.recommender import Recommender
 from isthmus.training.versions import read_pointer
 
@@ -96,7 +98,7 @@ def compare(
 
     Raises:
         ConfigError: a baseline that is unknown, or a baseline or plan that does not suit the data.
-        DataError: a share of the plan leaves too little.
+        DataError: a share of the plan leaves too little, or no test question is about a target.
         RequestError: an unknown target.
     """
     competitors = chosen(baselines)
@@ -105,8 +107,12 @@ def compare(
         tell("reading tables")
         dataset, cleaning = build_dataset(config)
     wanted = targets or ([config.target] if config.target else list(dataset.names))
-    indices = [dataset.domain_index(name) for name in wanted]
     split = configured_split(dataset, config.split)
+    named = bool(targets or config.target)
+    asked, unasked = _with_questions(dataset, split, wanted, named=named)
+    for note in unasked:
+        tell(note)
+    indices = [dataset.domain_index(name) for name in asked]
     events = split.train_events(dataset)
     for baseline in competitors.values():
         for target in indices:
@@ -115,18 +121,42 @@ def compare(
         plan.check(dataset, split, indices, config)
     run = folder / config.name
     measured, first = _measure(
-        config, dataset, split, wanted, seeds, competitors, run / "parts", tell
+        config, dataset, split, wanted, indices, seeds, competitors, run / "parts", tell
     )
     points: dict[Point, list[Measured]] = {}
     if plan is not None:
         mark = _fingerprint(config, dataset, ())
         source = Whole(config, dataset, split, first.raw, mark, run / "parts", tell)
         points = measure_curve(plan, source, indices, seeds, list(competitors))
-    whole = figures(dataset, wanted, seeds, measured)
+    whole = figures(dataset, asked, seeds, measured)
     drawn = curve_record(plan, dataset, split, seeds, points, measured, whole)
-    record = _record(config, dataset, cleaning, wanted, measured, first, whole, drawn)
+    record = _record(config, dataset, cleaning, asked, measured, first, whole, drawn, unasked)
     write_run(run, record)
     return Comparison(record, first)
+
+
+def _with_questions(
+    dataset: Dataset, split: Split, wanted: Sequence[str], *, named: bool
+) -> tuple[list[str], list[str]]:
+    """Targets that something can be measured on, and a sentence on each of the others.
+
+    Raises:
+        DataError: there is none, or one that was `named` is none.
+    """
+    about = set(dataset.events.domain[split.test.position].tolist())
+    asked = [name for name in wanted if dataset.domain_index(name) in about]
+    silent = [name for name in wanted if name not in asked]
+    if silent and (named or not asked):
+        raise DataError(
+            f"no test question has its answer in {silent[0]!r}, so nothing can be measured there",
+            where="split",
+            hint="Choose another target, or a split that leaves it some events; 'isthmus fit' "
+            "needs no test question",
+        )
+    return asked, [
+        f"{name}: no test question has its answer there, so nothing is measured on it"
+        for name in silent
+    ]
 
 
 def _measure(
@@ -134,13 +164,16 @@ def _measure(
     dataset: Dataset,
     split: Split,
     targets: Sequence[str],
+    indices: Sequence[int],
     seeds: Sequence[int],
     competitors: Mapping[str, Baseline],
     folder: Path,
     tell: Callable[[str], None],
 ) -> tuple[list[Measured], Recommender]:
-    """What each seed gives on all data, read back where it is on disk; and the first's model."""
-    indices = [dataset.domain_index(name) for name in targets]
+    """What each seed gives on all data, read back where it is on disk; and the first's model.
+
+    Fitted for `targets` by name, measured on those at `indices`.
+    """
     mark = _fingerprint(config, dataset, targets)
     measured: list[Measured] = []
     first: Recommender | None = None
@@ -192,6 +225,7 @@ def _record(
     recommender: Recommender,
     whole: tuple[pl.DataFrame, Pooled],
     drawn: Drawn,
+    unasked: Sequence[str],
 ) -> RunRecord:
     metrics, pooled = whole
     rows = metric_table(metrics)
@@ -234,7 +268,7 @@ def _record(
         ),
         versions=library_versions(),
         config=config.model_dump(mode="json"),
-        notes=[*dataset.notes, *cut_notes(cut, config.language), *drawn.notes],
+        notes=[*dataset.notes, *unasked, *cut_notes(cut, config.language), *drawn.notes],
     )
 
 
@@ -254,7 +288,7 @@ def _verdict(
     overall = paired.filter(pl.col("slice") == "all", pl.col("metric") == "ndcg@10")
     gate = _gate(target, measured)
     if not overall.height:
-        return verdict(target, sources, None, gate_weight=gate.weight)
+        return verdict(target, sources, None, gate_weight=gate.weight, unmeasured=gate.reason)
     row = overall.row(0, named=True)
     return verdict(
         target,
@@ -340,6 +374,8 @@ def _fingerprint(config: Config, dataset: Dataset, targets: Sequence[str]) -> st
     for domain in dataset.domains:
         digest.update(domain.items.select("item_id", "text").write_json().encode())
     language = config.language
+    if language.model != "embedded":  # which is pinned; a folder may hold another model by now
+        digest.update(read_facts(find_model(language.model), None).content.encode())
     for folder in (language.tuned, *language.tuned_by_domain.values()):
         if folder is not None:
             digest.update(read_pointer(folder).seal.encode())

@@ -35,6 +35,7 @@ def verdict(
     metric: str = "ndcg@10",
     most_for: str | None = None,
     slices: Sequence[GateSlice] = (),
+    unmeasured: str = "",
 ) -> Verdict:
     """Word the answer for one target.
 
@@ -45,22 +46,20 @@ def verdict(
         target: domain of the question.
         sources: domains that might help it.
         relative: change of `metric`, transferred against target-only, .38 for +38 %; None where
-            the target has no behaviour to measure on.
+            there is no target-only side, as `unmeasured` says.
         low, high: its 95 % interval.
         gate_weight: share of the transferred model that is served; None: there is no gate.
         metric: what was measured.
         most_for: for whom the gain is largest, "people with at most two events in gear".
         slices: what the gate decided for each group of people, where it was allowed to differ.
+        unmeasured: a sentence that says why nothing was measured and what is served.
     """
     names, one = _listed(sources), len(sources) == 1
     does, help_, hurt = ("does", "helps", "hurts") if one else ("do", "help", "hurt")
     helps: Literal["yes", "no", "undecided"] = "undecided"
     estimate = None
     if relative is None or low is None or high is None:
-        sentence = (
-            f"Nobody has acted in {target} yet, so whether {names} {help_} cannot be measured; "
-            "recommendations rest on the texts and on what other domains taught."
-        )
+        sentence = f"Whether {names} {help_} {target} cannot be measured. {unmeasured}".rstrip()
     else:
         estimate = Estimate(value=relative, low=low, high=high)
         change, span = percent(relative), f"{percent(low)} to {percent(high)}"

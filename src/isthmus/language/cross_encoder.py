@@ -207,7 +207,7 @@ class CrossEncoder:
                 seed=seed,
                 label="tuning the cross-encoder",
                 folder=folder,
-                mark=_mark(made, learn, task.weights, training, seed),
+                mark=_mark(made, (learn, stop), task.weights, training, seed),
                 tracking=tracker(curves, tracking),
             )
         return made
@@ -334,16 +334,18 @@ class CrossEncoder:
 
 def _mark(
     encoder: CrossEncoder,
-    pairs: LabelledPairs,
+    pairs: Sequence[LabelledPairs],
     weights: Mapping[int, float],
     training: TrainingConfig,
     seed: int,
 ) -> str:
-    """What the outcome of tuning depends on, as a short text."""
+    """What the outcome of tuning depends on, the pairs to stop by included, as a short text."""
     digest = hashlib.blake2b(digest_size=16)
     pace = (training.bf16, training.weight_decay, training.warmup, training.clip)
     said = (encoder.config.model_dump(mode="json"), encoder._facts.content, encoder.classes, seed)
     digest.update(repr((sorted(weights.items()), pace)).encode())
-    digest.update(repr((said, list(pairs.first), list(pairs.second))).encode())
-    digest.update(pairs.label.tobytes() + pairs.group.tobytes())
+    digest.update(repr(said).encode())
+    for some in pairs:
+        digest.update(repr((list(some.first), list(some.second))).encode())
+        digest.update(some.label.tobytes() + some.group.tobytes())
     return digest.hexdigest()

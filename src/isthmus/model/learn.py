@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +105,8 @@ def learn(
         with enough_memory("evaluation.batch"):
             return mean_ndcg(scorer, dataset, asked, config.evaluation)
 
-    mark = _mark(model, events, config, weights, "".join([depends, *(x.mark for x in extra)]))
+    told = "".join([depends, *(x.mark for x in extra)])
+    mark = _mark(model, events, asked, config, weights, told)
     with enough_memory("training.batch_events", "training.negatives", "model.max_length"):
         log = train(
             to_learn,
@@ -130,7 +131,12 @@ def _sample(dataset: Dataset, queries: Queries, domain: int, config: Config) -> 
 
 
 def _mark(
-    model: CoreModel, events: Events, config: Config, weights: Sequence[float], depends: str
+    model: CoreModel,
+    events: Events,
+    asked: Mapping[int, Queries],
+    config: Config,
+    weights: Sequence[float],
+    depends: str,
 ) -> str:
     """What the outcome of training depends on, the initial weights included, as a short text."""
     digest = hashlib.blake2b(digest_size=16)
@@ -147,6 +153,8 @@ def _mark(
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for array in (events.offsets, events.domain, events.item, events.time, events.weight):
         digest.update(array.tobytes())
+    for domain, questions in asked.items():
+        digest.update(f"{domain}:{len(questions)}".encode() + questions.position.tobytes())
     for tensor in (model.items.text, *model.state_dict().values()):
         digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()

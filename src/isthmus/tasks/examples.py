@@ -332,7 +332,9 @@ def _ends(
     end = events.offsets[user] + n_learnt[user]
     for row in np.flatnonzero(~np.isnan(time)).tolist():
         start, stop = events.offsets[user[row]], events.offsets[user[row] + 1]
-        end[row] = start + np.searchsorted(events.time[start:stop], time[row])
+        # Events of a domain without a clock lie between the others and have no time.
+        late = np.flatnonzero(events.time[start:stop] >= time[row])
+        end[row] = start + late[0] if len(late) else stop
     return np.asarray(end, np.int64)
 
 

@@ -166,7 +166,7 @@ def teach(
             seed=config.seed,
             label=f"learning to {task}",
             folder=folder and folder / "checkpoints" / task,
-            mark=_mark(to_learn, settings, how, config.seed),
+            mark=_mark(to_learn, pairs[Role.VALIDATION], settings, how, config.seed),
             tracking=tracker(folder and folder / "curves" / task, config.tracking),
         )
     return Taught(task, net.eval(), offered, learnt, name, settings, examples.classes, log)
@@ -256,8 +256,9 @@ def _offered(
     common: dict[str, Any] = {"width": width, "n_facts": reader.n_facts}
     if task == "click":
         return common | {"n_classes": len(examples.classes)}
-    train_labels = examples.of(Role.TRAIN).label
-    levels = np.unique(train_labels)
+    to_learn = examples.of(Role.TRAIN)
+    own = to_learn.label[to_learn.domain == domain]
+    levels = np.unique(own if len(own) else to_learn.label)
     if len(levels) > 100:
         levels = np.linspace(levels[0], levels[-1], 100)
     return common | {"mean": float(reader.ratings.mean[domain]), "levels": levels.tolist()}
@@ -283,12 +284,19 @@ def _training(settings: TasksConfig, usual: TrainingConfig) -> TrainingConfig:
     )
 
 
-def _mark(task: HeadTask, settings: TasksConfig, how: TrainingConfig, seed: int) -> str:
+def _mark(
+    task: HeadTask,
+    judging: Mapping[int, Labelled],
+    settings: TasksConfig,
+    how: TrainingConfig,
+    seed: int,
+) -> str:
     """What the outcome depends on, as a short text."""
     digest = hashlib.blake2b(digest_size=16)
     pace = (how.warmup, how.clip)
     digest.update(f"{settings.model_dump(mode='json')}{seed}{task.weights}{pace}".encode())
-    for pairs in task.pairs.values():
+    for d, pairs in (*task.pairs.items(), *judging.items()):
+        digest.update(f"{d}:{len(pairs.labels)}".encode())
         for tensor in (pairs.labels, *vars(pairs.inputs).values()):
             digest.update(tensor.numpy().tobytes())
     for tensor in task.net.state_dict().values():

@@ -197,7 +197,8 @@ class RankingDistillation(nn.Module):
         others = step.vectors.index_select(0, torch.searchsorted(step.rows, drawn))
         rest = (queries @ others.T).float()
         size = model.bounds[domain + 1] - model.bounds[domain]
-        rest = rest + math.log(max(size - item.shape[1], 1) / len(negatives))
+        # Drawn from all items: those on the list, which are masked below, leave their share out.
+        rest = rest + math.log(size / len(negatives))
         different, which = torch.unique(drawn, return_inverse=True)
         at_negative = torch.searchsorted(different, item).clamp(max=len(different) - 1)
         hit = (different[at_negative] == item) & (share > 0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -67,12 +68,14 @@ class ReptileTask(NextItemTask):
     def batches(self, rng: np.random.Generator) -> Iterator[PackedBatch]:
         """One epoch; between the batches of two tasks the weights take the outer step."""
         every = self.weights
-        steps = range(0, self.batches_per_epoch if self.pools else 0, self.tasks.inner_steps)
-        for _ in steps:
+        left = self.batches_per_epoch if self.pools else 0
+        while left > 0:
             domain, windows = self.pools[rng.integers(len(self.pools))]
             self.weights = [w if d == domain else 0.0 for d, w in enumerate(every)]
             before = [(w, w.detach().clone()) for w in self.module.parameters() if w.requires_grad]
-            yield from self._inner(windows, rng)
+            for batch in islice(self._inner(windows, rng), left):
+                yield batch
+                left -= 1
             with torch.no_grad():
                 for weight, old in before:
                     weight.copy_(old.lerp(weight, self.tasks.outer_rate))
