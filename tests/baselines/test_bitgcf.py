@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ from neighbour_world import BOOKS, GEAR, ndcg, one_left, two_shops
 from isthmus.baselines.als import taken_matrix
 from isthmus.baselines.bitgcf import BiTGCF, BiTGCFConfig
 from isthmus.baselines.history import everybody
-from isthmus.baselines.transfer_graphs import TransferGraphs, transferred
+from isthmus.baselines.transfer_graphs import GraphTask, TransferGraphs, transferred
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
-from isthmus.data.splits import Split, leave_one_out
+from isthmus.data.splits import Queries, Split, leave_one_out
 from isthmus.errors import ConfigError
 from isthmus.scoring import Requests
 
@@ -119,6 +120,21 @@ def test_a_killed_run_goes_on_to_the_same_scores(tmp_path):
         np.testing.assert_array_equal(kept.score(requests, 0).total, whole)
     other = BiTGCF.fit(dataset, split, CONFIG.override("seed=1"), options)
     assert not np.array_equal(other.score(requests, 0).total, whole)
+
+
+def test_other_questions_to_stop_by_are_another_run(tmp_path):
+    dataset = random_world(2)
+    split = leave_one_out(dataset)
+    half = replace(split, stopping=Queries(split.stopping.position[::2]))
+    options = BiTGCFConfig(dim=4, epochs=3)
+    BiTGCF.fit(dataset, split, CONFIG, options, folder=tmp_path / "run")
+    begun = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GraphTask, "batches", lambda self, rng: iter(begun.append(1) or ()))
+        BiTGCF.fit(dataset, split, CONFIG, options, folder=tmp_path / "run")
+        assert not begun, "it was finished"
+        BiTGCF.fit(dataset, half, CONFIG, options, folder=tmp_path / "run")
+        assert begun
 
 
 def test_domains_that_share_nobody_are_refused():

@@ -64,6 +64,15 @@ def test_it_learns_what_follows_what():
     assert log.epochs[-1]["loss"] < 0.5 * log.epochs[0]["loss"]
 
 
+def test_it_knows_ids_where_ours_is_told_to_do_without():
+    dataset, split = _chain()
+    config = CONFIG.override("training.epochs=1", "model.use_ids=false")
+    scorer, _ = fit_sasrec(dataset, split, 1, config)
+    usual, _ = fit_sasrec(dataset, split, 1, CONFIG.override("training.epochs=1"))
+    requests = Requests.of_users(dataset, np.arange(20))
+    np.testing.assert_array_equal(scorer.score(requests, 1).total, usual.score(requests, 1).total)
+
+
 def test_it_knows_ids_and_the_targets_history_alone():
     dataset, split = _chain()
     config = CONFIG.override("training.epochs=1")

@@ -1,17 +1,20 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
+from safetensors.torch import load_file, save_file
 
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.world import DomainSpec, WorldConfig, generate_world
-from isthmus.errors import ConfigError, RequestError
+from isthmus.errors import ConfigError, DataError, RequestError
 from isthmus.experiment import compare as module
 from isthmus.experiment.compare import compare
 from isthmus.experiment.records import read_run
 from isthmus.experiment.seed_run import GATED, TARGET_ONLY, TRANSFERRED
+from isthmus.language.models import find_model
 
 BASELINES = ["popular", "text"]
 
@@ -140,3 +143,47 @@ def test_another_target_may_be_asked_for_in_the_same_folder(
             config, dataset=books_and_gear, targets=[target], baselines=["popular"], folder=tmp_path
         )
         assert [v.target for v in asked.record.verdicts] == [target]
+
+
+def test_a_domain_that_no_question_is_about_is_left_out_and_said(
+    books_and_gear: Dataset, config: Config, tmp_path: Path
+) -> None:
+    only_books = replace(books_and_gear, events=books_and_gear.events.only(0))
+    told: list[str] = []
+    asked = compare(
+        config, dataset=only_books, baselines=["popular"], folder=tmp_path, tell=told.append
+    )
+    assert [v.target for v in asked.record.verdicts] == ["books"]
+    note = "gear: no test question has its answer there, so nothing is measured on it"
+    assert note in asked.record.notes
+    assert note in told
+    assert len(asked.recommender.recommend("gear", users=[only_books.user_ids[0]], k=3)) == 3
+    for named in (["gear"], ["books", "gear"]):
+        with pytest.raises(DataError, match="no test question has its answer in 'gear'"):
+            compare(config, dataset=only_books, targets=named, folder=tmp_path / "named")
+    assert not (tmp_path / "named").exists()
+
+
+def test_a_domain_that_is_not_learnt_is_not_said_to_be_without_people(
+    books_and_gear: Dataset, config: Config, tmp_path: Path
+) -> None:
+    unlearnt = config.override("training.domain_weights.gear=0")
+    record = compare(
+        unlearnt, dataset=books_and_gear, targets=["gear"], baselines=[], folder=tmp_path
+    ).record
+    said = record.verdicts[0].sentence
+    assert said.startswith("Whether books helps gear cannot be measured. gear is not learnt;")
+
+
+def test_another_language_model_in_the_same_folder_is_another_comparison(
+    books_and_gear: Dataset, config: Config, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(find_model("embedded"), folder)
+    here = config.override(f"language.model='{folder}'")
+    before = module._fingerprint(here, books_and_gear, ["gear"])
+    assert module._fingerprint(here, books_and_gear, ["gear"]) == before
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name, value in weights.items() if value.is_floating_point())
+    save_file({**weights, name: weights[name] + 1}, folder / "model.safetensors")
+    assert module._fingerprint(here, books_and_gear, ["gear"]) != before

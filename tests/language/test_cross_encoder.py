@@ -301,10 +301,16 @@ t.checkpointed(Path(sys.argv[2]), Path(sys.argv[3]))
         assert torch.equal(weight, resumed.model.state_dict()[name])
 
 
-def checkpointed(base: Path, folder: Path | None) -> CrossEncoder:
+def test_other_pairs_to_stop_by_are_another_tuning(bert: Path, tmp_path: Path) -> None:
+    checkpointed(bert, tmp_path)
+    begun, whole = (checkpointed(bert, f, stop_by=2).log.epochs for f in (tmp_path, None))
+    assert [e["validation"] for e in begun] == [e["validation"] for e in whole]
+
+
+def checkpointed(base: Path, folder: Path | None, stop_by: int = 1) -> CrossEncoder:
     return CrossEncoder.fit(
         pairs(),
-        pairs(60, seed=1),
+        pairs(60, seed=stop_by),
         classes=("apart", "together"),
         base=str(base),
         config=config(epochs=4),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -54,8 +56,6 @@ def test_ratings_are_those_of_the_split() -> None:
 
 
 def test_without_ratings_there_is_nothing_to_learn() -> None:
-    from dataclasses import replace
-
     usual = once()
     events = replace(usual.dataset.events, rating=np.full_like(usual.dataset.events.rating, np.nan))
     with pytest.raises(DataError, match="no event has a rating") as caught:
@@ -103,6 +103,24 @@ def test_a_history_ends_before_the_moment_of_its_pair() -> None:
     before, after = found.end > start, found.end < stop
     assert (events.time[found.end[before] - 1] < found.time[before]).all()
     assert (events.time[found.end[after]] >= found.time[after]).all()
+
+
+def test_events_without_a_time_cut_no_history_short() -> None:
+    usual = once()
+    events = usual.dataset.events
+    person = int(np.argmax(np.diff(events.offsets)))
+    start, stop = events.offsets[person], events.offsets[person + 1]
+    time = events.time.copy()
+    time[start:stop] = np.arange(stop - start)
+    time[start + 1 : stop : 2] = np.nan
+    clockless = replace(usual.dataset, events=replace(events, time=time))
+    asked = table(usual.dataset, 18).with_columns(
+        user_id=pl.lit(usual.dataset.user_ids[person]),
+        time=pl.Series([4.0, 1e9] * 9),
+        split=pl.Series(["train"] * 6 + ["validation"] * 6 + ["test"] * 6),
+    )
+    found = labelled_pairs(clockless, usual.split, asked, where="pairs")
+    assert found.end.tolist() == [start + 4, stop] * 9
 
 
 def test_a_table_of_three_classes(tmp_path) -> None:

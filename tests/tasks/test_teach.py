@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -265,8 +266,6 @@ def test_questions_that_cannot_be_answered() -> None:
 
 
 def test_a_domain_without_ratings_is_not_told_about() -> None:
-    from dataclasses import replace
-
     usual = once()
     rating = np.where(usual.dataset.events.domain == 1, np.nan, usual.dataset.events.rating)
     dataset = replace(usual.dataset, events=replace(usual.dataset.events, rating=rating))
@@ -275,6 +274,32 @@ def test_a_domain_without_ratings_is_not_told_about() -> None:
     assert set(recommender.judge("rate").by_domain) == {"books", "all"}
     with pytest.raises(RequestError, match="'rate' was not learnt in 'gear'"):
         recommender.rate("gear", ITEMS, users=["nobody"])
+
+
+def test_ratings_stay_within_what_occurs_in_their_own_domain() -> None:
+    usual = once()
+    events = usual.dataset.events
+    rating = np.where(events.domain == 1, 10 * events.rating, events.rating)
+    dataset = replace(usual.dataset, events=replace(events, rating=rating))
+    recommender = Recommender(dataset, usual.config, usual.split, usual.raw, usual.system)
+    taught = recommender.teach("rate")
+    for d in (0, 1):
+        own = rating[usual.split.in_train & (events.domain == d)]
+        assert taught.offered[d]["levels"] == np.unique(own[~np.isnan(own)]).tolist()
+
+
+def test_other_pairs_to_stop_by_are_another_teaching(tmp_path: Path) -> None:
+    usual = once()
+    reader = Reader("rate", usual.dataset, usual.split, usual.system, usual.config)
+    examples = rated_events(usual.dataset, usual.split)
+    judging = np.flatnonzero(examples.role == Role.VALIDATION)
+    few = examples.take(np.setdiff1d(np.arange(len(examples)), judging[::2]))
+    first = teach(reader, examples, usual.config, folder=tmp_path)
+    told = [
+        [epoch["validation"] for epoch in teach(reader, few, usual.config, folder=f).log.epochs]
+        for f in (tmp_path, None)
+    ]
+    assert told[0] == told[1] != [epoch["validation"] for epoch in first.log.epochs]
 
 
 def test_out_of_memory_names_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,8 +312,6 @@ def test_out_of_memory_names_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_ratings_missing_is_said_before_anything_is_trained() -> None:
-    from dataclasses import replace
-
     usual = once()
     events = replace(usual.dataset.events, rating=np.full_like(usual.dataset.events.rating, np.nan))
     recommender = Recommender(
