@@ -28,7 +28,7 @@ def once() -> Recommender:
     """Fitted and taught nothing; not to be changed."""
     world = small_world(300)
     assert world.impressions is not None
-    shown = world.impressions.sample(3000, seed=0)
+    shown = world.impressions.sample(20_000, seed=0)
     return Recommender.fit(replace(world, impressions=shown), task_config(), encoder=WordEncoder())
 
 

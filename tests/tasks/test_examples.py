@@ -91,8 +91,10 @@ def test_what_was_shown_is_preferred_to_what_is_drawn() -> None:
     usual = once()
     assert usual.dataset.impressions is not None
     found = clicks(usual.dataset, usual.split, None, negatives=1, seed=0)
-    assert len(found) == usual.dataset.impressions.height
-    assert found.label.mean() == pytest.approx(usual.dataset.impressions["clicked"].mean())
+    learnt = len(found.of(Role.TRAIN))
+    assert learnt == pytest.approx(0.7 * usual.dataset.impressions.height, rel=0.05)
+    clicked = usual.dataset.impressions["clicked"].mean()
+    assert found.label.mean() == pytest.approx(clicked, abs=0.02)
 
 
 def test_a_history_ends_before_the_moment_of_its_pair() -> None:
@@ -103,6 +105,24 @@ def test_a_history_ends_before_the_moment_of_its_pair() -> None:
     before, after = found.end > start, found.end < stop
     assert (events.time[found.end[before] - 1] < found.time[before]).all()
     assert (events.time[found.end[after]] >= found.time[after]).all()
+
+
+def test_what_the_model_was_trained_on_judges_nothing(caplog) -> None:
+    usual = once()
+    dataset, split = usual.dataset, usual.split
+    with caplog.at_level("WARNING"):
+        found = clicks(dataset, split, None, negatives=1, seed=0)
+    learnt = np.bincount(dataset.events.user[split.in_train], minlength=dataset.n_users)
+    within = found.end < (dataset.events.offsets[:-1] + learnt)[found.user]
+    judging = found.role != Role.TRAIN
+    assert within[~judging].any()
+    assert judging.any()
+    assert not within[judging].any()
+    left_out = len(dataset.impressions) - len(found)
+    assert f"{left_out:,} of {left_out + judging.sum():,} pairs to judge by" in caplog.text
+    early = dataset.impressions.filter(pl.col("time") < pl.col("time").quantile(0.1))
+    with pytest.raises(DataError, match="lie before the end of training, so none can judge"):
+        clicks(replace(dataset, impressions=early), split, None, negatives=1, seed=0)
 
 
 def test_events_without_a_time_cut_no_history_short() -> None:

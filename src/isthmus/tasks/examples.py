@@ -7,6 +7,7 @@ person did before; an item of one's own later history is never in it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -21,6 +22,8 @@ from isthmus.data.readers import open_table
 from isthmus.data.splits import Split, check_held_back, user_hash
 from isthmus.data.timestamps import to_seconds
 from isthmus.errors import DataError, did_you_mean
+
+_log = logging.getLogger(__name__)
 
 MOST_CLASSES = 50
 DRAWS = 20
@@ -155,8 +158,10 @@ def against_drawn(dataset: Dataset, split: Split, *, negatives: int, seed: int) 
 def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where: str) -> Examples:
     """Examples from a table; rows about unknown people, domains or items are an error.
 
-    Where it has no column `split`, 70 % of the people are learnt from and 15 % stopped by. A
-    history ends before `time`; without one, with training.
+    Where it has no column `split`, 70 % of the people are learnt from, 15 % stopped by and 15 %
+    asked in the end. A history ends before `time`; without one, with training. Pairs from among the
+    events that the model was trained on are then learnt from alone: the parts that speak of a pair
+    know these by heart, and would be judged by what they were told.
 
     Args:
         dataset: the snapshot.
@@ -185,8 +190,25 @@ def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where
     if "time" in frame.columns:
         time = to_seconds(frame["time"]).seconds.to_numpy().astype(np.float64)
     end = _ends(dataset, split, user, time)
-    role = _roles(frame, where) if "split" in frame.columns else _by_person(dataset, user)
-    return _checked(Examples(user, end, domain, item, time, label, role, classes), where)
+    if "split" in frame.columns:
+        role = _roles(frame, where)
+        return _checked(Examples(user, end, domain, item, time, label, role, classes), where)
+    role = _by_person(dataset, user)
+    found = Examples(user, end, domain, item, time, label, role, classes)
+    judging = role != Role.TRAIN
+    by_heart = judging & (end < _trained_until(dataset, split)[user])
+    if by_heart.any():
+        if by_heart.sum() == judging.sum():
+            raise DataError(
+                f"all {len(found):,} pairs lie before the end of training, so none can judge",
+                where=where,
+                hint="Add later pairs, or say in a column 'split' what each pair is for",
+            )
+        _log.warning(
+            "%s: %s of %s pairs to judge by are left out, for they lie before the end of training",
+            *(where, f"{by_heart.sum():,}", f"{judging.sum():,}"),
+        )
+    return _checked(found.take(~by_heart), where)
 
 
 def as_classes(labels: pl.Series, *, where: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
@@ -326,16 +348,20 @@ def _ends(
     dataset: Dataset, split: Split, user: NDArray[np.int64], time: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Where the histories end: before the first event that is not earlier than `time`."""
-    events = dataset.events
-    learnt = np.concatenate([[0], np.cumsum(split.in_train)])
-    n_learnt = learnt[events.offsets[1:]] - learnt[events.offsets[:-1]]
-    end = events.offsets[user] + n_learnt[user]
+    events, end = dataset.events, _trained_until(dataset, split)[user]
     for row in np.flatnonzero(~np.isnan(time)).tolist():
         start, stop = events.offsets[user[row]], events.offsets[user[row] + 1]
         # Events of a domain without a clock lie between the others and have no time.
         late = np.flatnonzero(events.time[start:stop] >= time[row])
         end[row] = start + late[0] if len(late) else stop
     return np.asarray(end, np.int64)
+
+
+def _trained_until(dataset: Dataset, split: Split) -> NDArray[np.int64]:
+    """Behind the last event of each person that may be learnt from, int64 [n_users]."""
+    first = dataset.events.offsets
+    learnt = np.concatenate([[0], np.cumsum(split.in_train)])
+    return np.asarray(first[:-1] + learnt[first[1:]] - learnt[first[:-1]], np.int64)
 
 
 def _roles(frame: pl.DataFrame, where: str) -> NDArray[np.int8]:
