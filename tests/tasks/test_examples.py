@@ -120,8 +120,10 @@ def test_what_the_model_was_trained_on_judges_nothing(caplog) -> None:
     assert not within[judging].any()
     left_out = len(dataset.impressions) - len(found)
     assert f"{left_out:,} of {left_out + judging.sum():,} pairs to judge by" in caplog.text
-    trained = [dataset.user_ids[row] for row in np.flatnonzero(learnt)]
-    early = dataset.impressions.filter(pl.col("user_id").is_in(trained)).with_columns(time=0.0)
+    trained = [dataset.user_ids[row] for row in np.flatnonzero(learnt).tolist()]
+    early = dataset.impressions.filter(pl.col("user_id").is_in(trained)).with_columns(
+        time=pl.lit(1e8)
+    )
     with pytest.raises(DataError, match="lie before the end of training, so none can judge"):
         clicks(replace(dataset, impressions=early), split, None, negatives=1, seed=0)
 
