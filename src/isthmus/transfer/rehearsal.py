@@ -5,7 +5,8 @@ own head. So each domain that was validated is asked again as if it were new: it
 texts alone, its head and its reading the mean of the others', and nothing known to co-occurrence
 and popularity; for a domain that joins, its people with what they did elsewhere alone. The mean of
 the weights fitted so is what a new domain starts with. A transformer trained on the domain is all
-that is left of it, for to train one without each domain would take as long as fitting all again.
+that is left of it, for to train one without each domain would take as long as fitting all again; the
+neural part is trusted the less for it (`TRUST`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from isthmus.transfer.judges import judges
 
 LEAST = 100
 """Questions about a domain for it to be rehearsed."""
+
+TRUST = 0.25
+"""Share that is left of the neural part's weight."""
 
 
 def rehearsed_weights(
@@ -76,7 +80,10 @@ def rehearsed_weights(
             found.append(fit_weights(examples.where(spoken)))
     if not found:
         return None
-    return dict(zip(speaking, np.mean(found, axis=0).tolist(), strict=True))
+    weights = dict(zip(speaking, np.mean(found, axis=0).tolist(), strict=True))
+    if len(speaking) > 1 and "neural" in weights:
+        weights["neural"] *= TRUST
+    return weights
 
 
 @torch.no_grad()
