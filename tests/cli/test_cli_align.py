@@ -77,9 +77,14 @@ def test_a_saved_model_is_measured_by_what_it_has_learnt(shop: Shop, tmp_path: P
     text = run("align", "--model", model, cwd=tmp_path).out
     assert text.startswith(f"books and gear: {pair['pairs']} pairs")
     assert f"{after:.4f}".replace("-", "−") in text
-    refused = run("align", "--model", model, "--all", cwd=tmp_path)
-    assert refused.code == 2
-    assert "Leave --map and --all out" in refused.complaint
+    for beside, said in (
+        (("--all",), "--all"),
+        (("--map", "coral", "--runs", "there"), "--map and --runs"),
+        (("--set", "seed=1", "--config", "other.toml"), "--set and --config"),
+    ):
+        refused = run("align", "--model", model, *beside, cwd=tmp_path)
+        assert refused.code == 2
+        assert f"Leave {said} out" in refused.complaint
     assert not list(tmp_path.iterdir())
 
 

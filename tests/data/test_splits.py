@@ -200,8 +200,13 @@ def test_auto_takes_the_clock_where_there_is_one() -> None:
 def test_what_cannot_be_split_says_why() -> None:
     with pytest.raises(DataError, match="domain0, domain1 has none"):
         global_cut(dataset_of(clock=False))
-    with pytest.raises(DataError, match="leaves one side empty"):
+    with pytest.raises(DataError, match="nothing for training"):
         global_cut(dataset_of(moments=1))
+    early = (
+        r"split\.quantiles: the global cut at 0 and 0.001 of the events leaves nothing for train"
+    )
+    with pytest.raises(DataError, match=early):
+        global_cut(dataset_of(), quantiles=(0.0, 0.001))
     with pytest.raises(DataError, match="It takes 3 events of one user"):
         leave_one_out(dataset_of(longest=2))
 

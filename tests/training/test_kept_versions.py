@@ -56,6 +56,15 @@ def test_retention_spares_the_newest_the_live_one_and_the_one_before(tmp_path: P
     assert [meta["number"] for *_, meta in described(tmp_path)] == [1, 2, 6, 7, 8]
 
 
+@pytest.mark.parametrize("spare", [0, 1, 3, 10])
+def test_none_goes_before_there_are_more_than_are_spared(tmp_path: Path, spare: int) -> None:
+    for number in range(1, 16):
+        write(tmp_path, number, spare=spare)
+        kept = [meta["number"] for *_, meta in described(tmp_path)]
+        # What is live, what was live before, and the others that are spared.
+        assert kept == list(range(max(1, number - spare - 1), number + 1))
+
+
 def test_promoting_and_rolling_back_step_by_step(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         write(tmp_path, number)

@@ -53,7 +53,14 @@ def align(
     With --model, by the item vectors of a saved model, beside the texts it was fitted on.
     """
     if model is not None:
-        _learned(model, maps, everything=everything, as_json=as_json)
+        given = {
+            "--map": bool(maps),
+            "--all": everything,
+            "--set": bool(overrides),
+            "--config": config != CONFIG,
+            "--runs": runs != RUNS,
+        }
+        _learned(model, [option for option, there in given.items() if there], as_json=as_json)
         return
     settings = load_config(config, overrides)
     folder = writable(runs / settings.name)
@@ -82,17 +89,17 @@ def align(
     print(f"{dataset.names[found.anchor]} stands still. Smaller is closer. Maps: {page}")
 
 
-def _learned(folder: Path, maps: list[str] | None, *, everything: bool, as_json: bool) -> None:
+def _learned(folder: Path, beside: list[str], *, as_json: bool) -> None:
     """What a model has learnt; see `isthmus.transfer.learned`."""
     from isthmus.errors import ConfigError
     from isthmus.report.alignment import learned_tables
     from isthmus.transfer.learned import learned_distances
 
-    if maps or everything:
+    if beside:
         raise ConfigError(
-            "a saved model has its maps, and others say nothing of it",
+            "a saved model has its maps and settings, and others say nothing of it",
             where="--model",
-            hint="Leave --map and --all out",
+            hint=f"Leave {' and '.join(beside)} out",
         )
     recommender = load_model(folder)
     dataset = recommender.dataset

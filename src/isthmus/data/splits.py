@@ -165,10 +165,15 @@ def global_cut(
     validation = np.flatnonzero(~in_train & (time < second) & asked)
     test = np.flatnonzero((time >= second) & asked)
     if not (in_train.any() and len(validation) and len(test)):
+        sides = (in_train.any(), len(validation), len(test))
+        names = ("training", "validation", "test")
+        empty = next(name for name, side in zip(names, sides, strict=True) if not side)
         raise DataError(
-            "the global cut leaves one side empty",
-            where="split.kind",
-            hint="Too many events share one moment; set split.kind = 'leave-one-out'",
+            f"the global cut at {quantiles[0]:g} and {quantiles[1]:g} of the events leaves nothing "
+            f"for {empty}",
+            where="split.quantiles",
+            hint="Move the cuts apart and away from the ends; where too many events share one "
+            "moment, or too few people come back, set split.kind = 'leave-one-out'",
         )
     stopping, tuning = _halves(dataset, validation)
     cuts = (float(first), float(second))

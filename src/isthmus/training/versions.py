@@ -120,7 +120,7 @@ def publish(
             return folder
         kept = {folder.name, old.folder.name, *old.before[:1]}
         others = [name for name in kept_versions(path) if name not in kept]
-        _discard(versions, but=kept | set(others[len(others) - spare :]))
+        _discard(versions, but=kept | set(others[max(0, len(others) - spare) :]))
         return folder
 
 
