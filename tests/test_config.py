@@ -169,6 +169,40 @@ def test_the_message_names_the_file(file):
     assert str(caught.value) == f"{file}: unknown key 'training.epoch'. Did you mean 'epochs'?"
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.epoch=2",
+        "training.epochs=many",
+        "training=5",
+        "target=film",
+        "model.heads=3",
+        "evaluation.cutoffs=[0, 10]",
+        "transfer.strategy='nosuch'",
+    ],
+)
+def test_the_message_names_the_override_that_is_wrong_and_not_the_file(file, override):
+    overrides = ["training.batch_events=64", override, "seed=3"]
+    with pytest.raises(ConfigError) as caught:
+        Config.load(file, overrides=overrides)
+    assert caught.value.where == f"--set {override}"
+
+
+def test_the_message_names_the_file_where_other_keys_are_overridden(file):
+    file.write_text(TOML.replace("epochs", "epoch"))
+    with pytest.raises(ConfigError) as caught:
+        Config.load(file, overrides=["training.patience=2", "seed=3"])
+    assert caught.value.where == str(file)
+    file.write_text(TOML.replace("epochs = 7", "epochs = 'many'"))
+    for override, where in (
+        ("seed=3", str(file)),
+        ("training.epochs=x", "--set training.epochs=x"),
+    ):
+        with pytest.raises(ConfigError, match=r"training\.epochs: ") as caught:
+            Config.load(file, overrides=[override])
+        assert caught.value.where == where
+
+
 def test_a_target_that_is_no_domain(file):
     with pytest.raises(ConfigError, match=r"target 'film' is no domain.*Did you mean 'films'"):
         Config.load(file, overrides=["target=film"])

@@ -80,6 +80,19 @@ def test_version_and_bare_call(tmp_path: Path) -> None:
         (("profile",), "a profile is of one person"),
         (("profile", "--user", "u", "--history", "books:b1"), "a profile is of one person"),
         (("evaluate", "--model", "none"), "none: no such folder"),
+        (("export", "gear", "lists.csv"), "lists.csv: .csv is not written, Parquet alone is. Name"),
+        (("simulate", "--rest", "5"), "--rest: says nothing without a service. Add --url"),
+        (("simulate", "--key", "isk_x"), "--key: says nothing without a service. Add --url"),
+        *(
+            (("simulate", "--save-model", "m", option, value), f"{option}: says nothing beside")
+            for option, value in (
+                ("--arms", "oracle"),
+                ("--url", "http://127.0.0.1:1"),
+                ("--night", "30"),
+                ("--rest", "5"),
+                ("--output", "out"),
+            )
+        ),
         (("init", "none.csv"), "none.csv"),
     ],
 )
@@ -93,7 +106,12 @@ def test_wrong_words(words: tuple[str, ...], complaint: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--set", "training.epoch=3"), "unknown key 'training.epoch'. Did you mean 'epochs'"),
+        (
+            ("--set", "training.epoch=3"),
+            "--set training.epoch=3: unknown key 'training.epoch'. Did you mean 'epochs'",
+        ),
+        (("--strategy", "nosuch"), "--strategy nosuch: transfer: no strategy is called"),
+        (("--track", "nosuch"), "--track nosuch: tracking.tools"),
         (("--set", "training.epochs=many"), "training.epochs: Input should be a valid integer"),
         (("--set", "training"), "--set: 'training' is not KEY=VALUE"),
         (("--set", "target=geer"), "target 'geer' is no domain. Did you mean 'gear'?"),

@@ -53,7 +53,8 @@ def test_a_pretrained_model_is_read_by_the_next_command(own, shop: Shop) -> None
 def test_methods_stand_in_one_table_and_weights_where_they_were_promised(own, shop) -> None:
     folder, _ = own
     model = ("--set", "language.model=bert", *FEW)
-    said = ask(shop, folder, "tune-language", *model, "--method", "side", "--method", "lora")
+    methods = ("--method", "side", "--method", "lora", "--method", "side")
+    said = ask(shop, folder, "tune-language", *model, *methods)
     assert said.code == 0, said.err
     for word in (
         "method",
@@ -66,6 +67,7 @@ def test_methods_stand_in_one_table_and_weights_where_they_were_promised(own, sh
         "isthmus compare",
     ):
         assert word in said.out
+    assert said.out.count("-side") == 1, "a method that is named twice is tuned once"
     for method in ("side", "lora"):
         (kept,) = (folder / "runs").glob(f"*/curves/tuning-{method}")
         assert curves(kept)["loss"]
@@ -80,8 +82,9 @@ def test_methods_stand_in_one_table_and_weights_where_they_were_promised(own, sh
     )  # fmt: skip
     assert found.code == 0, found.err
     assert not list((folder / "runs").glob("*/curves/tuning-lora-gear"))
-    assert [row["method"] for row in found.json["methods"]] == ["side", "lora"]
-    assert list(found.json["methods"][1]["quality"]) == ["gear"]
+    # Of one domain, so it cannot be held against those of both.
+    assert [row["method"] for row in found.json["methods"]] == ["lora"]
+    assert list(found.json["methods"][0]["quality"]) == ["gear"]
     assert (folder / "whole" / "model.safetensors").is_file()
 
 
@@ -100,7 +103,7 @@ def test_a_student_is_taught(own, shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["tune-language", "--method", "loro"], "tuning.method"),
+        (["tune-language", "--method", "loro"], "--method loro: tuning.method"),
         (["tune-language", "--method", "prefix", "--merged", "m"], "cannot be merged"),
         (["tune-language", "--method", "lora", "--method", "dora", "-o", "m"], "one folder"),
         (["tune-language", "--domain", "boks"], "'boks' is no domain. Did you mean 'books'?"),

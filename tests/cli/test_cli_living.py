@@ -80,6 +80,98 @@ def test_versions_whose_files_are_gone_are_listed_with_their_reasons(place: Path
     assert plain.count("  gone  ") == len(gone)
 
 
+def misnamed(place: Path, first: int, last: int) -> None:
+    """More events in the log, of a domain whose name is not spelt as the model's."""
+    log = open_log(place / "events.db")
+    log.append([Event(f"m{n}", "ann", "gaer", "g1", 1.7e9 + n) for n in range(first, last)])
+    log.close()
+
+
+def test_events_of_a_domain_that_the_model_does_not_have_are_told(place: Path) -> None:
+    misnamed(place, 0, 40)
+    words = ("update", "--model", "model", "--log", "events.db")
+    said = " ".join(run(*words, cwd=place).out.split())
+    assert said.startswith("v000002 ")
+    sentence = (
+        "40 events were left out: 40 of domain 'gaer', which the model does not have. The model "
+        "has books and gear. If 'gaer' should be one of these, correct the name where events are "
+        "written, and import those events again with new ids; to take in a new domain, fit all "
+        "domains together with 'isthmus fit'."
+    )
+    assert sentence in said
+    run("models", "promote", "v000002", "--model", "model", cwd=place)
+    misnamed(place, 40, 43)
+    again = run(*words, "--json", cwd=place).json
+    assert again["version"] is None
+    assert again["left_out"] == {"of domain 'gaer', which the model does not have": 3}
+    assert again["notes"][0].startswith("3 events were left out: 3 of domain 'gaer'")
+    plain = run(*words, cwd=place).out
+    assert plain.startswith("No new events: nothing to learn.\n3 events were left out: 3 of")
+
+
+def test_going_on_tells_a_reason_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import isthmus.cli.living as living
+
+    looks = iter([lambda: None, lambda: misnamed(place, 0, 3), lambda: misnamed(place, 3, 5)])
+
+    def wait() -> None:
+        look = next(looks, None)
+        if look is None:
+            raise KeyboardInterrupt
+        look()
+
+    monkeypatch.setattr(living, "_every", lambda seconds: wait)
+    said = run(
+        *("update", "--model", "model", "--log", "events.db", "--every", "1"),
+        *("--set", "learning.least_events=1000"),
+        cwd=place,
+    )
+    assert said.code == 130
+    assert said.out.startswith("120 new events: waiting for 1,000.\n3 events were left out")
+    assert said.out.count("left out") == 1
+
+
+def test_an_update_of_a_taught_model_tells_that_heads_are_gone(place: Path) -> None:
+    quick = ("--set", "tasks.epochs=1", "--set", "tasks.hidden=8", "--track", "none")
+    for task in ("rate", "click"):
+        taught = run("teach", task, "--model", "model", *quick, "--json", cwd=place)
+        assert taught.code == 0, taught.err
+    found = run("update", "--model", "model", "--log", "events.db", "--json", cwd=place).json
+    assert (found["version"], found["heads_dropped"]) == ("v000004", ["rate", "click"])
+    (note,) = found["notes"]
+    said = "The heads for rate and click were not carried over: v000004 only ranks."
+    assert note.startswith(said)
+    listed = run("models", "list", "--model", "model", "--json", cwd=place).json
+    assert [row["kind"] for row in listed] == ["fit", "taught", "taught", "update"]
+    assert [row["parent"] for row in listed] == [None, "v000001", "v000002", "v000003"]
+    assert [row["reason"] for row in listed[:3]] == [
+        "Fitted from the start.",
+        "Learnt to tell ratings; recommends as before.",
+        "Learnt to tell clicks; recommends as before.",
+    ]
+    run("models", "promote", "v000003", "--model", "model", cwd=place)
+    misnamed(place, 0, 1)
+    plain = run("update", "--model", "model", "--log", "events.db", "--full", cwd=place).out
+    said = "The heads for rate and click were not carried over: v000005 only ranks."
+    assert said in " ".join(plain.split())
+
+
+def test_what_is_made_of_an_update_does_not_repeat_its_verdict(place: Path) -> None:
+    words = ("--model", "model", "--json")
+    run("update", "--log", "events.db", *words, cwd=place)
+    run("models", "promote", "v000002", *words, cwd=place)
+    pl.DataFrame({"item_id": ["t1", "t2"], "title": ["green tea", "black tea"]}).write_csv(
+        place / "teas.csv"
+    )
+    added = run("add-domain", "teas", "--items", "teas.csv", *words, cwd=place)
+    assert added.code == 0, added.err
+    update, joined = run("models", "list", *words, cwd=place).json[-2:]
+    assert (update["kind"], joined["kind"], joined["parent"]) == ("update", "joined", "v000002")
+    assert update["verdict"]
+    assert joined["verdict"] is None
+    assert joined["reason"] == "teas joined, by its texts; other domains as before."
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -167,7 +259,10 @@ def test_a_small_simulation_writes_its_figures_and_a_chart(tmp_path: Path) -> No
     assert "Did you mean 'frozen'?" in wrong.complaint
 
 
-def test_the_model_of_a_worlds_beginning_is_saved_for_a_service(tmp_path: Path) -> None:
+def test_the_model_of_a_worlds_beginning_is_saved_for_a_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_KEY", "isk_of_another_command")
     words = ("--users", "100", "--set", "training.epochs=1", "--set", "model.dim=16")
     saved = run("simulate", *words, "--save-model", "base", cwd=tmp_path)
     assert saved.code == 0, saved.err

@@ -160,6 +160,30 @@ def test_filters_hold(shop: Shop, model: Recommender, tmp_path: Path) -> None:
     assert own < set(ids("-k", "90", "--seen"))
 
 
+def test_denied_ids_that_are_unknown_are_named(shop: Shop, model: Recommender) -> None:
+    user = str(model.dataset.user_ids[0])
+    best = model.recommend("gear", users=[user], k=1)["item_id"][0]
+    words = ("recommend", "gear", "--user", user, "--json", "--deny")
+    found = run(*words, f"{best},nosuch,neither,nosuch", cwd=shop.folder)
+    assert found.code == 0
+    assert found.err == (
+        "isthmus: --deny: the catalogue of 'gear' does not hold 'nosuch', 'neither'. "
+        "Check the spelling.\n"
+    )
+    assert best not in [item["item_id"] for item in found.json["answers"][0]["items"]]
+    many = run(*words, ",".join(f"x{i}" for i in range(14)), cwd=shop.folder)
+    assert "'x9' and 4 more. Check" in many.err
+    assert run(*words, best, cwd=shop.folder).err == ""
+
+
+def test_what_is_named_twice_counts_once(shop: Shop, model: Recommender) -> None:
+    first, second = map(str, model.dataset.user_ids[:2])
+    named = [word for user in (second, first, second) for word in ("--user", user)]
+    found = run("recommend", "gear", *named, "-k", "3", "--json", cwd=shop.folder).json
+    assert [answer["request"] for answer in found["answers"]] == [second, first]
+    assert [len(answer["items"]) for answer in found["answers"]] == [3, 3]
+
+
 def test_similar_here_and_elsewhere(shop: Shop, model: Recommender) -> None:
     items = model.dataset.domains[0].items.filter(pl.col("title").is_not_null())
     book, title = items["item_id"][0], items["title"][0]
@@ -217,7 +241,7 @@ def test_export_is_what_recommend_gives(shop: Shop, model: Recommender, tmp_path
 def test_compare_goes_on_from_a_fit_and_says_the_verdict(shop: Shop, tmp_path: Path) -> None:
     shutil.copytree(shop.folder / "runs", tmp_path / "runs")
     words = ("compare", "--config", shop.folder / "isthmus.toml", *TINY)
-    chosen = ("--target", "gear", "--baselines", "popular, co-occurrence")
+    chosen = ("--target", "gear", "--target", "gear", "--baselines", "popular, co-occurrence")
     text = run(*words, *chosen, cwd=tmp_path)
     assert text.code == 0, text.err
     assert text.err == ""

@@ -6,7 +6,7 @@ import pytest
 
 from isthmus.config import Config
 from isthmus.data.build import build_dataset
-from isthmus.data.guess import guess_config
+from isthmus.data.guess import guess_config, guess_domain
 from isthmus.errors import DataError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -92,6 +92,21 @@ def test_no_interactions_at_all_is_an_error(tmp_path):
     pl.DataFrame({"item_id": [1, 2], "title": ["a", "b"]}).write_csv(tmp_path / "items.csv")
     with pytest.raises(DataError, match="no file of interactions"):
         guess_config([tmp_path / "items.csv"])
+
+
+def test_a_file_with_a_header_and_no_rows_is_said_to_have_none(tmp_path):
+    events, items = tmp_path / "events.csv", tmp_path / "items.csv"
+    events.write_text("user_id,item_id,time\n")
+    items.write_text("item_id,title\n")
+    with pytest.raises(DataError) as caught:
+        guess_config([events])
+    assert "a person and an item. events.csv is left out: it has no rows." in str(caught.value)
+    with pytest.raises(DataError, match=r"items\.csv: has the columns item_id, title, and no rows"):
+        guess_domain("shop", items=items)
+    with pytest.raises(DataError, match=r"no rows\. Name a file that holds events\."):
+        guess_domain("shop", events=events)
+    events.write_text("user_id,item_id,time\nu,a,1\nv,a,2\n")
+    assert "items.csv is left out: it has no rows." in guess_config([events, items]).sentences
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the research data is not here")

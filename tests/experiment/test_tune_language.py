@@ -157,3 +157,26 @@ def test_a_methods_row_replaces_its_earlier_one(world, config, tmp_path):
         assert 0 < row["trainable_share"] < 1
         assert row["seconds_per_step"] > 0
         assert row["peak_mb"] > 0
+
+
+def test_rows_that_cannot_be_held_against_each_other_do_not_share_a_table(world, config, tmp_path):
+    quick = config.override("tuning.steps=2")
+    first = tune_language(world, quick, tmp_path / "a")
+    gear = tune_language(world, quick, tmp_path / "b", only=["gear"])
+    cut = quick.override("split.kind='leave-one-out'")
+    divided = tune_language(world, cut, tmp_path / "c")
+    half = replace(world, events=world.events.keep(np.arange(len(world.events)) % 2 == 0))
+    fewer = tune_language(half, quick, tmp_path / "d")
+    other_base = replace(first, asked={**first.asked, "base": "another"})
+    for tuned in (first, gear, divided, fewer, other_base):
+        assert [row["asked"] for row in record_run(tmp_path, tuned)] == [tuned.asked]
+    assert len(json.loads((tmp_path / "tuning.json").read_text())) == 5
+    ia3 = tune_language(world, quick.override("tuning.method='ia3'"), tmp_path / "e")
+    assert [row["method"] for row in record_run(tmp_path, ia3)] == ["side", "ia3"]
+
+
+def test_a_table_of_an_earlier_version_is_kept_and_not_shown(world, config, tmp_path):
+    (tmp_path / "tuning.json").write_text('[{"method": "side", "quality": {}}]')
+    found = tune_language(world, config.override("tuning.steps=2"), tmp_path / "a")
+    assert record_run(tmp_path, found) == [found.row()]
+    assert len(json.loads((tmp_path / "tuning.json").read_text())) == 2

@@ -157,6 +157,19 @@ def test_uplift_is_relative_and_harm_is_what_holm_leaves() -> None:
     assert not harmed(full(metrics=unsure), "gear")
 
 
+def test_hits_among_all_sampled_candidates_are_left_out_of_table_and_card() -> None:
+    def columns(candidates: int) -> list[str]:
+        config = {"evaluation": {"candidates": candidates}}
+        return standing(full(config=config), "gear").columns
+
+    assert "hit_rate@100" in columns(100), "the answer may stand behind the 100 others"
+    for candidates in (50, 99):
+        assert "hit_rate@100" not in columns(candidates)
+        assert {"ndcg@10", "hit_rate@10", "mrr"} <= set(columns(candidates))
+    assert "HR@100" in card(full())
+    assert "HR@100" not in card(full(config={"evaluation": {"candidates": 50}}))
+
+
 def test_write_report_and_card(tmp_path: Path) -> None:
     write_run(tmp_path, full())
     report, model_card = write_report(tmp_path), write_model_card(tmp_path)

@@ -9,14 +9,26 @@ import typer
 
 from isthmus.cli import output
 from isthmus.cli.folders import load_cross_encoder, load_model
-from isthmus.cli.options import AsJson, Count, Histories, ModelFolder, histories, identifiers
+from isthmus.cli.options import (
+    AsJson,
+    Count,
+    Histories,
+    ModelFolder,
+    histories,
+    identifiers,
+    once,
+)
 from isthmus.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
 
 Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="Where to recommend.")]
 Seen = Annotated[bool, typer.Option("--seen", help="Offer items of the history as well.")]
+_PARQUET = (".parquet", ".pq")
+_NAMED = 10
 _REREAD = ("first_rank", "reread")
 _ITEM = ("rank", "item_id", "title", "category", "score", "parts", "why")
 
@@ -25,7 +37,8 @@ def recommend(
     domain: Domain,
     model: ModelFolder = None,
     user: Annotated[
-        list[str] | None, typer.Option("--user", "-u", metavar="ID", help="For whom; repeatable.")
+        list[str] | None,
+        typer.Option("--user", "-u", metavar="ID", help="For whom; repeatable.", callback=once),
     ] = None,
     history: Histories = None,
     k: Count = 10,
@@ -58,7 +71,8 @@ def recommend(
     if not user and not given:
         raise RequestError("nobody to recommend to", hint="Give --user ID, or --history")
     allowed, denied = identifiers(allow, "--allow"), identifiers(deny, "--deny")
-    answers = load_model(model).recommend(
+    recommender = load_model(model)
+    answers = recommender.recommend(
         domain,
         users=user,
         histories=given,
@@ -69,6 +83,13 @@ def recommend(
         deny=denied,
         rerank=None if rerank is None else load_cross_encoder(rerank),
     )
+    catalogue = recommender.dataset.domains[recommender.dataset.domain_index(domain)]
+    unknown = [item for item in dict.fromkeys(denied or ()) if item not in catalogue.item_index]
+    if unknown:
+        output.note(
+            f"--deny: the catalogue of {domain!r} does not hold {_some(unknown)}. "
+            "Check the spelling"
+        )
     if as_json:
         output.print_json({"domain": domain, "answers": by_request(answers)})
         return
@@ -138,6 +159,12 @@ def export(
     """
     if target.is_dir():
         raise RequestError("is a folder", where=str(target), hint="Name a file in it")
+    if target.suffix.lower() not in ("", *_PARQUET):
+        raise RequestError(
+            f"{target.suffix} is not written, Parquet alone is",
+            where=str(target),
+            hint=f"Name it {target.with_suffix('.parquet')}",
+        )
     rows = load_model(model).export(domain, target, k=k, chunk=chunk, seen=seen)
     if as_json:
         output.print_json({"domain": domain, "file": str(target), "rows": rows})
@@ -153,3 +180,10 @@ def by_request(answers: pl.DataFrame) -> list[dict[str, Any]]:
         item = {key: row[key] for key in (*_ITEM, *_REREAD) if key in row}
         found.setdefault(row["request"], entry)["items"].append(item)
     return list(found.values())
+
+
+def _some(ids: Sequence[str]) -> str:
+    """The first ids, and how many there are beside them."""
+    more = len(ids) - _NAMED
+    named = ", ".join(repr(item) for item in ids[:_NAMED])
+    return f"{named} and {more:,} more" if more > 0 else named

@@ -10,7 +10,15 @@ import typer
 
 from isthmus.cli import output
 from isthmus.cli.folders import CONFIG, MODELS, RUNS, writable
-from isthmus.cli.options import AsJson, ConfigFile, Overrides, RunsFolder, Trackers, load_config
+from isthmus.cli.options import (
+    AsJson,
+    ConfigFile,
+    Overrides,
+    RunsFolder,
+    Trackers,
+    load_config,
+    once,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,11 +60,17 @@ Methods = Annotated[
         metavar="NAME",
         help="side, full, last-layers, adapter, lora, dora, adalora, ia3, prefix or prompt; "
         "repeatable. Default: tuning.method.",
+        callback=once,
     ),
 ]
 OnlyDomains = Annotated[
     list[str] | None,
-    typer.Option("--domain", metavar="NAME", help="Tune for this domain alone; repeatable."),
+    typer.Option(
+        "--domain",
+        metavar="NAME",
+        help="Tune for this domain alone; repeatable.",
+        callback=once,
+    ),
 ]
 Merged = Annotated[
     Path | None,
@@ -83,8 +97,10 @@ def pretrain(
 
     Can be stopped at any moment: the same command goes on from the last checkpoint.
     """
-    named = [] if objective is None else [f"pretraining.objective='{objective.value}'"]
-    settings = load_config(config, [*(overrides or ()), *named], track=track)
+    named = {}
+    if objective is not None:
+        named[f"pretraining.objective='{objective.value}'"] = f"--objective {objective.value}"
+    settings = load_config(config, overrides, track=track, options=named)
     place = writable(folder or MODELS / f"{settings.name}-language")
     run = writable(runs / settings.name)
     from isthmus.language.pretraining.pretrain import pretrain as run_pretraining
@@ -146,8 +162,8 @@ def tune_language(
 
     Can be stopped at any moment: the same command goes on from the last checkpoint.
     """
-    named = [[f"tuning.method='{name}'"] for name in method or ()] or [[]]
-    settings = [load_config(config, [*(overrides or ()), *name], track=track) for name in named]
+    named = [{f"tuning.method='{name}'": f"--method {name}"} for name in method or ()] or [{}]
+    settings = [load_config(config, overrides, track=track, options=one) for one in named]
     _one_place(folder, merged, settings, domain)
     run = writable(runs / settings[0].name)
     from isthmus.data.build import build_dataset

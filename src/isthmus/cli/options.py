@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isthmus.errors import RequestError
+from isthmus.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
     from isthmus.config import Config
+
+
+def once(names: list[str] | None) -> list[str] | None:
+    """What a repeatable option was given, each once, in the order of the first."""
+    return None if names is None else list(dict.fromkeys(names))
+
 
 ConfigFile = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.")
@@ -24,7 +30,13 @@ Overrides = Annotated[
 ]
 Targets = Annotated[
     list[str] | None,
-    typer.Option("--target", "-t", metavar="DOMAIN", help="Domain to answer for; repeatable."),
+    typer.Option(
+        "--target",
+        "-t",
+        metavar="DOMAIN",
+        help="Domain to answer for; repeatable.",
+        callback=once,
+    ),
 ]
 StrategyName = Annotated[
     str | None,
@@ -71,16 +83,34 @@ def load_config(
     overrides: Sequence[str] | None,
     strategy: str | None = None,
     track: str | None = None,
+    *,
+    options: Mapping[str, str] | None = None,
 ) -> Config:
     """The configuration with `--set`, `--strategy` and `--track` applied.
+
+    Args:
+        path: of the file.
+        overrides: what `--set` was given.
+        strategy: what `--strategy` was given.
+        track: what `--track` was given.
+        options: further overrides, each with the option that it stands for, as it was typed.
 
     Raises:
         ConfigError: no such file, or something in it cannot be understood.
     """
     from isthmus.config import Config
 
-    named = [] if strategy is None else [f"transfer.strategy='{strategy}'"]
-    return Config.load(path, overrides=[*(overrides or ()), *named, *tracked(track)])
+    named = dict(options or {})
+    if strategy is not None:
+        named[f"transfer.strategy='{strategy}'"] = f"--strategy {strategy}"
+    named |= dict.fromkeys(tracked(track), f"--track {track}")
+    try:
+        return Config.load(path, overrides=[*(overrides or ()), *named])
+    except ConfigError as error:
+        typed = named.get((error.where or "").removeprefix("--set "))
+        if typed is None:
+            raise
+        raise ConfigError(error.what, where=typed, hint=error.hint) from None
 
 
 def tracked(track: str | None) -> list[str]:

@@ -60,6 +60,11 @@ def print_json(document: Any) -> None:
     print(json.dumps(_plain(document), ensure_ascii=False, indent=1, allow_nan=False))
 
 
+def note(line: str) -> None:
+    """One line to standard error, about something that does not stop the work."""
+    print(f"isthmus: {line}.", file=sys.stderr, flush=True)
+
+
 def teller() -> Callable[[str], None]:
     """Prints a line with the seconds gone by when a stage begins; silent in a pipe."""
     began = time.monotonic()

@@ -11,16 +11,29 @@ from isthmus.cli import output
 from isthmus.cli.demo import QUICK
 from isthmus.cli.folders import model_place, writable
 from isthmus.cli.options import AsJson, Overrides, words
+from isthmus.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from isthmus.config import Config
     from isthmus.data.world import World
     from isthmus.language import TextEncoder
     from isthmus.online.simulation import Simulation
     from isthmus.serving.remote import Remote
 
+_OF_SERVICE = {"key": "--key", "rest": "--rest"}
+_OF_TRAFFIC = {
+    "night": "--night",
+    "arms": "--arms",
+    "url": "--url",
+    **_OF_SERVICE,
+    "folder": "--output",
+}
+
 
 def simulate(
+    given: typer.Context,
     users: Annotated[int, typer.Option("--users", min=100, help="People in the world.")] = 1000,
     drift: Annotated[
         float,
@@ -76,6 +89,7 @@ def simulate(
     night, one knows what people like, and with --url a running service answers too; all see the
     live history. Writes simulation.json and a chart, simulation.svg.
     """
+    _refuse_idle(given, served=url is not None, saved=save is not None)
     place = writable(folder) if save is None else model_place(save, "simulated")
     from isthmus.config import Config
     from isthmus.data.world import DomainSpec, WorldConfig, generate_world
@@ -108,6 +122,34 @@ def simulate(
         return
     _show(found, document)
     print(f"\nChart {place / 'simulation.svg'}")
+
+
+def _refuse_idle(given: typer.Context, *, served: bool, saved: bool) -> None:
+    """Refuse options that were typed and would change nothing.
+
+    Raises:
+        ConfigError: says which, and beside or without what.
+    """
+
+    def typed(names: Mapping[str, str]) -> str:
+        # A variable of the environment is there for every command.
+        sources = {name: given.get_parameter_source(name) for name in names}
+        return ", ".join(
+            names[name]
+            for name, source in sources.items()
+            if source is not None and source.name == "COMMANDLINE"
+        )
+
+    if saved and (idle := typed(_OF_TRAFFIC)):
+        raise ConfigError(
+            "says nothing beside --save-model, which saves a model and stops",
+            where=idle,
+            hint="Leave it out here, and give it when you simulate with the saved model",
+        )
+    if not served and (idle := typed(_OF_SERVICE)):
+        raise ConfigError(
+            "says nothing without a service", where=idle, hint="Add --url http://127.0.0.1:8765"
+        )
 
 
 def _save(folder: Path, world: World, config: Config, encoder: TextEncoder, as_json: bool) -> None:

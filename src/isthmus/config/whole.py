@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -137,14 +138,45 @@ class Config(Section):
         where: str = "configuration",
     ) -> Config:
         """Check a nested dictionary; see `load`."""
+        given = deepcopy(raw)
         for override in overrides:
             apply_override(raw, override)
         try:
             config = cls.model_validate(raw)
         except ValidationError as error:
-            raise explained(error, where, cls) from None
+            blamed = _override_to_blame(error, given, overrides, cls)
+            raise explained(error, where if blamed is None else f"--set {blamed}", cls) from None
         return with_absolute_paths(config, base.resolve())
 
     def override(self, *overrides: str) -> Config:
         """A copy with `a.b=c` overrides applied."""
         return Config.parse(self.model_dump(mode="json"), overrides=overrides)
+
+
+def _override_to_blame(
+    error: ValidationError, given: dict[str, Any], overrides: Sequence[str], root: type[Config]
+) -> str | None:
+    """The override that brought in the first problem; None where it was there without any."""
+    first = _problems(error)[0]
+    settings = deepcopy(given)
+    for override in (None, *overrides):
+        if override is not None:
+            apply_override(settings, override)
+        try:
+            root.model_validate(settings)
+        except ValidationError as found:
+            if first in _problems(found):
+                return override
+    return None
+
+
+def _problems(error: ValidationError) -> list[tuple[str, ...]]:
+    """Where each problem is, what is said of it, and the value, unless that is a whole section."""
+    return [
+        (
+            ".".join(map(str, problem["loc"])),
+            problem["msg"],
+            "" if isinstance(problem["input"], dict | Section) else repr(problem["input"]),
+        )
+        for problem in error.errors()
+    ]

@@ -87,7 +87,7 @@ def guess_config(files: Sequence[Path], *, base: Path | None = None) -> Guess:
             f"no file of interactions among {len(seen)}: {found}",
             where="isthmus init",
             hint=" ".join(
-                ["Interactions have one row per event, with a person and an item", *said]
+                ["Interactions have one row per event, with a person and an item.", *said]
             ),
         )
     pairs = _pair(events, items, said)
@@ -127,6 +127,12 @@ def _meant(path: Path, what: str, name: str) -> Seen:
     seen = look_over(path)
     if (as_events if what == "events" else as_items)(seen):
         return seen
+    if seen.head.is_empty():
+        raise DataError(
+            f"has the columns {', '.join(seen.table.columns)}, and no rows",
+            where=str(path),
+            hint=f"Name a file that holds {'events' if what == 'events' else 'items'}",
+        )
     key, wanted = ("events", "a person and an item") if what == "events" else ("catalogue", "an id")
     raise DataError(
         f"no column for {wanted} is recognised among {', '.join(seen.table.columns)}",

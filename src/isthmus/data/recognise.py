@@ -140,6 +140,8 @@ def people_table(seen: Seen) -> str | None:
 
 def puzzle(seen: Seen) -> str:
     """Why a file was not understood, and what would help."""
+    if seen.head.is_empty():
+        return "it has no rows"
     lists = [look.name for look in seen.looks if look.is_list]
     if lists:
         return (

@@ -7,6 +7,7 @@ on the half of the validation questions that the gate uses; the test questions a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -48,12 +49,14 @@ class Tuned:
     Attributes:
         tuning: the weights and how they were learnt.
         figures: text-only ranking of tuned and frozen vectors by domain, on validation.
+        asked: what the figures depend on beside the method: base model, domains, data.
         peak_mb: memory of the process, or of the GPU where one was used.
         seconds: of learning.
     """
 
     tuning: Tuning
     figures: dict[str, dict[str, dict[str, Any]]]
+    asked: dict[str, Any]
     peak_mb: float
     seconds: float
 
@@ -71,6 +74,7 @@ class Tuned:
             "truncated": self.tuning.truncated,
             "share": self.tuning.weights.share,
             "quality": self.figures,
+            "asked": self.asked,
         }
 
 
@@ -143,6 +147,11 @@ def tune_language(
     return Tuned(
         tuning,
         {name: found for name, found in measured.items() if name in names},
+        {
+            "base": tuning.weights.base,
+            "domains": names,
+            "data": _fingerprint(dataset, split, config),
+        },
         peak,
         tuning.seconds_per_step * tuning.steps,
     )
@@ -225,13 +234,37 @@ def gather(
 
 
 def record_run(folder: Path, tuned: Tuned) -> list[dict[str, Any]]:
-    """Add a run to the folder's table, in place of an earlier one of the method; gives all rows."""
+    """Add a run to the folder's table, in place of an earlier one of the same method and question.
+
+    Returns:
+        The rows that can be held against it: of the same base model, domains and data. The file
+        keeps the others too.
+    """
     path = folder / RECORD
     rows = [] if not path.is_file() else json.loads(path.read_text("utf-8"))
     row = tuned.row()
-    rows = [other for other in rows if other["method"] != row["method"]] + [row]
-    write_whole(path, (json.dumps(rows, indent=1) + "\n").encode())
-    return rows
+
+    def comparable(other: dict[str, Any]) -> bool:
+        return bool(other.get("asked") == row["asked"])
+
+    kept = [o for o in rows if not (comparable(o) and o["method"] == row["method"])] + [row]
+    write_whole(path, (json.dumps(kept, indent=1) + "\n").encode())
+    return [other for other in kept if comparable(other)]
+
+
+def _fingerprint(dataset: Dataset, split: Split, config: Config) -> str:
+    """The same for the same events, texts, split and way of asking."""
+    events = dataset.events
+    asking = config.evaluation.model_dump(mode="json", exclude={"batch"})
+    reading = [config.language.pooling, config.language.max_tokens]
+    settings = json.dumps([dataset.names, split.name, asking, reading], sort_keys=True)
+    digest = hashlib.blake2b(settings.encode(), digest_size=16)
+    divided = (split.in_train, split.stopping.position, split.tuning.position)
+    for array in (events.offsets, events.domain, events.item, events.time, *divided):
+        digest.update(array.tobytes())
+    for domain in dataset.domains:
+        digest.update(domain.items.select("item_id", "text").write_json().encode())
+    return digest.hexdigest()
 
 
 def _distinct(feature: ItemFeatures) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from isthmus.experiment.verdict import percent, slice_in_words
 
 COLUMNS = ("ndcg@10", "hit_rate@10", "hit_rate@100", "mrr", "coverage@10")
 MAX_COLUMNS = 5
+_HITS = ("hit_rate", "recall")
 _ACCURACY = ("ndcg", "hit_rate", "mrr", "recall")
 
 
@@ -61,14 +62,21 @@ class Uplift:
 
 
 def standing(record: RunRecord, target: str, columns: Sequence[str] | None = None) -> Standing:
-    """The systems × metrics table of one target, systems sorted by the headline metric."""
+    """The systems × metrics table of one target, systems sorted by the headline metric.
+
+    Args:
+        record: the run.
+        target: name of the domain.
+        columns: metrics to show; None: those that matter most, without those that cannot differ.
+    """
     figures = record.headline().filter(
         pl.col("target") == target, pl.col("slice") == "all", pl.col("against").is_null()
     )
     present = figures["metric"].unique(maintain_order=True).to_list()
     if columns is None:
         wanted = dict.fromkeys((record.metric, *COLUMNS))
-        columns = [m for m in wanted if m in present][:MAX_COLUMNS] or present[:MAX_COLUMNS]
+        told = [m for m in present if not _always_hit(record, m)]
+        columns = [m for m in wanted if m in told][:MAX_COLUMNS] or present[:MAX_COLUMNS]
     cells = {metric: _column(figures, metric) for metric in columns}
     leads = {u.slice: u.relative for u in _leads(record, target)}
     roles = {system.name: system for system in record.systems}
@@ -88,6 +96,13 @@ def standing(record: RunRecord, target: str, columns: Sequence[str] | None = Non
     )
     n = figures["n"].max()
     return Standing(target, list(columns), rows, n if isinstance(n, int) else 0)
+
+
+def _always_hit(record: RunRecord, metric: str) -> bool:
+    """Whether a metric counts hits in a list as long as the sampled candidates with the answer."""
+    candidates = record.config.get("evaluation", {}).get("candidates")
+    name, _, cutoff = metric.partition("@")
+    return candidates is not None and name in _HITS and int(cutoff) > candidates
 
 
 def all_metrics(record: RunRecord, target: str) -> list[str]:
