@@ -64,6 +64,18 @@ def test_a_catalogue_joins_is_served_and_learns(here: Path) -> None:
     assert (more["events"], more["new_events"]) == (60, 52)
     dropped = [entry["reason"] for entry in more["cleaning"]["entries"]]
     assert "known to the model already" in dropped
+    listed = run("models", "list", "--model", "model", "--json", cwd=here).json
+    assert [(row["kind"], row["parent"]) for row in listed] == [
+        ("fit", None),
+        ("joined", "v000001"),
+        ("adapted", "v000002"),
+        ("adapted", "v000003"),
+        ("adapted", "v000004"),
+    ]
+    assert [row["reason"] for row in listed[1:3]] == [
+        "teas joined, by its texts; other domains as before.",
+        "Learnt 5 events of teas; other domains as before.",
+    ]
     after = Recommender.load(here / "model")
     asked = Requests.of_users(before.dataset, np.arange(50))
     for domain in (0, 1):

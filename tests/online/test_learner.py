@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from continual_world import GEAR, base, moment, scores, whole, with_settings
 
-from isthmus.errors import ConfigError, LogError
+from isthmus.errors import ConfigError, DataError, LogError, TrainingError
 from isthmus.online import learner as learner_module
 from isthmus.online.events import Event
 from isthmus.online.guided import guided_positions
@@ -353,3 +353,111 @@ def test_events_are_counted_and_answers_to_recommendations_found(log) -> None:
     found = guided_positions(whole(), fresh, mixed)
     ids = {f"e{place}" for place in found}
     assert ids == {event.event_id for event in mixed if event.recommendation_id}
+
+
+def gaer(n: int, first: int = 0) -> list[Event]:
+    """Events of a domain whose name is not spelt as the model's."""
+    return [
+        Event(f"gaer{k}", "ann", "gaer", "g1", moment(0.6) + k) for k in range(first, first + n)
+    ]
+
+
+def test_what_is_left_out_is_said_whatever_comes_of_the_rest(folder, log, monkeypatch) -> None:
+    real = learner_module.updated
+
+    def worse(*args, **kwargs):
+        found = real(*args, **kwargs)
+        return replace(found, verdict=replace(found.verdict, no_worse=False))
+
+    def too_few(*args, **kwargs):
+        raise TrainingError("2 are too few", hint="Wait for more of them")
+
+    log.append([*events(0.6, 0.61)[:2], *gaer(3)])
+    left_out = {"of domain 'gaer', which the model does not have": 3}
+    said = "3 events were left out: 3 of domain 'gaer'"
+    waits = learner(folder, log).step()
+    assert waits.reason.startswith("2 new events: waiting for")
+    monkeypatch.setattr(learner_module, "updated", too_few)
+    with pytest.raises(TrainingError, match=rf"2 are too few\. Wait for more of them\. {said}"):
+        learner(folder, log).step(wait=False)
+    log.append(events(0.61, 0.8))
+    monkeypatch.setattr(learner_module, "updated", worse)
+    kept_back = learner(folder, log).step()
+    assert (kept_back.version, kept_back.live) == ("v000002", False)
+    again = learner(folder, log).step()
+    assert again.reason == "No new events since v000002, which was kept back."
+    for step in (waits, kept_back, again):
+        assert step.left_out == left_out
+        (note,) = step.notes
+        assert note.startswith(said)
+        assert "The model has books and gear. If 'gaer' should be one of these" in note
+    monkeypatch.setattr(learner_module, "updated", real)
+    promote(folder, "v000002")
+    log.append(gaer(4, first=3))
+    none = learner(folder, log).step()
+    assert none.reason == "No new events: nothing to learn."
+    assert none.left_out == {"of domain 'gaer', which the model does not have": 4}
+    assert none.notes[0].startswith("4 events were left out")
+
+
+def taught(folder: Path, *overrides: str) -> None:
+    """A version that tells ratings, live."""
+    teaching = with_settings(base(), "tasks.epochs=1", "tasks.hidden=8", *overrides)
+    teaching.teach("rate")
+    teaching.save(folder)
+
+
+@pytest.mark.parametrize("passes", [0, 1])
+def test_heads_that_are_not_carried_over_are_said(folder, log, passes: int) -> None:
+    taught(folder, f"learning.passes={passes}")
+    log.append(events(0.6, 0.8))
+    step = learner(folder, log).step()
+    assert step.heads_dropped == ("rate",)
+    (note,) = step.notes
+    assert note.startswith("The heads for rate were not carried over: v000003 only ranks.")
+    successor = Recommender.load(folder, version=step.version)
+    assert not successor.taught
+    if step.live:
+        assert "'isthmus models promote v000002'" in note
+        assert ("fit again with 'isthmus fit'" in note) == (passes == 0)
+    if passes:
+        successor.teach("rate")
+    else:
+        with pytest.raises(DataError, match="no question is held back"):
+            successor.teach("rate")
+    promote(folder, "v000003")
+    log.append(events(0.8, 0.9))
+    assert not learner(folder, log).step().heads_dropped
+
+
+def test_an_erasure_says_what_it_leaves_behind(folder, log) -> None:
+    taught(folder)
+    log.append([*events(0.6, 0.61)[:2], *gaer(3)])
+    log.erase(base().dataset.user_ids[0])
+    step = learner(folder, log).step()
+    assert step.reason.endswith("waiting for 200.")
+    assert step.heads_dropped == ("rate",)
+    assert step.left_out == {"of domain 'gaer', which the model does not have": 3}
+    left_out, heads = step.notes
+    assert left_out.startswith("3 events were left out")
+    assert heads.startswith("The heads for rate were not carried over: v000003 only ranks.")
+    assert "promote" not in heads
+
+
+def test_a_version_that_was_taught_and_left_keeps_no_update_from_the_one_before(
+    folder, log
+) -> None:
+    """It stands at the same place in the log, and has not tried what waits there."""
+    log.append(events(0.6, 0.75))
+    log.erase(base().dataset.user_ids[0])
+    waiting = learner(folder, log).step(least=10**6)
+    assert waiting.version is None
+    before = live(folder)
+    teaching = Recommender.load(folder)
+    teaching.config = teaching.config.override("tasks.epochs=1", "tasks.hidden=8")
+    teaching.teach("rate")
+    teaching.progress = replace(teaching.progress, parent=before)
+    teaching.save(folder)
+    assert [meta["progress"]["kind"] for *_, meta in described(folder)] == ["erasure", "taught"]
+    roll_back(folder)
+    assert learner(folder, log).step(wait=False).version == "v000004"

@@ -165,6 +165,7 @@ def test_what_would_not_count_in_a_table_does_not_count_in_the_log(log: EventLog
         "of people whom the model does not know": 1,
         "on items that the catalogue does not have": 1,
     }
+    assert replayed.unknown_domains == ("games",)
     assert len(replayed.fresh) == 1
     everything = replay(log, shop(), None)
     assert everything.left_out == {"of domain 'games', which the model does not have": 1}

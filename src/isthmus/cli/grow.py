@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -129,6 +129,7 @@ def _grow(
             hint="Run this one again, so that it goes on from that one",
         )
     tell(f"saving {place}")
+    grown.progress = replace(grown.progress, parent=live.folder.name)
     grown.save(place)
     if as_json:
         output.print_json(_document(name, before, grown, tables, report) | {"model": str(place)})

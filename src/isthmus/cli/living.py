@@ -218,7 +218,8 @@ def _tell(step: Step, as_json: bool) -> None:
         output.print_json(asdict(step))
         return
     named = f"{step.version} {'serves now' if step.live else 'is kept back'}. "
-    print(output.hanging(f"{named if step.version else ''}{step.reason}", 2), flush=True)
+    said = (f"{named if step.version else ''}{step.reason}", *step.notes)
+    print("\n".join(output.hanging(line, 2) for line in said), flush=True)
 
 
 def _for_ever(
@@ -228,13 +229,18 @@ def _for_ever(
     from isthmus.errors import LogUnavailable, TrainingError
 
     due = 0.0
+    known: set[str] = set()
 
     def learn() -> None:
         nonlocal due
         step = learner.step(least=least)
+        reasons = set(step.left_out or ())
         if step.version:
             due = 0.0
+        # What waits is looked at again and again, and why it is left out is said once.
+        if step.version or step.heads_dropped or reasons - known:
             _tell(step, as_json)
+        known.update(reasons)
 
     def retain() -> None:
         nonlocal due

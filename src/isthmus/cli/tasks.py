@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,8 +97,11 @@ def teach(
 
     Can be stopped at any moment: the same command goes on from the last checkpoint.
     """
+    from isthmus.training.versions import read_pointer
+
     place = model_folder(model)
     recommender = load_model(place)
+    parent = read_pointer(place).folder.name
     config = recommender.config.override(*(overrides or ()), *tracked(track))
     run = writable(runs / config.name / "tasks")
     kept = writable(place if way is Way.recommender else target or Path(f"{place}-{task.value}"))
@@ -105,6 +109,7 @@ def teach(
     with output.resumable():
         if way is Way.recommender:
             recommender.teach(task.value, config=config, folder=run)
+            recommender.progress = replace(recommender.progress, parent=parent)
             recommender.save(kept)
             found = recommender.judge(task.value, queries=queries.value)
         else:

@@ -16,7 +16,7 @@ from isthmus.continual.drift import Watch
 from isthmus.continual.grow import up_to_date
 from isthmus.continual.judge import Verdict, judge, served_gains
 from isthmus.continual.lessons import Lessons
-from isthmus.continual.progress import Progress
+from isthmus.continual.progress import FULL, UPDATE, Progress
 from isthmus.continual.refit import Course, refit_side
 from isthmus.continual.rolling import everything, rolling_split, weighing_questions
 from isthmus.data.dataset import Dataset
@@ -114,7 +114,7 @@ def challenge(
     after = served_gains(system.gated, dataset, split.test, config)
     verdict = judge(before, after, dataset.names, config)
     made = Progress(
-        kind="full fine-tune" if full else "update",
+        kind=FULL if full else UPDATE,
         updates=number,
         since_full=0 if full else progress.since_full + 1,
         fitted_items=progress.fitted_items,

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isthmus.config import Config
-from isthmus.continual.progress import ERASURE
+from isthmus.continual.progress import ERASURE, FULL, UPDATE
 from isthmus.data.dataset import Dataset
-from isthmus.errors import LogError
+from isthmus.errors import LogError, TrainingError
 from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.events import Event
 from isthmus.online.guided import guided_positions
 from isthmus.online.intake import DAY
 from isthmus.online.log import CompactionReport, EventLog, between
+from isthmus.online.notes import heads_note, left_out_note
 from isthmus.online.registered import with_registered
 from isthmus.online.replay import Replayed, place_in, replay
 from isthmus.recommender import Recommender
@@ -46,6 +49,8 @@ class Step:
         live: whether it serves now.
         new_events: how many there were that the live version had not seen.
         left_out: records that were not taken, by reason.
+        heads_dropped: tasks that the version before was taught, and this one does not tell.
+        notes: what was left out or dropped, and what to do about it, in sentences.
     """
 
     reason: str
@@ -53,6 +58,8 @@ class Step:
     live: bool = False
     new_events: int = 0
     left_out: dict[str, int] | None = None
+    heads_dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Learner:
@@ -105,19 +112,22 @@ class Learner:
         recommender = Recommender.load(self.folder, version=live)
         found = self._replayed(recommender)
         if found.forgotten:
-            self._without_erased(recommender, found, live)
-            return self.step(full=full, wait=wait, least=least)
+            erased = self._without_erased(recommender, found, live)
+            with _said_too(erased.notes):
+                return _both(erased, self.step(full=full, wait=wait, least=least))
         n_new = len(found.fresh) + recommender.progress.waiting
         if not full:
             if not n_new:
-                return Step(_NOTHING, left_out=found.left_out)
+                return _noting(Step(_NOTHING), found)
             if tried := self._tried(live, found.position.offset):
                 been = tried in read_pointer(self.folder).been
                 why = "rolled back" if been else "kept back"
-                return Step(f"No new events since {tried}, which was {why}.", new_events=n_new)
+                reason = f"No new events since {tried}, which was {why}."
+                return _noting(Step(reason, new_events=n_new), found)
             least = self._config(recommender).learning.least_events if least is None else least
             if wait and n_new < least:
-                return Step(f"{n_new:,} new events: waiting for {least:,}.", new_events=n_new)
+                reason = f"{n_new:,} new events: waiting for {least:,}."
+                return _noting(Step(reason, new_events=n_new), found)
         return self._learnt(recommender, found, live, full=full)
 
     def compact(self) -> CompactionReport | None:
@@ -203,14 +213,15 @@ class Learner:
         events = [record for record in records if isinstance(record, Event)]
         guided = guided_positions(found.dataset, found.fresh, events)
         half_done = self.folder / _HALF_DONE
-        update = updated(
-            recommender,
-            replace(_snapshot(found), guided=guided),
-            self._encoder,
-            full=full,
-            folder=half_done,
-            settings=self._settings,
-        )
+        with _said_too(_noting(Step(""), found).notes):
+            update = updated(
+                recommender,
+                replace(_snapshot(found), guided=guided),
+                self._encoder,
+                full=full,
+                folder=half_done,
+                settings=self._settings,
+            )
         challenger = update.recommender
         challenger.progress = replace(update.progress, parent=live)
         better, reason = update.verdict.no_worse, challenger.progress.reason
@@ -219,26 +230,26 @@ class Learner:
         keep = self._config(recommender).learning.keep_versions
         version = challenger.save(self.folder, live=better, keep=keep).name
         shutil.rmtree(half_done, ignore_errors=True)
-        return Step(reason, version, better, len(found.fresh), found.left_out)
+        step = _noting(Step(reason, version, better, len(found.fresh)), found)
+        return _without_heads(step, recommender, challenger, version, live)
 
-    def _without_erased(self, recommender: Recommender, found: Replayed, live: str) -> None:
+    def _without_erased(self, recommender: Recommender, found: Replayed, live: str) -> Step:
         """The same weights over a snapshot without the erased, and no version that holds them."""
         without = grown(recommender, _snapshot(found), self._encoder)
-        without.progress = replace(
-            without.progress,
-            kind=ERASURE,
-            parent=live,
-            waiting=recommender.progress.waiting + len(found.fresh),
-        )
-        without.save(self.folder)
+        progress = without.progress.beside(ERASURE, waiting=len(found.fresh))
+        without.progress = replace(progress, parent=live)
+        version = without.save(self.folder).name
         drop_others(self.folder)
+        step = _noting(Step(without.progress.reason, version, live=True), found)
+        return _without_heads(step, recommender, without, version, None)
 
     def _tried(self, live: str, offset: int) -> str | None:
         """A version that started from the live one, at this offset, and is not live."""
         for name, manifest, meta in described(self.folder):
             progress, place = meta.get("progress") or {}, meta.get("log") or {}
             same = progress.get("parent") == live and place.get("offset") == offset
-            if manifest["kind"] == KIND and name != live and same:
+            learnt = progress.get("kind") in (UPDATE, FULL)
+            if manifest["kind"] == KIND and name != live and same and learnt:
                 return name
         return None
 
@@ -246,6 +257,49 @@ class Learner:
 def _snapshot(found: Replayed) -> Snapshot:
     assert found.split is not None, "asked for"
     return Snapshot(found.dataset, found.split, found.fresh, found.position)
+
+
+@contextmanager
+def _said_too(notes: Sequence[str]) -> Iterator[None]:
+    """Where too little is new to learn from, the error ends with these sentences."""
+    try:
+        yield
+    except TrainingError as error:
+        if not notes:
+            raise
+        first = [f"{error.hint.rstrip('.')}."] if error.hint else []
+        hint = " ".join([*first, *notes])
+        raise TrainingError(error.what, where=error.where, hint=hint) from error
+
+
+def _noting(step: Step, found: Replayed) -> Step:
+    """The step with what was left out of the log."""
+    note = left_out_note(found.left_out, found.unknown_domains, found.dataset.names)
+    return replace(step, left_out=found.left_out, notes=(*step.notes, note) if note else step.notes)
+
+
+def _without_heads(
+    step: Step, before: Recommender, after: Recommender, version: str, parent: str | None
+) -> Step:
+    """The step with the tasks that the recommender before was taught and the one after was not."""
+    tasks = tuple(str(task) for task in before.taught if task not in after.taught)
+    if not tasks:
+        return step
+    # What follows on an erasure in the same step may count what is still held back.
+    again = parent is not None and len(after.split.validation) > 0
+    note = heads_note(tasks, version, parent, live=step.live, again=again)
+    return replace(step, heads_dropped=tasks, notes=(*step.notes, note))
+
+
+def _both(erased: Step, then: Step) -> Step:
+    """What came of a step that took erased people out before it learnt."""
+    counts = Counter(erased.left_out) + Counter(then.left_out)
+    return replace(
+        then,
+        left_out=dict(counts),
+        heads_dropped=(*erased.heads_dropped, *then.heads_dropped),
+        notes=(*erased.notes, *then.notes),
+    )
 
 
 def new_events(log: EventLog, after: int, upto: int) -> int:

@@ -34,6 +34,7 @@ class Replayed:
         position: how far it has followed.
         fresh: int64 [n] where the log's events stand in `dataset.events`, rising.
         left_out: records that were not taken, by reason.
+        unknown_domains: those that some of them name, and the dataset does not have.
         forgotten: raw ids of people who were erased since.
         split: the questions given, about this dataset; None where none were given.
     """
@@ -44,6 +45,7 @@ class Replayed:
     left_out: dict[str, int]
     forgotten: tuple[str, ...]
     split: Split | None
+    unknown_domains: tuple[str, ...] = ()
 
 
 def replay(
@@ -82,7 +84,7 @@ def replay(
         without = forget(dataset, forgotten)
         dataset = without.dataset
         split = None if split is None else without.split(split)
-    rows, aside = _rows(dataset, config, between(log, start, end), frozenset(hidden))
+    rows, aside, unknown = _rows(dataset, config, between(log, start, end), frozenset(hidden))
     growth = append_events(dataset, rows)
     return Replayed(
         dataset=growth.dataset,
@@ -91,6 +93,7 @@ def replay(
         left_out=dict(aside),
         forgotten=forgotten,
         split=None if split is None else growth.split(split),
+        unknown_domains=unknown,
     )
 
 
@@ -134,10 +137,11 @@ def erased_people(log: EventLog, user_ids: Iterable[str], *, after: int = 0) -> 
 
 def _rows(
     dataset: Dataset, config: Config, records: Iterable[Logged], hidden: frozenset[str]
-) -> tuple[pl.DataFrame, Counter[str]]:
-    """The events that count as the columns that `append_events` takes."""
+) -> tuple[pl.DataFrame, Counter[str], tuple[str, ...]]:
+    """Events that count, as `append_events` takes them; of others why, and what they name."""
     rows: list[tuple[object, ...]] = []
     aside: Counter[str] = Counter()
+    unknown: dict[str, None] = {}
     for logged in records:
         event = logged.record
         if not isinstance(event, Event):
@@ -145,6 +149,8 @@ def _rows(
         reason = "of people who are hidden" if event.user_id in hidden else None
         if reason := reason or left_out(event, dataset, config) or _unknown(event, dataset, config):
             aside[reason] += 1
+            if event.domain not in dataset.names:
+                unknown[event.domain] = None
             continue
         rows.append(
             (
@@ -152,7 +158,7 @@ def _rows(
                 *(event.kind, event.rating, event.weight),
             )
         )
-    return pl.DataFrame(rows, schema=COLUMNS, orient="row"), aside
+    return pl.DataFrame(rows, schema=COLUMNS, orient="row"), aside, tuple(unknown)
 
 
 def left_out(event: Event | Glance, dataset: Dataset, config: Config) -> str | None:

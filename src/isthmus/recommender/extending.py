@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.config import CleaningConfig, Config
-from isthmus.continual.progress import Progress
+from isthmus.continual.progress import ADAPTED, JOINED, Progress
 from isthmus.data.cleaning import CleaningReport
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
@@ -81,7 +81,8 @@ class Extending:
             LanguageModelError: the language model cannot be found or run.
         """
         tables = Tables.of(self.config, frames, people, cleaning, report)
-        return self._made_of(with_domain(self._parts(), self.config, name, tables, encoder))
+        grown = with_domain(self._parts(), self.config, name, tables, encoder)
+        return self._made_of(grown, JOINED, name)
 
     def adapt_domain(
         self,
@@ -112,7 +113,8 @@ class Extending:
             DataError: rows cannot be used, or no new event is left.
         """
         tables = Tables.of(self.config, frames, people, cleaning, report)
-        return self._made_of(with_events(self._parts(), self.config, name, tables, limit))
+        grown = with_events(self._parts(), self.config, name, tables, limit)
+        return self._made_of(grown, ADAPTED, name)
 
     def grown(self, growth: Growth, *, encoder: Encoder | None = None) -> Recommender:
         """The same weights over a larger snapshot: new events are history, new items are offered.
@@ -172,10 +174,11 @@ class Extending:
     def _parts(self) -> Grown:
         return Grown(self.dataset, self.split, self.raw, self.system)
 
-    def _made_of(self, grown: Grown) -> Recommender:
+    def _made_of(self, grown: Grown, kind: str, domain: str) -> Recommender:
+        n_new = len(grown.dataset.events) - len(self.dataset.events)
         return type(self._whole)(
             *(grown.dataset, self.config, grown.split, grown.raw, grown.system),
             self.log,
-            self.progress,
+            self.progress.beside(kind, domain, learnt=n_new),
             list(self.taught.values()),
         )

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isthmus.config import Config
+from isthmus.continual.progress import TAUGHT, Progress
 from isthmus.data.dataset import Dataset
 from isthmus.data.splits import Split
 from isthmus.errors import RequestError, did_you_mean
@@ -41,6 +42,7 @@ class Telling:
     config: Config
     split: Split
     system: System
+    progress: Progress
     taught: dict[TaskName, Taught]
 
     def teach(
@@ -64,6 +66,7 @@ class Telling:
         name, examples, settings = self._begin(task, config, "recommender")
         reader = Reader(name, self.dataset, self.split, self.system, settings)
         self.taught[name] = teach(reader, examples, settings, folder=folder)
+        self.progress = self.progress.beside(TAUGHT, name)
         return self.taught[name]
 
     def teach_language(
