@@ -5,8 +5,8 @@ own head. So each domain that was validated is asked again as if it were new: it
 texts alone, its head and its reading the mean of the others', and nothing known to co-occurrence
 and popularity; for a domain that joins, its people with what they did elsewhere alone. The mean of
 the weights fitted so is what a new domain starts with. A transformer trained on the domain is all
-that is left of it, for to train one without each domain would take as long as fitting all again; the
-neural part is trusted the less for it (`TRUST`).
+that is left of it, for to train one without each domain would take as long as fitting all again,
+and so the neural part is trusted less (`TRUST`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ LEAST = 100
 """Questions about a domain for it to be rehearsed."""
 
 TRUST = 0.25
-"""Share that is left of the neural part's weight."""
+"""Share that is left of the neural part's weight.
+
+Without events of the target, NDCG@10 against text alone on validation is +1.8 % (kitchen), −.2 %
+(food) and +.3 % (toys) with it, and −2.5, −1.4 and −1.9 % where the neural part keeps all of it;
+halves and tenths lie between or cannot be told from it.
+"""
 
 
 def rehearsed_weights(
