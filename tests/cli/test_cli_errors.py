@@ -136,6 +136,12 @@ def test_wrong_settings(
     assert list(tmp_path.iterdir()) == [], "something was left behind"
 
 
+def test_a_tracker_that_does_not_exist_is_named_as_it_was_typed(tmp_path: Path) -> None:
+    found = run("classify", "pairs.csv", "--track", "nosuch", cwd=tmp_path)
+    assert found.code == 2
+    assert "--track nosuch: tracking.tools" in found.complaint
+
+
 @pytest.mark.parametrize("seeds", ["", "a", "0,b", "-1"])
 def test_wrong_seeds(seeds: str, tables: Path, tmp_path: Path) -> None:
     words = ("compare", "--config", tables / "isthmus.toml", "--seeds", seeds)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,21 +104,29 @@ def load_config(
     named = dict(options or {})
     if strategy is not None:
         named[f"transfer.strategy='{strategy}'"] = f"--strategy {strategy}"
-    named |= dict.fromkeys(tracked(track), f"--track {track}")
-    try:
+    named |= tracked(track)
+    with naming(named):
         return Config.load(path, overrides=[*(overrides or ()), *named])
+
+
+@contextmanager
+def naming(options: Mapping[str, str]) -> Iterator[None]:
+    """Errors of overrides name the options that these stand for, as they were typed."""
+    try:
+        yield
     except ConfigError as error:
-        typed = named.get((error.where or "").removeprefix("--set "))
+        typed = options.get((error.where or "").removeprefix("--set "))
         if typed is None:
             raise
         raise ConfigError(error.what, where=typed, hint=error.hint) from None
 
 
-def tracked(track: str | None) -> list[str]:
-    """`--track` as an override of the configuration; none where it is not given."""
+def tracked(track: str | None) -> dict[str, str]:
+    """`--track` as an override, with the option as it was typed; none where it is not given."""
     if track is None:
-        return []
-    return [f"tracking.tools={[] if track == 'none' else words(track) or []}"]
+        return {}
+    tools = [] if track == "none" else words(track) or []
+    return {f"tracking.tools={tools}": f"--track {track}"}
 
 
 def histories(texts: Sequence[str] | None) -> list[list[tuple[str, str]]] | None:

@@ -41,8 +41,12 @@ def search(
     Can be stopped or killed at any moment: the same command goes on, and keeps finished trials.
     """
     named = {"trials": trials, "workers": workers}
-    given = [f"search.{key}={value}" for key, value in named.items() if value is not None]
-    settings = load_config(config, [*(overrides or ()), *given], strategy, track)
+    given = {
+        f"search.{key}={value}": f"--{key} {value}"
+        for key, value in named.items()
+        if value is not None
+    }
+    settings = load_config(config, overrides, strategy, track, options=given)
     folder = writable(runs / settings.name / "search")
     from isthmus.experiment.search import BEST
     from isthmus.experiment.search import search as run_search

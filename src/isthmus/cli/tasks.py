@@ -20,6 +20,7 @@ from isthmus.cli.options import (
     Trackers,
     histories,
     identifiers,
+    naming,
     tracked,
 )
 from isthmus.errors import RequestError
@@ -102,7 +103,9 @@ def teach(
     place = model_folder(model)
     recommender = load_model(place)
     parent = read_pointer(place).folder.name
-    config = recommender.config.override(*(overrides or ()), *tracked(track))
+    named = tracked(track)
+    with naming(named):
+        config = recommender.config.override(*(overrides or ()), *named)
     run = writable(runs / config.name / "tasks")
     kept = writable(place if way is Way.recommender else target or Path(f"{place}-{task.value}"))
     cut = 0
@@ -207,7 +210,9 @@ def classify(
     from isthmus.language.learning import run_mark
     from isthmus.tasks.pairs import judged_pairs, pairs_from_table
 
-    settings = Config.parse({}, overrides=[*(overrides or ()), *tracked(track)])
+    named = tracked(track)
+    with naming(named):
+        settings = Config.parse({}, overrides=[*(overrides or ()), *named])
     kept = writable(target)
     pairs, classes = pairs_from_table(
         open_table(file).read(), first=first, second=second, label=label, where=str(file)
