@@ -41,10 +41,11 @@ def test_ratings_are_told_better_than_by_the_mean(head: str) -> None:
     assert np.array_equal(lists(recommender), before)
 
 
-def test_clicks_are_told_better_than_by_chance() -> None:
+def test_clicks_are_told_better_than_by_chance(caplog: pytest.LogCaptureFixture) -> None:
     recommender = fresh()
     recommender.teach("click")
     found = recommender.judge("click")
+    assert caplog.text.count("pairs judge nothing, for they lie before the end of training") == 1
     assert found.by_domain["all"]["auc"] > 0.55
     assert found.by_domain["all"]["calibration_error"] < 0.1
     assert [line.name for line in found.report] == ["0", "1", "macro", "weighted"]

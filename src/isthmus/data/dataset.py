@@ -8,6 +8,7 @@ domains is one person.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -185,6 +186,19 @@ class Dataset:
     def n_items(self) -> int:
         """Items of all catalogues together."""
         return int(self.item_offsets[-1])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same for the same events on the same items with the same texts, as a hash."""
+        events = self.events
+        digest = hashlib.blake2b(repr(self.names).encode(), digest_size=16)
+        for array in (events.offsets, events.domain, events.item, events.time):
+            digest.update(array.tobytes())
+        for column in (events.weight, events.rating, events.kind):
+            digest.update(column.tobytes())
+        for domain in self.domains:
+            digest.update(domain.items.select("item_id", "text").write_json().encode())
+        return digest.hexdigest()
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -254,16 +254,12 @@ def record_run(folder: Path, tuned: Tuned) -> list[dict[str, Any]]:
 
 def _fingerprint(dataset: Dataset, split: Split, config: Config) -> str:
     """The same for the same events, texts, split and way of asking."""
-    events = dataset.events
     asking = config.evaluation.model_dump(mode="json", exclude={"batch"})
     reading = [config.language.pooling, config.language.max_tokens]
-    settings = json.dumps([dataset.names, split.name, asking, reading], sort_keys=True)
+    settings = json.dumps([dataset.fingerprint, split.name, asking, reading], sort_keys=True)
     digest = hashlib.blake2b(settings.encode(), digest_size=16)
-    divided = (split.in_train, split.stopping.position, split.tuning.position)
-    for array in (events.offsets, events.domain, events.item, events.time, *divided):
+    for array in (split.in_train, split.stopping.position, split.tuning.position):
         digest.update(array.tobytes())
-    for domain in dataset.domains:
-        digest.update(domain.items.select("item_id", "text").write_json().encode())
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +27,8 @@ from isthmus.transfer.system import System
 
 if TYPE_CHECKING:
     from isthmus.language.cross_encoder import CrossEncoder
+
+_log = logging.getLogger(__name__)
 
 Held = Literal["validation", "test"]
 
@@ -164,7 +167,13 @@ class Telling:
         name, settings = known_task(task), config or self.config
         check_settings(self.config, settings, way)
         self.config = self.config.model_copy(update={"tasks": settings.tasks})
-        return name, gather(name, self.dataset, self.split, settings), settings
+        examples = gather(name, self.dataset, self.split, settings)
+        if examples.left_out:
+            _log.warning(
+                "%s pairs judge nothing, for they lie before the end of training",
+                f"{examples.left_out:,}",
+            )
+        return name, examples, settings
 
     def _told(
         self,

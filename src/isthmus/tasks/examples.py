@@ -7,11 +7,11 @@ person did before; an item of one's own later history is never in it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,8 +22,6 @@ from isthmus.data.readers import open_table
 from isthmus.data.splits import Split, check_held_back, user_hash
 from isthmus.data.timestamps import to_seconds
 from isthmus.errors import DataError, did_you_mean
-
-_log = logging.getLogger(__name__)
 
 MOST_CLASSES = 50
 DRAWS = 20
@@ -52,6 +50,7 @@ class Examples:
         label: float64 [n] the rating, or the index of the class.
         role: int8 [n] of `Role`.
         classes: their names; empty for ratings.
+        left_out: pairs that would have judged, and are of what the model was trained on.
     """
 
     user: NDArray[np.int64]
@@ -62,6 +61,7 @@ class Examples:
     label: NDArray[np.float64]
     role: NDArray[np.int8]
     classes: tuple[str, ...] = ()
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.user)
@@ -197,18 +197,14 @@ def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where
     found = Examples(user, end, domain, item, time, label, role, classes)
     judging = role != Role.TRAIN
     by_heart = judging & (end < _trained_until(dataset, split)[user])
-    if by_heart.any():
-        if by_heart.sum() == judging.sum():
-            raise DataError(
-                f"all {len(found):,} pairs lie before the end of training, so none can judge",
-                where=where,
-                hint="Add later pairs, or say in a column 'split' what each pair is for",
-            )
-        _log.warning(
-            "%s: %s of %s pairs to judge by are left out, for they lie before the end of training",
-            *(where, f"{by_heart.sum():,}", f"{judging.sum():,}"),
+    if by_heart.any() and by_heart.sum() == judging.sum():
+        raise DataError(
+            f"all {judging.sum():,} pairs to judge by lie before the end of training",
+            where=where,
+            hint="Add later pairs, or say in a column 'split' what each pair is for",
         )
-    return _checked(found.take(~by_heart), where)
+    found = replace(found.take(~by_heart), left_out=int(by_heart.sum()))
+    return _checked(found, where)
 
 
 def as_classes(labels: pl.Series, *, where: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
@@ -280,7 +276,9 @@ def _at(
 
 def _joined(parts: Sequence[Examples], classes: tuple[str, ...]) -> Examples:
     names = ("user", "end", "domain", "item", "time", "label", "role")
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in names
+    }
     return Examples(**columns, classes=classes)
 
 
