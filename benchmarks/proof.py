@@ -286,6 +286,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
         *FEW_SHOT,
         *("--config", "benchmarks/configs/ciao-categories.toml", "--target", "category-10"),
     ),
+    "new-domain": script("benchmarks/new_domain.py"),
     "alignment": script("benchmarks/alignment.py"),
     "pretrain-language": script("benchmarks/pretrain_language.py"),
     "pretrain-short": script(

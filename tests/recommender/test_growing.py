@@ -200,14 +200,24 @@ def test_the_first_events_make_it_better_on_those_that_follow() -> None:
     assert "parts" in two.recommend("gear", users=users, k=2).columns
 
 
-def test_too_few_events_to_judge_by_change_nothing_and_it_says_so() -> None:
+def test_too_few_events_to_judge_by_are_counted_with_little_weight_and_it_says_so() -> None:
     few = joined().adapt_domain("gear", DomainFrames(log()), limit=10)
     assert "are too few to judge by" in few.gates["gear"].reason
-    assert few.system.joined[GEAR].adapted is None
-    assert (few.dataset.events.domain == GEAR).sum() == 10
+    was, now = (r.system.joined[GEAR] for r in (joined(), few))
+    assert now.adapted is None
+    assert now.arrived.neural.model is was.arrived.neural.model
+    events = few.dataset.events.only(GEAR)
+    assert len(events) == 10
+    before, after = was.arrived.blend.weights[GEAR], now.arrived.blend.weights[GEAR]
+    assert after["text"] == before["text"]
+    assert after["recent-popular"] == pytest.approx(before["recent-popular"] * 10 / 110)
+    assert after["co-occurrence"] == pytest.approx(before["co-occurrence"] * 10 / 310)
     asked = Requests.of_users(joined().dataset, np.arange(50))
     one, other = (r.system.gated.score(asked, GEAR).total for r in (joined(), few))
-    assert np.array_equal(one, other)
+    sold = np.unique(events.item)
+    others = np.setdiff1d(np.arange(one.shape[1]), sold)
+    lift = (other - one).mean(0)
+    assert lift[sold].min() > lift[others].max()
 
 
 def test_the_first_events_by_time_are_taken_whatever_the_order_of_rows() -> None:
@@ -225,6 +235,8 @@ def test_in_two_goes_the_same_events_lead_to_the_same_place() -> None:
     whole = half.adapt_domain("gear", DomainFrames(log()), limit=400, report=report)
     assert "150 rows dropped, known to the model already" in " ".join(report.lines())
     assert np.array_equal(scores(whole, GEAR), scores(adapted(), GEAR))
+    one, two = (r.system.joined[GEAR].arrived.blend.weights for r in (whole, adapted()))
+    assert one == two
     with pytest.raises(DataError, match="no new event of 'gear' is left"):
         whole.adapt_domain("gear", DomainFrames(log()), limit=400)
 

@@ -32,7 +32,7 @@ from isthmus.model.learn import evidence, learn
 from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Requests, Scorer, Scores, pick
 from isthmus.training.loop import Log
-from isthmus.transfer.joining import extended_model
+from isthmus.transfer.joining import counting, extended_model
 from isthmus.transfer.sides import Joined, Side, fit_parts
 from isthmus.transfer.system import System
 
@@ -52,8 +52,9 @@ def adapt(
 ) -> System:
     """The system with one joined domain taught all its events so far.
 
-    It always starts from what the domain was when it joined, so that in one go or in several the
-    same events lead to the same place.
+    They are counted at once; what else they teach is let in as far as it can be judged and is
+    better. It always starts from what the domain was when it joined, so that in one go or in
+    several the same events lead to the same place.
 
     Args:
         system: fitted, and joined by the domain.
@@ -64,15 +65,15 @@ def adapt(
             judge by.
         domain: index of the domain.
     """
-    arrived, name = system.joined[domain].arrived, dataset.names[domain]
+    name = dataset.names[domain]
     course = _Course(system, dataset, split, raw, config, domain)
+    counted = course.counted()
     questions = course.questions()
     n_people = len(np.unique(dataset.events.user[questions.position]))
     enough = n_people >= config.blend.slice_users
     told_apart = bool(raw[domain].present.any())
-    fitted: FittedWeights | None = None
-    if enough:
-        fitted = _judged(course.out_of_fold(), dataset, questions, domain, config)
+    taught = course.out_of_fold() if enough else {}
+    fitted = _judged(taught, dataset, questions, domain, config) if enough else None
     if not told_apart:
         how = f"their parts weighed on {len(questions):,} questions" if enough else "unvalidated"
         gate = GateDecision(
@@ -83,15 +84,16 @@ def adapt(
             1.0,
             reason=f"{n_people} people with an event in {name} and one before it are too few to "
             f"judge by, it takes {config.blend.slice_users} (blend.slice_users): it is served as "
-            "it joined, with part weights found on the other domains, and the events are read as "
-            "history alone.",
+            "it joined, with part weights found on the other domains; what sold and what follows "
+            "what is counted, with less weight than there.",
         )
-        return system.with_joined(domain, Joined(arrived), gate)
+        return system.with_joined(domain, Joined(counted), gate)
     else:
-        prior = arrived.blend.weights[domain], arrived.blend.newcomers.get(domain)
-        before = _judged(arrived.parts, dataset, questions, domain, config, given=prior)
+        prior = counted.blend.weights[domain], counted.blend.newcomers.get(domain)
+        untaught = {k: counted.parts[k] if k == "neural" else part for k, part in taught.items()}
+        before = _judged(untaught, dataset, questions, domain, config, given=prior)
         gate = decide(fitted, before, config.blend, target=name, what="adaptation")
-    return system.with_joined(domain, Joined(arrived, course.side(fitted)), gate)
+    return system.with_joined(domain, Joined(counted, course.side(fitted, counted)), gate)
 
 
 class _Course:
@@ -141,9 +143,16 @@ class _Course:
             for name in self.arrived.parts
         }
 
-    def side(self, fitted: FittedWeights | None) -> Side:
-        """Learnt from everything; without fitted weights it keeps those it joined with."""
-        d, before = self.domain, self.arrived.blend
+    def counted(self) -> Side:
+        """As it joined, with what sold and what follows what counted from all events."""
+        before = self.arrived
+        told = self._counting(self.split, before.neural)
+        parts = {name: told.get(name, part) for name, part in before.parts.items()}
+        return counting(self.system, before, parts, self.domain, int(self.own.sum()))
+
+    def side(self, fitted: FittedWeights | None, counted: Side) -> Side:
+        """Learnt from everything; without fitted weights it keeps those of `counted`."""
+        d, before = self.domain, counted.blend
         parts = self.parts(np.ones(len(self.own), bool), "all events")
         neural = parts.get("neural", self.arrived.neural)
         assert isinstance(neural, NeuralScorer)
@@ -162,10 +171,15 @@ class _Course:
         neural, before = self.arrived.neural, self.arrived.parts
         if "neural" in before:
             neural = self._neural(split, label)
+        taught = {"neural": neural, **self._counting(split, neural)}
+        return {name: taught.get(name, part) for name, part in before.items()}
+
+    def _counting(self, split: Split, neural: NeuralScorer) -> dict[str, Scorer]:
+        """The parts that count the training events of `split`, read as `neural` reads."""
         # Texts are what they were; nothing is learnt of them from events.
-        counting = [part for part in before if part != "text"]
-        blend = self.config.blend.model_copy(update={"parts": counting})
-        taught = fit_parts(
+        names = [name for name in self.arrived.parts if name not in ("neural", "text")]
+        blend = self.config.blend.model_copy(update={"parts": names})
+        return fit_parts(
             self.dataset,
             split,
             self.raw,
@@ -174,7 +188,6 @@ class _Course:
             reads=neural.reads,
             asks=neural.reads,
         )
-        return {name: taught.get(name, part) for name, part in before.items()}
 
     def _neural(self, split: Split, label: str) -> NeuralScorer:
         neural, d = self.arrived.neural, self.domain

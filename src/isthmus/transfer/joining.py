@@ -3,12 +3,13 @@
 What is there stays the very object that it was, so no score of an earlier domain changes. The
 domain that joins gets a side of its own: the transferred neural part, which reads and asks about
 the domain like the mean of those it was trained on and knows its items by their texts; the other
-parts, which know no event of it; and part weights found on the other domains (`rehearsal.py`).
+parts, which know no event of it yet; and part weights found on the other domains (`rehearsal.py`).
+Parts that count events get their weight as there are events to count (`HALF_COUNTED`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,11 +24,22 @@ from isthmus.data.splits import Queries, Split
 from isthmus.model.core import CoreModel
 from isthmus.model.growth import with_domains
 from isthmus.model.scorer import NeuralScorer
+from isthmus.scoring import Scorer
 from isthmus.transfer.rehearsal import rehearsed_weights
 from isthmus.transfer.sides import Joined, Side, blend_of, fit_parts
 from isthmus.transfer.system import System
 
 ARRIVED = "as it joined"
+
+HALF_COUNTED = {"co-occurrence": 300, "recent-popular": 100}
+"""Events of a domain at which a part that counts them has half of its weight elsewhere.
+
+Parts are standardised, so an item that has sold twice where the others have not stands out as far
+as a bestseller does elsewhere. Asked what comes next after 10 to 100 events, NDCG@10 changes by
+−.001 to +.025 over that of a domain whose events are history alone (four generated worlds;
+kitchenware that joins food: +.001 to +.013); with whole weights from the first event on by −.027 to
++.003, with fixed shares of them by −.010 to +.025.
+"""
 
 
 def join(
@@ -63,6 +75,21 @@ def join(
         "part weights found on the other domains."
     )
     return grown.with_joined(domain, Joined(side), GateDecision(1.0, reason=reason))
+
+
+def counting(system: System, side: Side, parts: dict[str, Scorer], domain: int, n: int) -> Side:
+    """The side of a domain that joined, with `parts` that have counted `n` events of it."""
+    prior = blend_of(parts, system.transferred.fitted, side.name, others=[domain])
+
+    def weighed(known: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:
+        shares = {part: n / (n + half) for part, half in HALF_COUNTED.items() if part in usual}
+        return {**known, **{part: share * usual[part] for part, share in shares.items()}}
+
+    before = side.blend
+    weights = {domain: weighed(before.weights[domain], prior.weights[domain])}
+    newcomers = {d: weighed(known, prior.newcomers[d]) for d, known in before.newcomers.items()}
+    blend = Blend(parts, weights, newcomers=newcomers, name=before.name)
+    return replace(side, parts=parts, blend=blend)
 
 
 def extended_model(

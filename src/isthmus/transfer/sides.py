@@ -66,7 +66,8 @@ class Joined:
     """What answers for a domain that joined a fitted model.
 
     Attributes:
-        arrived: as it joined, without any event of its own learnt.
+        arrived: as it joined; its events are counted as what sold and what follows what, and
+            teach nothing else.
         adapted: learnt from its events; None where there are none, or too few to judge it by.
     """
 
