@@ -12,6 +12,7 @@ import pytest
 import torch
 from recommender_world import quick_config
 
+from isthmus.blend.fitting import LEAST_WEIGHT
 from isthmus.config import CleaningConfig
 from isthmus.data.build import dataset_from_frames
 from isthmus.data.cleaning import CleaningReport
@@ -21,6 +22,7 @@ from isthmus.errors import DataError, RequestError
 from isthmus.recommender import Recommender
 from isthmus.scoring import Requests, Scorer
 from isthmus.transfer.adaptation import _only
+from isthmus.transfer.sides import prior_weights
 from word_encoder import WordEncoder
 
 BOOKS, FILMS, GEAR = 0, 1, 2
@@ -209,9 +211,13 @@ def test_too_few_events_to_judge_by_are_counted_with_little_weight_and_it_says_s
     events = few.dataset.events.only(GEAR)
     assert len(events) == 10
     before, after = was.arrived.blend.weights[GEAR], now.arrived.blend.weights[GEAR]
+    assert before["recent-popular"] == before["co-occurrence"] == LEAST_WEIGHT
     assert after["text"] == before["text"]
-    assert after["recent-popular"] == pytest.approx(before["recent-popular"] * 10 / 110)
-    assert after["co-occurrence"] == pytest.approx(before["co-occurrence"] * 10 / 310)
+    side = fitted().system.transferred
+    usual = prior_weights(side.fitted, side.parts)
+    for part, half in (("recent-popular", 100), ("co-occurrence", 300)):
+        share = 10 / (10 + half)
+        assert after[part] == pytest.approx(max(share * usual[part], LEAST_WEIGHT))
     asked = Requests.of_users(joined().dataset, np.arange(50))
     one, other = (r.system.gated.score(asked, GEAR).total for r in (joined(), few))
     sold = np.unique(events.item)

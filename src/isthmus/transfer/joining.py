@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from isthmus.alignment.domains import FeatureAlignment
 from isthmus.blend import Blend, GateDecision
+from isthmus.blend.fitting import LEAST_WEIGHT
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
@@ -78,12 +79,17 @@ def join(
 
 
 def counting(system: System, side: Side, parts: dict[str, Scorer], domain: int, n: int) -> Side:
-    """The side of a domain that joined, with `parts` that have counted `n` events of it."""
+    """The side of a domain that joined, with `parts` that have counted `n` events of it.
+
+    A service goes on counting what is popular, so however few were counted, a part keeps weight
+    enough to rank for somebody of whom no other part knows anything.
+    """
     prior = blend_of(parts, system.transferred.fitted, side.name, others=[domain])
 
     def weighed(known: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:
         shares = {part: n / (n + half) for part, half in HALF_COUNTED.items() if part in usual}
-        return {**known, **{part: share * usual[part] for part, share in shares.items()}}
+        counted = {part: max(s * usual[part], LEAST_WEIGHT) for part, s in shares.items()}
+        return {**known, **counted}
 
     before = side.blend
     weights = {domain: weighed(before.weights[domain], prior.weights[domain])}
@@ -170,4 +176,4 @@ def _arrived(
     blend = Blend(parts, weights, newcomers=newcomers, name=ARRIVED)
     neural = parts.get("neural", NeuralScorer(model, reads))
     assert isinstance(neural, NeuralScorer)
-    return Side(ARRIVED, neural, parts, blend, {})
+    return counting(system, Side(ARRIVED, neural, parts, blend, {}), parts, domain, 0)
