@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -22,6 +24,7 @@ from isthmus.blend import (
 from isthmus.blend.fitting import (
     HELD,
     SMOOTHNESS,
+    START,
     Rivals,
     direction,
     most_likely,
@@ -255,6 +258,16 @@ def test_weights_do_not_depend_on_the_numbers_of_the_items():
     weights = fit_weights(_gather(parts, dataset, queries))
     again = fit_weights(_gather([p[:, order] for p in parts], moved, queries))
     np.testing.assert_allclose(again, weights, atol=0.05)
+
+
+def test_a_part_that_says_nothing_changes_no_other_weight():
+    parts = tables(300, 200, 2)
+    dataset, queries = _world(_choices(parts, [1.0, 0.4]))
+    examples = _gather(parts, dataset, queries)
+    silent = replace(examples, scores=np.insert(examples.scores, 1, 0, axis=2))
+    found = fit_weights(silent)
+    np.testing.assert_allclose(found[[0, 2]], fit_weights(examples), rtol=1e-6)
+    assert found[1] == START
 
 
 def test_no_question_leaves_the_weights_even():

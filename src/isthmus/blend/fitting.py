@@ -23,6 +23,9 @@ Vector = NDArray[np.float64]
 LEAST_WEIGHT = 0.01
 """Of any part, so that a question on which only one part has an opinion is ranked by it."""
 
+START = 0.5
+"""Weight that the search starts from, and that a part keeps which has nothing to say."""
+
 MANY = 100
 """Questions whose tops of lists can be trusted; with fewer the likelihood has the only word."""
 
@@ -50,11 +53,14 @@ def fit_weights(examples: Examples | Rivals, *, ridge: float = 1e-3) -> Vector:
     whole catalogue, not over the hardest candidates.
     """
     rivals = examples if isinstance(examples, Rivals) else Rivals.of(examples)
-    n, _, n_parts = rivals.lead.shape
-    if not n:
-        return np.full(n_parts, 0.5)
-    weights = np.maximum(most_likely(rivals, ridge), LEAST_WEIGHT)
-    return nearer_the_top(rivals, weights) if n >= MANY else weights
+    weights = np.full(rivals.lead.shape[2], START)
+    # One that says nothing would have its share of the norm, and widen the steps of the others.
+    speaks = rivals.lead.any(0).any(0)
+    if speaks.any():
+        rivals = Rivals(rivals.lead[:, :, speaks], rivals.stands_for)
+        found = np.maximum(most_likely(rivals, ridge), LEAST_WEIGHT)
+        weights[speaks.numpy()] = nearer_the_top(rivals, found) if len(rivals) >= MANY else found
+    return weights
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,9 @@ class Rivals:
         kept = np.take_along_axis(stands_for, first, 1)
         return cls(torch.from_numpy(lead), torch.from_numpy(kept))
 
+    def __len__(self) -> int:
+        return len(self.lead)
+
     def where(self, mask: NDArray[np.bool_]) -> Rivals:
         """Of the questions where `mask` [n] is true."""
         chosen = torch.from_numpy(mask)
@@ -102,7 +111,7 @@ def most_likely(rivals: Rivals, ridge: float) -> Vector:
         value = float(each.mean()) + ridge * float(weights @ weights)
         return value, rivals.slope(share) + 2 * ridge * weights
 
-    return _search(surprise, np.full(rivals.lead.shape[2], 0.5), bounds=(0, None))
+    return _search(surprise, np.full(rivals.lead.shape[2], START), bounds=(0, None))
 
 
 def nearer_the_top(rivals: Rivals, weights: Vector) -> Vector:
