@@ -1,6 +1,6 @@
 """What the neighbouring cross-domain methods reach on real data, and what they cost.
 
-    python benchmarks/neighbours.py [--config FILE] [--seeds 0] [--systems emcdr,cmf]
+    python benchmarks/neighbours.py [--config FILE] [--seeds 0,1,2] [--systems emcdr,cmf]
         [--targets food] [--set KEY=VALUE …] [--out FILE.json]
 
 Only the baselines are fitted, with their defaults, which were chosen on validation questions; test
@@ -26,8 +26,7 @@ from isthmus.language import TextEncoder
 
 HERE = Path(__file__).parent
 SYSTEMS = "co-occurrence,emcdr,cmf,bitgcf,unisrec"
-SETTINGS = ("training.epochs=12", "training.threads=1")
-"""UniSRec's epochs, half of them before tuning: it costs more per epoch than the core model."""
+SETTINGS = ("training.threads=1",)
 METRICS = ("ndcg@10", "hit_rate@10", "hit_rate@100")
 
 
@@ -82,7 +81,7 @@ def summary(name: str, parts: list[Part]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--config", type=Path, default=HERE / "configs" / "food-kitchen.toml")
-    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--systems", default=SYSTEMS, help="baselines, comma-separated")
     parser.add_argument("--targets", help="domains, comma-separated; default: all")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")

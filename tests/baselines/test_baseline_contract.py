@@ -43,7 +43,7 @@ SHORT = Config.model_validate(
     }
 )
 # The noise of a gate between several is drawn item by item.
-ONE_EXPERT = UniSRecConfig(experts=1)
+ONE_EXPERT = UniSRecConfig(experts=1, ids=False)
 GRAPH = BiTGCFConfig(dim=4, epochs=2, learning_rate=0.01)
 
 FITS: dict[str, Callable[[Dataset, Features], Scorer]] = {

@@ -32,7 +32,7 @@ CONFIG = Config.model_validate(
         },
     }
 )
-SMALL = UniSRecConfig(experts=2, temperature=0.5)
+SMALL = UniSRecConfig(experts=2, temperature=0.5, ids=False)
 
 
 def without(dataset: Dataset, split: Split, kept_back: NDArray[np.int64]) -> Split:

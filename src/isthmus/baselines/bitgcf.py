@@ -54,7 +54,7 @@ class BiTGCFConfig(BaseModel):
     temperature: float = Field(0.1, gt=0, description="Of the loss; scores are cosines.")
     recency: float = Field(0.6, gt=0, le=1, description="Factor per event of age in a request.")
     batch: int = Field(8192, ge=1, description="Events of each domain in a step.")
-    epochs: int = Field(25, ge=1, description="Most passes over the training events.")
+    epochs: int = Field(200, ge=1, description="Most passes over the training events.")
     learning_rate: float = Field(0.05, gt=0, description="Peak, AdamW.")
 
 

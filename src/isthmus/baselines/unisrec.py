@@ -3,8 +3,10 @@
 Source: Hou, Mu, Zhao, Li, Ding, Wen, "Towards Universal Sequence Representation Learning for
 Recommender Systems", KDD 2022. An item is its raw text vector, whitened by learnt parameters in a
 mixture of experts; a transformer (the core model's) reads the history. First every next item is
-told from the other items of its batch, whatever their domains; then the experts alone are tuned to
-the target, by default without IDs, so that items without any event are ranked like all others.
+told from the other items of its batch, whatever their domains; then the experts are tuned to the
+target, with IDs beside the texts (the paper's transductive setting), which count as much as there is
+evidence for them, so that items without any event are ranked by their texts. Without IDs it is the
+paper's inductive setting, which ranks worse on Food–Kitchen (docs/baselines.md).
 
 The paper's second contrast, of a sequence with a shortened copy, doubles the cost of a step for a
 weight of a thousandth, and is left out. People's histories are read merged over the domains.
@@ -46,8 +48,8 @@ class UniSRecConfig(BaseModel):
     experts: int = Field(4, ge=1, description="Learnt whitenings that are mixed for each item.")
     temperature: float = Field(0.07, gt=0, description="Of both losses; scores are cosines.")
     share: float = Field(0.5, gt=0, lt=1, description="Of the epochs, for pretraining.")
-    ids: bool = Field(False, description="Item embeddings beside the texts once it is tuned.")
-    frozen: bool = Field(True, description="Tune the experts alone; off: the transformer too.")
+    ids: bool = Field(True, description="Item embeddings beside the texts once it is tuned.")
+    frozen: bool = Field(True, description="Leave the transformer as it was pretrained.")
 
 
 class WhiteningExperts(nn.Module):
