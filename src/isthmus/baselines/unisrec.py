@@ -4,9 +4,9 @@ Source: Hou, Mu, Zhao, Li, Ding, Wen, "Towards Universal Sequence Representation
 Recommender Systems", KDD 2022. An item is its raw text vector, whitened by learnt parameters in a
 mixture of experts; a transformer (the core model's) reads the history. First every next item is
 told from the other items of its batch, whatever their domains; then the experts are tuned to the
-target, with IDs beside the texts (the paper's transductive setting), which count as much as there is
-evidence for them, so that items without any event are ranked by their texts. Without IDs it is the
-paper's inductive setting, which ranks worse on Food–Kitchen (docs/baselines.md).
+target, with IDs beside the texts (the paper's transductive setting), which count as much as there
+is evidence for them, so that items without any event are ranked by their texts. Without IDs it is
+the paper's inductive setting, which ranks worse on Food–Kitchen (docs/baselines.md).
 
 The paper's second contrast, of a sequence with a shortened copy, doubles the cost of a step for a
 weight of a thousandth, and is left out. People's histories are read merged over the domains.
