@@ -289,6 +289,12 @@ def test_without_texts_events_alone_tell_items_apart() -> None:
     one = fitted().add_domain("gear", bare, encoder=WordEncoder())
     assert "only its events tell them apart" in one.gates["gear"].reason
     assert np.ptp(scores(one, GEAR), axis=1).min() > 0
+    # No text could be drowned, so however few they are, counts weigh what they do elsewhere.
+    few = fitted().add_domain("gear", DomainFrames(events=log().head(20)), encoder=WordEncoder())
+    weights, side = few.system.sides(GEAR)[0].blend.weights[GEAR], fitted().system.transferred
+    usual = prior_weights(side.fitted, side.parts)
+    for part in ("recent-popular", "co-occurrence"):
+        assert weights[part] == usual[part]
     with pytest.raises(DataError, match="nothing could be recommended"):
         fitted().add_domain(
             "gear", DomainFrames(items=catalogue().items.select("item_id")), encoder=WordEncoder()

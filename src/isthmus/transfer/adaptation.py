@@ -71,10 +71,9 @@ def adapt(
     questions = course.questions()
     n_people = len(np.unique(dataset.events.user[questions.position]))
     enough = n_people >= config.blend.slice_users
-    told_apart = bool(raw[domain].present.any())
     taught = course.out_of_fold() if enough else {}
     fitted = _judged(taught, dataset, questions, domain, config) if enough else None
-    if not told_apart:
+    if not course.told_apart:
         how = f"their parts weighed on {len(questions):,} questions" if enough else "unvalidated"
         gate = GateDecision(
             1.0, reason=f"No item of {name} has a text: only its events tell them apart, {how}."
@@ -109,6 +108,7 @@ class _Course:
         domain: int,
     ) -> None:
         self.system, self.raw, self.domain = system, raw, domain
+        self.told_apart = bool(raw[domain].present.any())  # without any event
         self.arrived = system.joined[domain].arrived
         # What joined later stays unknown, to this side as it was to the one before.
         self.dataset = replace(dataset, domains=dataset.domains[: self.arrived.n_domains])
@@ -148,7 +148,8 @@ class _Course:
         before = self.arrived
         told = self._counting(self.split, before.neural)
         parts = {name: told.get(name, part) for name, part in before.parts.items()}
-        return counting(self.system, before, parts, self.domain, int(self.own.sum()))
+        n = int(self.own.sum()) if self.told_apart else None
+        return counting(self.system, before, parts, self.domain, n)
 
     def side(self, fitted: FittedWeights | None, counted: Side) -> Side:
         """Learnt from everything; without fitted weights it keeps those of `counted`."""

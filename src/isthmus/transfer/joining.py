@@ -78,17 +78,23 @@ def join(
     return grown.with_joined(domain, Joined(side), GateDecision(1.0, reason=reason))
 
 
-def counting(system: System, side: Side, parts: dict[str, Scorer], domain: int, n: int) -> Side:
+def counting(
+    system: System, side: Side, parts: dict[str, Scorer], domain: int, n: int | None
+) -> Side:
     """The side of a domain that joined, with `parts` that have counted `n` events of it.
 
     A service goes on counting what is popular, so however few were counted, a part keeps weight
-    enough to rank for somebody of whom no other part knows anything.
+    enough to rank for somebody of whom no other part knows anything. Where there is no text that
+    counts could drown, `n` is None, and they keep the weight that they have elsewhere.
     """
     prior = blend_of(parts, system.transferred.fitted, side.name, others=[domain])
 
     def weighed(known: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:
-        shares = {part: n / (n + half) for part, half in HALF_COUNTED.items() if part in usual}
-        counted = {part: max(s * usual[part], LEAST_WEIGHT) for part, s in shares.items()}
+        counted = {
+            part: usual[part] if n is None else max(n / (n + half) * usual[part], LEAST_WEIGHT)
+            for part, half in HALF_COUNTED.items()
+            if part in usual
+        }
         return {**known, **counted}
 
     before = side.blend
