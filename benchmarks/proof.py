@@ -277,6 +277,11 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
         name="food-kitchen",
         seeds="0",
     ),
+    "controls-beauty-toys": curve(
+        *(THREE, *PAIR, "--curve", "0.1", *(w for c in CONTROLS for w in ("--control", c))),
+        name="uplift-beauty-toys",
+        seeds="0",
+    ),
     "zero-shot-food": zero_shot(FOOD_KITCHEN, "food", "split.kind=global"),
     "zero-shot-kitchen": zero_shot(FOOD_KITCHEN, "kitchen", "split.kind=global"),
     "zero-shot-beauty": zero_shot(THREE, "beauty"),
