@@ -57,7 +57,8 @@ def fit_weights(examples: Examples | Rivals, *, ridge: float = 1e-3) -> Vector:
     # One that says nothing would have its share of the norm, and widen the steps of the others.
     speaks = rivals.lead.any(0).any(0)
     if speaks.any():
-        rivals = Rivals(rivals.lead[:, :, speaks], rivals.stands_for)
+        if not speaks.all():
+            rivals = Rivals(rivals.lead[:, :, speaks], rivals.stands_for)
         found = np.maximum(most_likely(rivals, ridge), LEAST_WEIGHT)
         weights[speaks.numpy()] = nearer_the_top(rivals, found) if len(rivals) >= MANY else found
     return weights

@@ -154,9 +154,10 @@ class _Course:
     def side(self, fitted: FittedWeights | None, counted: Side) -> Side:
         """Learnt from everything; without fitted weights it keeps those of `counted`."""
         d, before = self.domain, counted.blend
-        parts = self.parts(np.ones(len(self.own), bool), "all events")
-        neural = parts.get("neural", self.arrived.neural)
-        assert isinstance(neural, NeuralScorer)
+        # What is counted of all events, `counted` has counted already.
+        neural, parts = self.arrived.neural, dict(counted.parts)
+        if "neural" in parts:
+            parts["neural"] = neural = self._neural(self.split, "all events")
         weights, newcomers = before.weights[d], before.newcomers.get(d)
         if fitted is not None:
             weights, newcomers = fitted.weights, fitted.newcomer_weights
