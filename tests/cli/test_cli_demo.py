@@ -1,6 +1,9 @@
 """The demo, made small: what it says is true of what it leaves behind."""
 
+import io
 import shlex
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +11,11 @@ from typing import Any
 import polars as pl
 import pytest
 from cli_runner import run
+from rich.console import Console
 
 from isthmus import Config, Recommender
 from isthmus.cli import demo
+from isthmus.cli.demo_text import closing
 from isthmus.experiment.records import read_run
 
 
@@ -82,3 +87,24 @@ def test_it_leaves_other_folders_alone(tmp_path: Path) -> None:
     found = run("demo", cwd=tmp_path)
     assert found.code == 2
     assert "isthmus-demo: holds other things" in found.complaint
+
+
+def test_it_says_how_the_shell_finds_isthmus_where_it_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "env" / "bin" / "activate"
+    script.parent.mkdir(parents=True)
+    script.touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
+
+    def said() -> str:
+        console = Console(file=io.StringIO(), width=100)
+        for line in closing(Path("demo"), Path("report.html"), "u1", "gear", 1.0):
+            console.print(line)
+        return console.file.getvalue()
+
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    assert ". env/bin/activate" in said()
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert "activate" not in said()

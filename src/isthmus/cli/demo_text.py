@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +109,7 @@ def closing(
     """Where everything lies, and what to type next."""
     table = Table.grid(padding=(0, 3))
     for command, what in (
+        *_activation(),
         (f"cd {folder}", "tables, isthmus.toml, report and model are here"),
         (f"isthmus recommend {target} --user {user}", "the same list, and any other"),
         (f"isthmus profile --user {user}", "what somebody cares about"),
@@ -120,6 +123,16 @@ def closing(
         table,
         f"\nTook {duration(seconds)}.",
     ]
+
+
+def _activation() -> list[tuple[str, str]]:
+    """What puts `isthmus` on the path, where it was called in a way that does not need it there."""
+    script = Path(sys.prefix, "bin", "activate")
+    if shutil.which("isthmus") or not script.is_file():
+        return []
+    here = Path.cwd()
+    shown = script.relative_to(here) if script.is_relative_to(here) else script
+    return [(f". {shown}", "so that the shell finds isthmus")]
 
 
 def _value(record: RunRecord, role: str) -> float:
