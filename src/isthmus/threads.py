@@ -7,7 +7,8 @@ numbers then takes milliseconds a step, and an update five times its time.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 
 import torch
@@ -18,6 +19,21 @@ def use_threads(number: int) -> None:
     """From now on, in this process: PyTorch's products and NumPy's take so many threads."""
     torch.set_num_threads(number)
     _controller().limit(limits=number, user_api="blas")
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """So many threads until the block ends, and as many as before afterwards; None: no change."""
+    if number is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    with _controller().limit(limits=number, user_api="blas"):
+        torch.set_num_threads(number)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def one_thread_for_blas() -> AbstractContextManager[object]:

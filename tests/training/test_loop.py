@@ -196,13 +196,24 @@ def test_no_gain_in_the_end_still_leaves_the_module_in_evaluation_mode():
     assert not task.module.training
 
 
-def test_threads_count_for_blas_as_well():
+def test_threads_count_for_blas_as_well_and_only_in_training():
+    def number() -> set[int]:
+        pools = [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
+        return {*pools, torch.get_num_threads()}
+
     task, before = Regression(), torch.get_num_threads()
+    seen: list[set[int]] = []
+
+    def validate() -> float:
+        seen.append(number())
+        return 0.0
+
     try:
+        torch.set_num_threads(2)
         with threadpool_limits(2, user_api="blas"):
-            train(task, _error_of(task), _settings(epochs=1, threads=1), seed=0)
-            assert {p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"} == {1}
-        assert torch.get_num_threads() == 1
+            train(task, validate, _settings(epochs=1, threads=1), seed=0)
+            assert seen == [{1}]
+            assert number() == {2}
     finally:
         torch.set_num_threads(before)
 

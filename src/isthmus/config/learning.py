@@ -98,4 +98,6 @@ class TrainingConfig(Section):
         description="auto: CUDA where present, else CPU.",
     )
     bf16: Literal["auto", "on", "off"] = Field("auto", description="auto: on CUDA only.")
-    threads: PositiveInt | None = Field(None, description="CPU threads; None: PyTorch's choice.")
+    threads: PositiveInt | None = Field(
+        None, description="CPU threads of a fit, a comparison and of tuning; None: all there are."
+    )

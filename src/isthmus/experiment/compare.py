@@ -54,6 +54,7 @@ from isthmus.experiment.verdict import most_for, verdict
 from isthmus.language.catalogues import cut_notes, cut_texts
 from isthmus.language.models import find_model, read_facts
 from isthmus.recommender import Recommender
+from isthmus.threads import threads
 from isthmus.training.versions import read_pointer
 
 # What the language model learns by counts by its result, the texts' vectors.
@@ -120,14 +121,15 @@ def compare(
     if plan is not None:
         plan.check(dataset, split, indices, config)
     run = folder / config.name
-    measured, first = _measure(
-        config, dataset, split, wanted, indices, seeds, competitors, run / "parts", tell
-    )
     points: dict[Point, list[Measured]] = {}
-    if plan is not None:
-        mark = _fingerprint(config, dataset, ())
-        source = Whole(config, dataset, split, first.raw, mark, run / "parts", tell)
-        points = measure_curve(plan, source, indices, seeds, list(competitors))
+    with threads(config.training.threads):
+        measured, first = _measure(
+            config, dataset, split, wanted, indices, seeds, competitors, run / "parts", tell
+        )
+        if plan is not None:
+            mark = _fingerprint(config, dataset, ())
+            source = Whole(config, dataset, split, first.raw, mark, run / "parts", tell)
+            points = measure_curve(plan, source, indices, seeds, list(competitors))
     whole = figures(dataset, asked, seeds, measured)
     drawn = curve_record(plan, dataset, split, seeds, points, measured, whole)
     record = _record(config, dataset, cleaning, asked, measured, first, whole, drawn, unasked)

@@ -30,6 +30,7 @@ from isthmus.recommender.storage import LogPosition
 from isthmus.recommender.telling import Telling
 from isthmus.scoring import Scorer
 from isthmus.tasks.teach import Taught
+from isthmus.threads import threads
 from isthmus.transfer.beforehand import check_system
 from isthmus.transfer.system import System, fit_system
 
@@ -102,8 +103,9 @@ class Recommender(Answering, Extending, Telling):
         indices = None if targets is None else [dataset.domain_index(name) for name in targets]
         split = split or configured_split(dataset, config.split)
         check_system(dataset, split, config, indices)
-        raw = read_catalogues(dataset.domains, config, encoder)
-        system = fit_system(dataset, split, raw, config, targets=indices, folder=folder)
+        with threads(config.training.threads):
+            raw = read_catalogues(dataset.domains, config, encoder)
+            system = fit_system(dataset, split, raw, config, targets=indices, folder=folder)
         return cls(dataset, config, split, raw, system)
 
     @property

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from isthmus.config import TrainingConfig
 from isthmus.errors import TrainingError
-from isthmus.threads import use_threads
+from isthmus.threads import threads
 from isthmus.training.checkpoint import State, read_folder, write_folder
 from isthmus.training.optim import RowAdam, warmup_cosine
 from isthmus.training.progress import progress
@@ -126,9 +126,7 @@ def train(
     Raises:
         TrainingError: the loss is not finite.
     """
-    if config.threads is not None:
-        use_threads(config.threads)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), threads(config.threads):
         torch.manual_seed(seed)
         run = _Run(task, config, seed, mark)
         if folder is not None and folder.exists() and not never_finished(folder):
