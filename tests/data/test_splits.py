@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -236,3 +238,13 @@ def test_known_events_go_on_after_a_global_cut_but_not_in_leave_one_out() -> Non
     cut, last = made(dataset, "global"), made(dataset, "leave-one-out")
     assert len(cut.known_events(dataset)) == len(dataset.events)
     assert len(last.known_events(dataset)) == last.in_train.sum() < len(dataset.events)
+
+
+def test_what_was_not_learnt_and_has_no_time_is_not_known() -> None:
+    dataset = dataset_of(seed=3)
+    cut = made(dataset, "global")
+    time = dataset.events.time.copy()
+    unlearnt, learnt = np.flatnonzero(~cut.in_train)[0], np.flatnonzero(cut.in_train)[0]
+    time[[unlearnt, learnt]] = np.nan
+    partly = replace(dataset, events=replace(dataset.events, time=time))
+    assert np.flatnonzero(~cut.known(partly)).tolist() == [unlearnt]

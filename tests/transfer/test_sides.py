@@ -67,12 +67,15 @@ def test_both_sides_have_the_same_parts_and_a_log_of_their_training(small, tmp_p
     assert len(judged.gain) == (dataset.events.domain[split.validation.position] == GEAR).sum()
     # What sells is counted by a part of its own, so it is left out of what belongs together.
     company = side.parts["co-occurrence"]
-    plain = CoOccurrence.fit(dataset, split.train_events(dataset), CoOccurrenceConfig())
+    plain = CoOccurrence.fit(dataset, dataset.events, CoOccurrenceConfig(), learnt=split.in_train)
     requests = Requests.at(dataset, split.test.position[:50])
     told, usual = (part.score(requests, GEAR).total for part in (company, plain))
     assert usual.any()
     assert (told <= usual).all()
     assert told.sum() < 0.9 * usual.sum()
+    # What came after training counts, for questions of later days.
+    frozen = CoOccurrence.fit(dataset, split.train_events(dataset), company.config)
+    assert not np.allclose(frozen.score(requests, GEAR).total, told)
 
 
 def test_the_half_that_stopped_training_judges_only_where_the_other_is_too_small(small):

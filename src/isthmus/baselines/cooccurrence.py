@@ -8,6 +8,7 @@ latest events weighing most.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Self
 
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from isthmus.baselines.history import flat_items, history_weights
+from isthmus.baselines.moments import Past, moments_of, rows_of
 from isthmus.baselines.popular import taken_lately
-from isthmus.baselines.similarities import table_of, table_state
+from isthmus.baselines.similarities import spread, table_of, table_state
 from isthmus.data.dataset import Dataset, Events
 from isthmus.scoring import Float, Requests, Scores, pick
 from isthmus.training.checkpoint import State
@@ -56,41 +58,82 @@ class CoOccurrenceConfig(BaseModel):
 
 
 class CoOccurrence:
-    """Similarity by co-occurrence in time order."""
+    """Similarity by co-occurrence in time order.
+
+    Where more is known than was learnt from, a question is answered as of its time: with what was
+    learnt, and what else had happened on the days that were over when it was asked.
+    """
 
     def __init__(
         self,
         similarity: sp.csr_array,
         item_offsets: NDArray[np.int64],
         config: CoOccurrenceConfig,
+        past: Past | None = None,
     ) -> None:
-        """Args: similarity float32 [n_items, n_items] over all domains, in flat numbering."""
+        """Arguments are what `state` saves.
+
+        Args:
+            similarity: float32 [n_items, n_items] over all domains, in flat numbering, of
+                everything that is known.
+            item_offsets: int64 [n_domains + 1].
+            config: as fitted.
+            past: what had been counted before; None: the same for questions of any time.
+        """
         self.name = "co-occurrence" if config.merged else "co-occurrence-target"
         self.config = config
         self._similarity = similarity
         self._item_offsets = item_offsets
+        self._past = past
         self._towards = [similarity[:, start:stop] for start, stop in pairwise(item_offsets)]
 
     @classmethod
     def fit(
-        cls, dataset: Dataset, events: Events, config: CoOccurrenceConfig | None = None
+        cls,
+        dataset: Dataset,
+        events: Events,
+        config: CoOccurrenceConfig | None = None,
+        *,
+        learnt: NDArray[np.bool_] | None = None,
     ) -> Self:
-        """Count pairs in `events`, what may be learned from."""
+        """Count pairs in `events`.
+
+        Args:
+            dataset: the snapshot.
+            events: what is known.
+            config: None: defaults.
+            learnt: bool [n_events], those that count for a question of any time; the others,
+                which have a time, do for questions of later days. None: all.
+        """
         config = config or CoOccurrenceConfig()
-        histories = (
-            [events] if config.merged else [events.only(d) for d in range(len(dataset.domains))]
-        )
+        size, flat = dataset.n_items, dataset.flat(events.domain, events.item)
+        moments, since = np.empty(0), np.zeros(len(events), np.int64)
+        if learnt is not None and not learnt.all():
+            moments = moments_of(events.time[~learnt], size)
+            after = np.searchsorted(moments, events.time, side="right") + 1
+            since = np.where(learnt, 0, after)
         counts = sum(
-            (_pairs(dataset, history, config) for history in histories),
-            start=sp.csr_array((dataset.n_items, dataset.n_items), dtype=np.int64),
-        )
-        taken = np.bincount(dataset.flat(events.domain, events.item), minlength=dataset.n_items)
-        evidence = taken + config.shrinkage
-        similarity = counts.astype(np.float64) * GRAIN
-        row = np.repeat(np.arange(dataset.n_items), np.diff(similarity.indptr))
-        similarity.data /= evidence[row] ** config.from_power
+            (
+                _pairs(events.keep(lane), flat[lane], since[lane], (len(moments) + 1, size), config)
+                for lane in _lanes(events, len(dataset.domains), config)
+            ),
+            start=sp.csr_array(((len(moments) + 1) * size, size), dtype=np.int64),
+        ).tocoo()
+        units, row = counts.data * GRAIN, counts.row % size
+        taken = sp.coo_array((np.ones(len(flat)), (since, flat)), shape=(len(moments) + 1, size))
+        similarity = sp.coo_array((units, (row, counts.col)), shape=(size, size)).tocsr()
+        evidence = taken.sum(axis=0) + config.shrinkage
+        from_item = np.repeat(np.arange(size), np.diff(similarity.indptr))
+        similarity.data /= evidence[from_item] ** config.from_power
         similarity.data /= evidence[similarity.indices] ** config.to_power
-        return cls(similarity.astype(np.float32), dataset.item_offsets, config)
+        past = None
+        if len(moments):
+            by_row = np.argsort(row, kind="stable")
+            entries = row[by_row], counts.col[by_row], units[by_row].astype(np.float32)
+            block = (counts.row // size)[by_row].astype(np.int16)
+            pairs = rows_of(*entries, (size, size))
+            past = Past(moments, pairs, block, taken.tocsr(), dataset.item_offsets)
+        return cls(similarity.astype(np.float32), dataset.item_offsets, config, past)
 
     def score(
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
@@ -99,10 +142,23 @@ class CoOccurrence:
         offsets, flat, weight = self._history(requests, domain)
         shape = (len(requests), int(self._item_offsets[-1]))
         history = sp.csr_array((weight, flat, offsets), shape=shape)
-        return Scores(pick((history @ self._towards[domain]).toarray(), items))
+        if self._past is None:
+            return Scores(pick((history @ self._towards[domain]).toarray(), items))
+        passed = self._past.passed(requests.query_time)
+        now = passed == len(self._past.moments)
+        total = np.empty((len(requests), self._towards[domain].shape[1]), np.float32)
+        total[now] = (history[now] @ self._towards[domain]).toarray()
+        total[~now] = self._past.similarities(
+            history[~now],
+            passed[~now],
+            domain,
+            shrinkage=self.config.shrinkage,
+            powers=(self.config.from_power, self.config.to_power),
+        )
+        return Scores(pick(total, items))
 
     def add_followers(self, requests: Requests, domain: int, scores: Float) -> None:
-        """Add the same scores to `scores`, float32 [batch, n_items or more]; quick for a few.
+        """Add what is scored now to `scores`, float32 [batch, n_items or more]; quick for a few.
 
         Terms and order are those of the sparse product, so the sums are the same to the last digit.
         """
@@ -124,44 +180,78 @@ class CoOccurrence:
         return history_weights(asked, flat, int(self._item_offsets[-1]), decay=self.config.recency)
 
     def state(self) -> State:
-        """The similarities as arrays of a CSR, and the configuration."""
-        return table_state(self._similarity, self._item_offsets, self.config)
+        """The similarities as arrays of a CSR, what had been counted before, the configuration."""
+        state = table_state(self._similarity, self._item_offsets, self.config)
+        past = {} if self._past is None else self._past.arrays()
+        return State({**state.arrays, **past}, state.meta)
 
     @classmethod
     def from_state(cls, state: State) -> Self:
         """The same scorer again."""
-        return cls(*table_of(state), CoOccurrenceConfig.model_validate(state.meta["config"]))
+        similarity, item_offsets = table_of(state)
+        config = CoOccurrenceConfig.model_validate(state.meta["config"])
+        return cls(similarity, item_offsets, config, Past.of(state, item_offsets))
+
+    def renumbered(self, place: NDArray[np.int64], item_offsets: NDArray[np.int64]) -> Self:
+        """The same where old item i stands at `place[i]` of a larger numbering."""
+        table = spread(self._similarity, place, int(item_offsets[-1]))
+        past = None if self._past is None else self._past.renumbered(place, item_offsets)
+        return type(self)(table, item_offsets, self.config, past)
 
 
-def _pairs(dataset: Dataset, events: Events, config: CoOccurrenceConfig) -> sp.csr_array:
+def _lanes(
+    events: Events, n_domains: int, config: CoOccurrenceConfig
+) -> Iterator[NDArray[np.bool_]]:
+    """Events that can be together, bool [n_events]: all, or those of each domain."""
+    if config.merged:
+        yield np.ones(len(events), bool)
+    else:
+        for domain in range(n_domains):
+            yield events.domain == domain
+
+
+def _pairs(
+    events: Events,
+    flat: NDArray[np.int64],
+    since: NDArray[np.int64],
+    shape: tuple[int, int],
+    config: CoOccurrenceConfig,
+) -> sp.csr_array:
     """Weighted pairs (earlier, later) of different items of one user, in units of `GRAIN`.
 
+    Args:
+        events: in time order within each user.
+        flat: int64 [n_events], their items.
+        since: int64 [n_events], below `shape[0]`, when each becomes known; a pair with the later.
+        shape: how many times there are, and how many items over all domains.
+        config: how pairs weigh.
+
     Returns:
-        int64 [n_items, n_items] over all domains.
+        int64 [n_times * n_items, n_items]; the counts of one time after those of the one before.
     """
-    user, flat = events.user, dataset.flat(events.domain, events.item)
-    shape = (dataset.n_items, dataset.n_items)
+    user, (n_times, size) = events.user, shape
     told = np.ones(len(flat))
     if config.trend_power:
         told = (1 + taken_lately(flat, events.time, config.trend_days)) ** -config.trend_power
-    total = sp.csr_array(shape, dtype=np.int64)
+    total = sp.csr_array((n_times * size, size), dtype=np.int64)
     waiting: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
 
     def fold() -> sp.csr_array:
-        earlier, later, weight = (np.concatenate(column) for column in zip(*waiting, strict=True))
+        row, column, weight = (np.concatenate(part) for part in zip(*waiting, strict=True))
         waiting.clear()
-        return total + sp.coo_array((weight, (earlier, later)), shape=shape).tocsr()
+        return total + sp.coo_array((weight, (row, column)), shape=total.shape).tocsr()
 
     for gap in range(1, config.window + 1):
         first = np.flatnonzero(user[:-gap] == user[gap:])
         if not len(first):
             break
         first = first[flat[first] != flat[first + gap]]
+        block = np.maximum(since[first], since[first + gap]) * size
         weight = config.order_decay ** (gap - 1)
         for start, stop, share in ((0, gap, 1.0), (gap, 0, config.backward)):
             if weight * share:
                 units = np.rint(told[first + stop] * (weight * share / GRAIN)).astype(np.int64)
-                waiting.append((flat[first + start], flat[first + stop], units))
+                waiting.append((block + flat[first + start], flat[first + stop], units))
         if sum(len(column) for *_, column in waiting) > PAIRS_AT_ONCE:
             total = fold()
     return fold() if waiting else total

@@ -34,3 +34,11 @@ def table_of(state: State) -> tuple[sp.csr_array, NDArray[np.int64]]:
     size = int(item_offsets[-1])
     parts = (arrays["data"], arrays["indices"], arrays["indptr"])
     return sp.csr_array(parts, shape=(size, size)), item_offsets
+
+
+def spread(table: sp.csr_array, place: NDArray[np.int64], size: int) -> sp.csr_array:
+    """The table where item i stands at `place[i]`, rising, of `size` items; same entry order."""
+    length = np.zeros(size, np.int64)
+    length[place] = np.diff(table.indptr)
+    indptr = np.concatenate([[0], length.cumsum()])
+    return sp.csr_array((table.data, place[table.indices], indptr), shape=(size, size))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
@@ -230,29 +229,18 @@ def _grown_part(part: Scorer, dataset: Dataset, raw: Sequence[ItemFeatures], roo
     if isinstance(part, ContentKNN):
         return ContentKNN.fit(dataset, dataset.events, raw, part.config)
     if isinstance(part, CoOccurrence):
-        return CoOccurrence.from_state(_wider(part.state(), room, rows=True))
+        return part.renumbered(room.place, room.offsets)
     if isinstance(part, RecentPopular):
-        state = _wider(part.state(), room, rows=False)
+        state = _wider(part.state(), room)
         state.arrays["untimed"] = room.padded(state.arrays["untimed"])
         return RecentPopular.from_state(state)
     raise TypeError(f"{type(part).__name__} is no part of a blend")
 
 
-def _wider(state: State, room: Room, *, rows: bool) -> State:
-    """A state that holds a CSR over items, in the larger numbering; items are its columns."""
+def _wider(state: State, room: Room) -> State:
+    """A state that holds a CSR whose columns are items, in the larger numbering."""
     arrays: dict[str, NDArray[np.generic]] = dict(state.arrays)
-    size, n_before = int(room.offsets[-1]), len(room.place)
-    columns = room.place[arrays["indices"].astype(np.int64)]
-    matrix = sp.csr_array(
-        (arrays["data"], columns, arrays["indptr"]), shape=(len(arrays["indptr"]) - 1, size)
-    )
-    if rows:
-        from_old = np.zeros(size, np.int64)
-        from_old[room.place] = np.diff(matrix.indptr)
-        indptr = np.concatenate([[0], np.cumsum(from_old)])
-        assert matrix.shape[0] == n_before, "similarities are square"
-        matrix = sp.csr_array((matrix.data, matrix.indices, indptr), shape=(size, size))
-    arrays |= {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
+    arrays["indices"] = room.place[arrays["indices"].astype(np.int64)]
     arrays["item_offsets"] = room.offsets
     return State(arrays, state.meta)
 

@@ -71,14 +71,23 @@ class Split:
         """What models learn from, as a CSR over the same user rows."""
         return dataset.events.keep(self.in_train)
 
-    def known_events(self, dataset: Dataset) -> Events:
-        """What may be looked up at a question's time by a reader that keeps to earlier days.
+    def known(self, dataset: Dataset) -> NDArray[np.bool_]:
+        """What may be looked up as of a question's time by a reader that keeps to earlier days.
 
         Under a global cut life goes on after training, and a question may use everything strictly
         before it; only what was learnt stays frozen. In leave-one-out, held-back answers of others
-        stay out.
+        stay out, and so does everywhere what was not learnt and has no time.
+
+        Returns:
+            bool [n_events], training events among them.
         """
-        return dataset.events if self.name == "global" else self.train_events(dataset)
+        if self.name != "global":
+            return self.in_train
+        return self.in_train | ~np.isnan(dataset.events.time)
+
+    def known_events(self, dataset: Dataset) -> Events:
+        """The events of `known`."""
+        return dataset.events.keep(self.known(dataset))
 
     @property
     def validation(self) -> Queries:

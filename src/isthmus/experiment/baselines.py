@@ -65,6 +65,16 @@ def _text(given: Ingredients, merged: bool) -> Scorer:
     return ContentKNN.fit(given.dataset, given.events, given.raw, ContentKNNConfig(merged=merged))
 
 
+def _company(given: Ingredients, merged: bool) -> Scorer:
+    known = given.split.known(given.dataset)
+    return CoOccurrence.fit(
+        given.dataset,
+        given.dataset.events.keep(known),
+        CoOccurrenceConfig(merged=merged),
+        learnt=given.split.in_train[known],
+    )
+
+
 def _have_texts(dataset: Dataset, _events: Events, target: int) -> None:
     told = [domain.items["text"].count() > 0 for domain in dataset.domains]
     need_texts("unisrec", dataset, told, target)
@@ -78,12 +88,12 @@ BASELINES: dict[str, Baseline] = {
     ),
     "co-occurrence": Baseline(
         "What follows what, in the history of all domains.",
-        lambda g: CoOccurrence.fit(g.dataset, g.events, CoOccurrenceConfig(merged=True)),
+        lambda g: _company(g, merged=True),
         merged=True,
     ),
     "co-occurrence-target": Baseline(
         "What follows what, in the target's own history.",
-        lambda g: CoOccurrence.fit(g.dataset, g.events, CoOccurrenceConfig(merged=False)),
+        lambda g: _company(g, merged=False),
     ),
     "ease": Baseline(
         "Linear item-item model in closed form (Steck 2019).",

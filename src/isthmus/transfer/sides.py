@@ -97,14 +97,18 @@ def fit_parts(
     """The configured parts of a blend.
 
     They are fitted on the events of the domains in `reads`, and look at the history in those in
-    `asks` when a question comes.
+    `asks` when a question comes. Counts go on after training, and answer as of a question's time.
     """
     events = split.train_events(dataset).only(*reads)
+    known = split.known(dataset) & np.isin(dataset.events.domain, reads)
     merged = len(asks) > 1
     makers: dict[str, Callable[[], Scorer]] = {
         "neural": lambda: neural,
         "co-occurrence": lambda: CoOccurrence.fit(
-            dataset, events, CoOccurrenceConfig(merged=merged, trend_power=TREND_POWER)
+            dataset,
+            dataset.events.keep(known),
+            CoOccurrenceConfig(merged=merged, trend_power=TREND_POWER),
+            learnt=split.in_train[known],
         ),
         "text": lambda: ContentKNN.fit(
             dataset,
@@ -112,9 +116,7 @@ def fit_parts(
             raw,
             ContentKNNConfig(merged=merged),
         ),
-        "recent-popular": lambda: RecentPopular.fit(
-            dataset, split.known_events(dataset).only(*reads)
-        ),
+        "recent-popular": lambda: RecentPopular.fit(dataset, dataset.events.keep(known)),
     }
     return {name: makers[name]() for name in config.blend.parts}
 
