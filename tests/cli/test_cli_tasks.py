@@ -14,6 +14,7 @@ import pytest
 from cli_runner import Shop, curves, run
 
 from isthmus import Config, Recommender
+from isthmus.cli.tasks import _second_reader
 from isthmus.language.cross_encoder import CrossEncoder
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +43,9 @@ def taught(shop: Shop, tmp_path_factory: pytest.TempPathFactory, bert: Path) -> 
     )
     assert found.code == 0, found.err
     assert found.json["truncated"] > 0
+    weights = found.json["weights"]
+    assert list(weights) == ["books", "gear"]
+    assert CrossEncoder.load(folder / "models" / "reader").weights == weights
     (run_folder,) = (folder / "runs").glob("*/tasks")
     assert curves(run_folder / "curves" / "rate")["loss"]
     assert curves(run_folder / "curves" / "rate-language")["loss"]
@@ -84,6 +88,25 @@ def test_a_list_is_read_once_more(taught: Path) -> None:
     for item in found:
         if item["first_rank"] <= 5:
             assert by_rank[item["first_rank"]] == item["item_id"]
+
+
+def test_a_reader_that_does_not_help_is_said_to_change_nothing(taught: Path) -> None:
+    reader = CrossEncoder.load(taught / "models" / "reader")
+    words = ("recommend", "gear", "--user", people(taught), "--rerank", "models/deaf")
+    for weight, said in ((0.0, True), (2.0, False)):
+        reader.weights = {"gear": weight}
+        reader.save(taught / "models" / "deaf")
+        found = run(*words, cwd=taught)
+        assert found.code == 0
+        told = "--rerank: models/deaf does not help in gear, and the order stays"
+        assert (told in " ".join(found.err.split())) is said
+
+
+def test_what_the_reader_is_worth_is_said_as_it_is_taught() -> None:
+    said = _second_reader({"food": 0.314, "kitchen": 0.0})
+    assert "in food it counts 0.31 as much as the order that is there" in said
+    assert "in kitchen it does not help, and the order stays" in said
+    assert "nothing was asked" in _second_reader({})
 
 
 def test_a_new_order_is_measured(taught: Path) -> None:

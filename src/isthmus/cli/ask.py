@@ -72,6 +72,9 @@ def recommend(
         raise RequestError("nobody to recommend to", hint="Give --user ID, or --history")
     allowed, denied = identifiers(allow, "--allow"), identifiers(deny, "--deny")
     recommender = load_model(model)
+    reader = None if rerank is None else load_cross_encoder(rerank)
+    if reader is not None and reader.weight(domain) == 0:
+        output.note(f"--rerank: {rerank} does not help in {domain}, and the order stays")
     answers = recommender.recommend(
         domain,
         users=user,
@@ -81,7 +84,7 @@ def recommend(
         category=category,
         allow=allowed,
         deny=denied,
-        rerank=None if rerank is None else load_cross_encoder(rerank),
+        rerank=reader,
     )
     catalogue = recommender.dataset.domains[recommender.dataset.domain_index(domain)]
     unknown = [item for item in dict.fromkeys(denied or ()) if item not in catalogue.item_index]

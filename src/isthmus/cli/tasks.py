@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -108,7 +109,7 @@ def teach(
         config = recommender.config.override(*(overrides or ()), *named)
     run = writable(runs / config.name / "tasks")
     kept = writable(place if way is Way.recommender else target or Path(f"{place}-{task.value}"))
-    cut = 0
+    cut, weights = 0, None
     with output.resumable():
         if way is Way.recommender:
             recommender.teach(task.value, config=config, folder=run)
@@ -118,14 +119,17 @@ def teach(
         else:
             encoder = recommender.teach_language(task.value, config=config, folder=run)
             encoder.save(kept)
-            cut = encoder.n_truncated
+            cut, weights = encoder.n_truncated, encoder.weights
             found = recommender.judge(task.value, queries=queries.value, through=encoder)
     if as_json:
         said = {"task": task.value, "way": way.value, "saved": str(kept), "queries": queries.value}
-        output.print_json(said | {"truncated": cut} | found.to_dict())
+        second = {} if weights is None else {"weights": dict(weights)}
+        output.print_json(said | {"truncated": cut} | second | found.to_dict())
         return
     output.show(*shown(found))
     _say_truncated(cut)
+    if weights is not None:
+        print(f"\n{_second_reader(weights)}")
     through = "" if way is Way.recommender else f" --through {kept}"
     print(f"\nSaved {kept}. Next: isthmus {task.value} DOMAIN ITEM --user ID{through}")
 
@@ -275,6 +279,17 @@ def shown(found: Figures) -> list[RenderableType]:
         ]
         tables += ["", output.plain_table([f"said {last!r}", "happened", "pairs"], rows)]
     return tables
+
+
+def _second_reader(weights: Mapping[str, float]) -> str:
+    """What `--rerank` makes of it, domain by domain."""
+    said = [
+        f"in {name} it counts {weight:.2f} as much as the order that is there"
+        if weight
+        else f"in {name} it does not help, and the order stays"
+        for name, weight in weights.items()
+    ]
+    return f"With --rerank, by validation questions: {'; '.join(said) or 'nothing was asked'}."
 
 
 def _say_truncated(count: int) -> None:

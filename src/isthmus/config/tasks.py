@@ -89,6 +89,12 @@ class CrossEncoderConfig(Section):
         20_000, ge=1, description="Most pairs that are learnt from; more are thinned out at random."
     )
     rerank: int = Field(50, ge=1, description="Best items of a list that it puts in order anew.")
+    weigh: int = Field(
+        300,
+        ge=0,
+        description="Validation questions of each domain that tell how far it counts beside the "
+        "order; 0: nothing else counts.",
+    )
 
     @field_validator("tune")
     @classmethod

@@ -98,6 +98,8 @@ class CrossEncoder:
     Attributes:
         classes: names of what is told; empty for numbers.
         config: how it was tuned.
+        weights: how far it counts beside the order of each domain that it was weighed in, by
+            name; None: it was not weighed, and nothing else counts.
         log: of its training.
         n_truncated: pairs of the latest call that were longer than allowed; of `fit`, of those that
             were learnt from and stopped by.
@@ -115,6 +117,7 @@ class CrossEncoder:
         steps: int = 1,
     ) -> None:
         self.classes, self.config, self.log, self.n_truncated = tuple(classes), config, Log(), 0
+        self.weights: Mapping[str, float] | None = None
         self._folder, self._facts, self._scale = folder, facts, scale
         self._device = pick_device(device)
         self._tokenizer = load_tokenizer(folder)
@@ -230,6 +233,20 @@ class CrossEncoder:
         mean, deviation = self._scale
         return np.asarray(mean + deviation * outputs[:, 0])
 
+    def chance(
+        self, first: Sequence[str | None], second: Sequence[str | None]
+    ) -> NDArray[np.float64]:
+        """What items of pairs go up by: log-odds of the last class, or the number; [n]."""
+        told = self.tell(first, second)
+        if not self.classes:
+            return told
+        share = np.clip(told[:, -1], 1e-12, 1 - 1e-12)
+        return np.asarray(np.log(share) - np.log1p(-share))
+
+    def weight(self, domain: str) -> float | None:
+        """How far it counts beside the order there; None: it alone does."""
+        return None if self.weights is None else self.weights.get(domain, 0.0)
+
     def tokens(self, first: Sequence[str | None], second: Sequence[str | None]) -> PairTokens:
         """Both texts of each pair in one sequence, the first one shortened at its start.
 
@@ -281,6 +298,7 @@ class CrossEncoder:
             "config": self.config.model_dump(mode="json"),
             "classes": list(self.classes),
             "scale": list(self._scale),
+            "weights": None if self.weights is None else dict(self.weights),
             "log": vars(self.log),
         }
         write_folder(folder, {"tuned": State(weights)}, kind=KIND, meta=meta)
@@ -328,7 +346,7 @@ class CrossEncoder:
                 where=str(folder),
                 hint="It was saved by another version of a library; tune anew",
             )
-        made.log = Log(**meta["log"])
+        made.log, made.weights = Log(**meta["log"]), meta.get("weights")
         return made
 
 
@@ -342,7 +360,8 @@ def _mark(
     """What the outcome of tuning depends on, the pairs to stop by included, as a short text."""
     digest = hashlib.blake2b(digest_size=16)
     pace = (training.bf16, training.weight_decay, training.warmup, training.clip)
-    said = (encoder.config.model_dump(mode="json"), encoder._facts.content, encoder.classes, seed)
+    tuned = encoder.config.model_dump(mode="json", exclude={"rerank", "weigh"})
+    said = (tuned, encoder._facts.content, encoder.classes, seed)
     digest.update(repr((sorted(weights.items()), pace)).encode())
     digest.update(repr(said).encode())
     for some in pairs:

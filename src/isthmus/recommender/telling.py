@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from isthmus.blend.examples import about
 from isthmus.config import Config
 from isthmus.continual.progress import TAUGHT, Progress
 from isthmus.data.dataset import Dataset
@@ -20,6 +21,7 @@ from isthmus.recommender.asking import Asked, History, ask
 from isthmus.tasks.examples import Examples, Role
 from isthmus.tasks.figures import Figures
 from isthmus.tasks.reader import TASKS, Reader, TaskName
+from isthmus.tasks.reranking import Weighed, weigh
 from isthmus.tasks.settings import Way, check_settings
 from isthmus.tasks.teach import Taught, gather, judged, teach
 from isthmus.tasks.texts import PairTexts, judged_language, teach_language
@@ -77,10 +79,45 @@ class Telling:
     ) -> CrossEncoder:
         """Fine-tune a language model on the texts of people and items of a task's examples.
 
+        How far it counts when it puts a list in order anew is found with it, see `weigh`.
+
         Takes and raises what `teach` does, and LanguageModelError where the model is not to be had.
         """
         name, examples, settings = self._begin(task, config, "language")
-        return teach_language(name, self.dataset, examples, settings, folder=folder)
+        encoder = teach_language(name, self.dataset, examples, settings, folder=folder)
+        if encoder.config.weigh:
+            self.weigh(encoder)
+        return encoder
+
+    def weigh(self, encoder: CrossEncoder, *, most: int | None = None) -> dict[str, Weighed]:
+        """Find on validation how far a cross-encoder counts beside what is served.
+
+        Its `weights` are set; in a domain where it does not help, or without questions, it counts
+        for nothing and the order stays.
+
+        Args:
+            encoder: that `teach_language` tuned.
+            most: questions of each domain, drawn at random by the seed; None:
+                `tasks.cross_encoder.weigh` of the encoder.
+
+        Returns:
+            What was found, by domain with questions.
+        """
+        most, found = most or encoder.config.weigh, {}
+        for domain, name in enumerate(self.dataset.names):
+            asked = about(self.dataset, self.split.tuning, domain)
+            drawn = np.random.default_rng(self.config.seed).permutation(asked)[:most]
+            if len(drawn):
+                found[name] = weigh(
+                    self.system.gated,
+                    encoder,
+                    self.dataset,
+                    np.sort(drawn),
+                    domain,
+                    max_history=self.config.evaluation.max_history,
+                )
+        encoder.weights = {name: weighed.weight for name, weighed in found.items()}
+        return found
 
     def judge(
         self,

@@ -78,9 +78,9 @@ class Joined:
 TREND_POWER = 0.25
 """Of co-occurrence in a blend: what sold in those days is counted by another part already.
 
-Cross-fitted on validation, against none and .5, NDCG@10: Food–Kitchen .0882 (.0862, .0874) and .0502
-(.0493, .0503), under the global cut .0888 (.0867, .0875) and .0563 (.0536, .0564); the generated
-world, where little is a matter of days, .1105 (.1126, .1064) and .1792 (.1796, .1731).
+Cross-fitted on validation, NDCG@10 against none and .5: Food–Kitchen .0882 (.0862, .0874) and .0502
+(.0493, .0503), cut in time .0888 (.0867, .0875) and .0563 (.0536, .0564); the generated world,
+where little is a matter of days, .1105 (.1126, .1064) and .1792 (.1796, .1731).
 """
 
 
