@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from tasks_world import fresh, once, task_config
 
+from isthmus.config import CrossEncoderConfig
 from isthmus.errors import ConfigError, DataError, RequestError, TrainingError
 from isthmus.recommender import Recommender
 from isthmus.tasks.examples import Role, rated_events
@@ -166,8 +168,9 @@ def test_model_device_and_trackers_are_those_given(
 ) -> None:
     recommender, seen = fresh(), {}
 
-    def fit(*_given: object, **settings: object) -> None:
+    def fit(*_given: object, **settings: object) -> object:
         seen.update(settings)
+        return SimpleNamespace(config=CrossEncoderConfig(weigh=0))
 
     monkeypatch.setattr("isthmus.tasks.texts.CrossEncoder.fit", fit)
     given = recommender.config.override(
