@@ -62,6 +62,8 @@ def study(dataset: Dataset, config: Config, questions: int) -> dict[str, Any]:
         "cross_encoder": {
             "settings": encoder.config.model_dump(mode="json", exclude_defaults=True),
             "rerank": encoder.config.rerank,
+            # Beside the order that is there; 0: validation did not find that it helps.
+            "weights": {name: round(w, 3) for name, w in (encoder.weights or {}).items()},
             # ln 2 = .693 a domain is what a coin would have.
             "validation_loss": round(-encoder.log.best, 4),
         },

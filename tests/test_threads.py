@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from isthmus.blend import fitting
 from isthmus.blend.examples import Examples
+from isthmus.config import Config
+from isthmus.data.world import WorldConfig, generate_world
+from isthmus.recommender import Recommender, facade
 from isthmus.threads import one_thread_for_blas, use_threads
 
 
@@ -53,3 +57,23 @@ def test_weights_are_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> No
     fitting.fit_weights(Examples(scores, np.ones((5, 4), np.float32), np.arange(5)))
     assert seen == [{1}]
     assert blas_threads() == {2}
+
+
+def test_a_fit_encodes_and_weighs_on_the_threads_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def watched(*_: object, **__: object) -> object:
+        seen.append({torch.get_num_threads(), *blas_threads()})
+        return [] if len(seen) == 1 else SimpleNamespace()
+
+    monkeypatch.setattr(facade, "read_catalogues", watched)
+    monkeypatch.setattr(facade, "fit_system", watched)
+    torch.set_num_threads(2)
+    dataset = generate_world(WorldConfig(n_users=60)).dataset
+    for threads, number in ((1, {1}), (None, {2})):
+        seen.clear()
+        Recommender.fit(dataset, Config.parse({"training": {"threads": threads}}))
+        assert seen == [number, number]
+        assert {torch.get_num_threads(), *blas_threads()} == {2}

@@ -18,7 +18,7 @@ CUT = 12 * DAY
 CONFIGS = (
     CoOccurrenceConfig(),
     CoOccurrenceConfig(merged=False, backward=0.25, trend_power=0.5, shrinkage=2.0),
-    CoOccurrenceConfig(from_power=1.0, to_power=0.0, window=2, shrinkage=1.0),
+    CoOccurrenceConfig(from_power=1.0, to_power=0.5, window=2, shrinkage=0.0),
 )
 
 
@@ -141,3 +141,24 @@ def test_the_past_moves_with_items_that_are_renumbered() -> None:
             told = grown.score(requests, domain).total
             np.testing.assert_array_equal(told[:, :-extra], scorer.score(requests, domain).total)
             assert not told[:, -extra:].any()
+
+
+def test_what_was_learnt_rests_on_nothing_else() -> None:
+    dataset = random_world(0)
+    config = CoOccurrenceConfig(trend_power=0.5)
+    learnt = dataset.events.user % 2 == 0
+    some = CoOccurrence.fit(dataset, dataset.events, config, learnt=learnt)
+    alone = CoOccurrence.fit(dataset, dataset.events.keep(learnt), config)
+    requests = asked_at(-DAY)
+    told = some.score(requests, 0).total
+    assert told.any()
+    np.testing.assert_allclose(told, alone.score(requests, 0).total, rtol=1e-6)
+    assert some.counts_on
+    assert not alone.counts_on
+
+
+def test_nothing_of_the_past_is_made_ready_for_questions_of_now() -> None:
+    scorer = fit(random_world(0))
+    scorer.score(asked_at(90 * DAY), 0)
+    assert scorer._past is not None
+    assert not {"_taken", "_towards"} & set(vars(scorer._past))

@@ -93,13 +93,22 @@ def test_a_list_is_read_once_more(taught: Path) -> None:
 def test_a_reader_that_does_not_help_is_said_to_change_nothing(taught: Path) -> None:
     reader = CrossEncoder.load(taught / "models" / "reader")
     words = ("recommend", "gear", "--user", people(taught), "--rerank", "models/deaf")
-    for weight, said in ((0.0, True), (2.0, False)):
-        reader.weights = {"gear": weight}
+    for weights, why in (
+        ({"gear": 0.0}, "does not help in gear"),
+        ({}, "was not asked on validation in gear"),
+        ({"gear": 2.0}, None),
+    ):
+        reader.weights = weights
         reader.save(taught / "models" / "deaf")
         found = run(*words, cwd=taught)
         assert found.code == 0
-        told = "--rerank: models/deaf does not help in gear, and the order stays"
-        assert (told in " ".join(found.err.split())) is said
+        said = " ".join(found.err.split())
+        if why is None:
+            assert not said
+        else:
+            assert f"--rerank: models/deaf {why}, and the order stays" in said
+    refused = run("recommend", "geer", *words[2:], cwd=taught)
+    assert "geer" in refused.complaint
 
 
 def test_what_the_reader_is_worth_is_said_as_it_is_taught() -> None:

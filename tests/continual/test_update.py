@@ -199,6 +199,28 @@ def test_where_networks_rest_what_judged_is_counted_at_once() -> None:
     assert again.progress.learnt + again.progress.held_back == len(more.fresh)
 
 
+def test_both_are_judged_with_company_counted_as_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def watched(scorer, dataset, queries, config):
+        asked.append(scorer)
+        return served_gains(scorer, dataset, queries, config)
+
+    monkeypatch.setattr(challenger, "served_gains", watched)
+    fitted = with_settings(base(), "learning.passes=0")
+    first = fitted.update(growth(0.6, 0.75)).recommender
+    first.update(growth(0.75, 0.9))
+    counting = [
+        {
+            blend.parts["co-occurrence"].counts_on
+            for blend in (gated.transferred, *gated.alone.values())
+        }
+        for gated in asked
+    ]
+    # Fitted, it counts on to what it held back; updated, it has counted all that there was.
+    assert counting == [{True}, {True}, {False}, {False}]
+
+
 @pytest.fixture
 def always_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     """What networks have learnt serves, be it better or worse."""

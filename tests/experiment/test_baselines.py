@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from isthmus.config import Config
 from isthmus.data.build import dataset_from_frames
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.frames import DomainFrames
-from isthmus.data.splits import leave_one_out
+from isthmus.data.splits import Split, global_cut, leave_one_out
 from isthmus.data.world import DomainSpec, WorldConfig, generate_world
 from isthmus.errors import ConfigError
 from isthmus.experiment.baselines import BASELINES, Ingredients, chosen
@@ -102,6 +104,31 @@ def test_each_is_fitted_for_three_domains_by_its_name(
     assert scorer.score(requests, 2).total.shape == (5, 30)
     spread = scorer.score(cold, 2).total.std(1)
     assert (spread[known] > 0).all()
+
+
+@pytest.mark.parametrize("name", ["recent-popular", "co-occurrence", "co-occurrence-target"])
+def test_counts_go_on_after_a_cut_and_see_nothing_that_is_still_to_come(
+    name: str, shops: Dataset
+) -> None:
+    split = global_cut(shops)
+    late = shops.events.time >= split.cut_times[1]
+    raw = [
+        ItemFeatures(np.zeros((d.n_items, 2), np.float32), np.zeros(d.n_items, bool))
+        for d in shops.domains
+    ]
+
+    asked = Requests.at(shops, split.validation.position)
+
+    def told(dataset: Dataset, split: Split) -> NDArray[np.float32]:
+        given = Ingredients(dataset, split, split.train_events(dataset), raw, CONFIG, 2, None)
+        return BASELINES[name].fit(given).score(asked, 2).total
+
+    usual = told(shops, split)
+    # Without what came after the last question nothing changes; without what came before, much.
+    kept = replace(shops, events=shops.events.keep(~late))
+    shorter = replace(split, in_train=split.in_train[~late])
+    np.testing.assert_allclose(told(kept, shorter), usual, rtol=1e-5)
+    assert not np.allclose(told(shops, replace(split, name="leave-one-out")), usual)
 
 
 @pytest.mark.parametrize("name", NEIGHBOURS)

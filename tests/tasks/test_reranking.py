@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tasks_world import once
+from tasks_world import fresh, once
 
 from isthmus.blend.examples import about
 from isthmus.config import CrossEncoderConfig
 from isthmus.language.cross_encoder import CrossEncoder
 from isthmus.recommender import Recommender
-from isthmus.scoring import Requests, Scores, pick
-from isthmus.tasks.reranking import Reranked, reordered
+from isthmus.scoring import Requests, Scorer, Scores, pick
+from isthmus.tasks.examples import Examples, Role
+from isthmus.tasks.reranking import Reranked, Weighed, reordered, weigh
 from isthmus.tasks.texts import PairTexts
 
 GEAR = 1
@@ -142,27 +144,74 @@ def noise(first: str, second: str | None) -> float:
     return crc32(f"{first}|{second}".encode()) / 2**32
 
 
+def weighed(by: CrossEncoder, scorer: Scorer | None = None, most: int | None = None) -> Weighed:
+    """On the tuning questions about gear, of which `answers_of` knows the answers."""
+    recommender = once()
+    position = about(recommender.dataset, recommender.split.tuning, GEAR)[:most]
+    scorer = scorer or recommender.system.gated
+    return weigh(scorer, by, recommender.dataset, position, GEAR, batch=32, max_history=50)
+
+
 def test_who_knows_better_is_heard_and_who_says_nothing_is_not() -> None:
     recommender = once()
     answers = answers_of(recommender)
     knows = encoder(lambda who, item: 0.5 * noise(who, item) + 0.4 * (answers.get(who) == item))
-    told = recommender.weigh(knows)["gear"]
-    assert knows.weights is not None
-    assert knows.weight("gear") == told.weight > 0.5
+    told = weighed(knows)
+    assert told.weight > 0.5
     assert told.confidence > 0.99
     assert told.n_questions == len(about(recommender.dataset, recommender.split.tuning, GEAR))
+    knows.weights = {"gear": told.weight}
     queries = {"queries": "validation", "domains": ["gear"]}
     found = recommender.evaluate(**queries, rerank=knows)["gear"]
     gain = found["reranked"].mean("ndcg@10") - found["gated"].mean("ndcg@10")
     assert gain > 0.03
-    deaf = encoder(noise)
-    silent = recommender.weigh(deaf)["gear"]
-    assert silent.weight == 0 == deaf.weight("gear")
+    silent = weighed(encoder(noise))
+    assert silent.weight == 0
     assert silent.change < 0.01
+    deaf = encoder(noise, weights={"gear": 0.0})
     same = recommender.evaluate(**queries, rerank=deaf)["gear"]
     np.testing.assert_array_equal(
         same["reranked"].values["ndcg@10"], same["gated"].values["ndcg@10"]
     )
+
+
+def test_noise_is_not_heard_where_the_order_has_ties() -> None:
+    n = once().dataset.domains[GEAR].n_items
+    steps = np.repeat(np.arange(n // 20 + 1), 20)[:n]
+    told = weighed(encoder(noise), Given(-steps.astype(np.float32)))
+    assert told.weight == 0
+    assert told.change < 0.01
+
+
+def test_it_is_asked_about_people_who_taught_it_nothing_and_counts_what_was_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recommender = fresh(impressions=False)
+    made = encoder(noise)
+    made.n_truncated = 7
+    asked: list[NDArray[np.int64]] = []
+    learnt: list[NDArray[np.int64]] = []
+
+    def teach(_task: str, _dataset: object, examples: Examples, *_: object, **__: object) -> object:
+        learnt.append(examples.of(Role.TRAIN).user)
+        return made
+
+    def watched(*given: Any, **how: Any) -> Weighed:
+        asked.append(recommender.dataset.events.user[given[3]])
+        made.n_truncated = 1
+        return Weighed(0.25, len(given[3]), 0.1, 0.9)
+
+    monkeypatch.setattr("isthmus.recommender.telling.teach_language", teach)
+    monkeypatch.setattr("isthmus.recommender.telling.weigh", watched)
+    taught = recommender.teach_language("click")
+    assert taught.weights == {"books": 0.25, "gear": 0.25}
+    assert taught.n_truncated == 7
+    assert len(learnt[0])
+    assert all(len(users) for users in asked)
+    assert not np.isin(np.concatenate(asked), learnt[0]).any()
+    made.config = CrossEncoderConfig(weigh=0)
+    made.weights = None
+    assert recommender.teach_language("click").weights is None
 
 
 def test_a_list_stays_where_the_reader_does_not_count() -> None:
@@ -187,15 +236,25 @@ def test_a_list_stays_where_the_reader_does_not_count() -> None:
             assert found["first_rank"].to_list() == found["rank"].to_list()
 
 
+def test_behind_the_best_everything_keeps_its_place() -> None:
+    usual = once().recommend("gear", users=["u00001"], k=12)
+    number = of_text(once())
+    by = encoder(lambda _who, item: number[item] / len(number) if item else 0.0, rerank=4)
+    found = once().recommend("gear", users=["u00001"], k=12, rerank=by)
+    assert found["item_id"].to_list()[4:] == usual["item_id"].to_list()[4:]
+    assert found["item_id"].to_list()[:4] != usual["item_id"].to_list()[:4]
+    assert sorted(found["item_id"].to_list()) == sorted(usual["item_id"].to_list())
+    assert found["reread"].is_null().to_list() == [False] * 4 + [True] * 8
+
+
 def test_few_questions_and_answers_out_of_reach_are_no_reason_to_listen() -> None:
-    recommender = once()
-    answers = answers_of(recommender)
-    knows = encoder(lambda who, item: 0.5 + 0.4 * (answers.get(who) == item), rerank=1)
+    answers = answers_of(once())
     # With one item there is nothing to put in order.
-    assert recommender.weigh(knows)["gear"].weight == 0
+    alone = encoder(lambda who, item: 0.5 + 0.4 * (answers.get(who) == item), rerank=1)
+    assert weighed(alone).weight == 0
     knows = encoder(lambda who, item: 0.5 + 0.4 * (answers.get(who) == item))
-    assert recommender.weigh(knows, most=1)["gear"].n_questions == 1
-    assert knows.weight("gear") == 0
+    assert weighed(knows, most=1) == Weighed(0.0, 1, 0.0, 0.0)
+    assert weighed(knows, most=0) == Weighed(0.0, 0, 0.0, 0.0)
 
 
 def test_what_counts_is_standardised() -> None:

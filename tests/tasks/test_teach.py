@@ -14,7 +14,7 @@ from tasks_world import fresh, once, task_config
 from isthmus.config import CrossEncoderConfig
 from isthmus.errors import ConfigError, DataError, RequestError, TrainingError
 from isthmus.recommender import Recommender
-from isthmus.tasks.examples import Role, rated_events
+from isthmus.tasks.examples import Role, against_drawn, rated_events
 from isthmus.tasks.reader import Reader
 from isthmus.tasks.teach import HeadTask, labelled, teach
 from isthmus.training.checkpoint import read_folder
@@ -60,6 +60,16 @@ def test_events_against_drawn_items() -> None:
     recommender.teach("click", config=task_config(tasks=settings))
     # Popularity is no help here, and what else a small world tells is little.
     assert recommender.judge("click").by_domain["all"]["auc"] > 0.53
+
+
+def test_a_pair_without_a_time_is_asked_about_at_the_end_of_training() -> None:
+    usual = once()
+    reader = Reader("click", usual.dataset, usual.split, usual.system, usual.config)
+    (cut, _) = usual.split.cut_times
+    examples = against_drawn(usual.dataset, usual.split, negatives=1, seed=0)
+    timeless = replace(examples, time=np.full(len(examples), np.nan))
+    np.testing.assert_array_equal(reader._requests(timeless).query_time, cut)
+    np.testing.assert_array_equal(reader._requests(examples).query_time, examples.time)
 
 
 def test_the_joint_loss_is_the_sum_of_the_two_domains_means() -> None:

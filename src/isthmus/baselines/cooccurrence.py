@@ -1,4 +1,4 @@
-"""What came after what: item–item counts within the users' training histories.
+"""What came after what: item–item counts within the users' histories.
 
 Under full ranking this is the baseline to fear. A pair counts in the direction of time, from the
 earlier item to the later one: items enter a catalogue and leave it, so counting both ways
@@ -87,6 +87,11 @@ class CoOccurrence:
         self._past = past
         self._towards = [similarity[:, start:stop] for start, stop in pairwise(item_offsets)]
 
+    @property
+    def counts_on(self) -> bool:
+        """Whether more was known than learnt, so that answers depend on a question's day."""
+        return self._past is not None
+
     @classmethod
     def fit(
         cls,
@@ -142,13 +147,14 @@ class CoOccurrence:
         offsets, flat, weight = self._history(requests, domain)
         shape = (len(requests), int(self._item_offsets[-1]))
         history = sp.csr_array((weight, flat, offsets), shape=shape)
-        if self._past is None:
+        past = self._past
+        passed = None if past is None else past.passed(requests.query_time)
+        if past is None or passed is None or (passed == len(past.moments)).all():
             return Scores(pick((history @ self._towards[domain]).toarray(), items))
-        passed = self._past.passed(requests.query_time)
-        now = passed == len(self._past.moments)
+        now = passed == len(past.moments)
         total = np.empty((len(requests), self._towards[domain].shape[1]), np.float32)
         total[now] = (history[now] @ self._towards[domain]).toarray()
-        total[~now] = self._past.similarities(
+        total[~now] = past.similarities(
             history[~now],
             passed[~now],
             domain,
@@ -232,7 +238,12 @@ def _pairs(
     user, (n_times, size) = events.user, shape
     told = np.ones(len(flat))
     if config.trend_power:
-        told = (1 + taken_lately(flat, events.time, config.trend_days)) ** -config.trend_power
+        lately = taken_lately(flat, events.time, config.trend_days)
+        learnt = since == 0
+        if not learnt.all():
+            # What counts for questions of any time rests on nothing else.
+            lately[learnt] = taken_lately(flat[learnt], events.time[learnt], config.trend_days)
+        told = (1 + lately) ** -config.trend_power
     total = sp.csr_array((n_times * size, size), dtype=np.int64)
     waiting: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
 

@@ -1,7 +1,7 @@
 """What had been counted at moments of the past, so that a question is answered as of its time.
 
-Life goes on after training, and whoever serves counts on. A question from back then must see what
-had been counted by then: all training events, and of the later ones those of days that were over.
+Life goes on after training, and updates count on. A question from back then must see what could
+have been counted by then: all training events, and of the later ones those of days that were over.
 Days are put together where there are too many: each moment takes a row of counts per item.
 """
 
@@ -23,7 +23,7 @@ from isthmus.training.checkpoint import State
 
 DAY = 86_400.0
 MOST = 256
-CELLS = 1 << 26
+CELLS = 1 << 24
 ENTRIES_AT_ONCE = 1 << 22
 _PREFIX = "past_"
 
@@ -96,7 +96,9 @@ class Past:
         """
         pairs, since = self._towards[domain]
         row = np.arange(len(passed)).repeat(np.diff(history.indptr))
-        evidence = self._taken[passed[row], history.indices].astype(np.float64) + shrinkage
+        # What nobody had taken is in no pair, and may have any evidence but none.
+        taken = np.maximum(self._taken[passed[row], history.indices], 1)
+        evidence = taken.astype(np.float64) + shrinkage
         weight = history.data * evidence ** -powers[0]
         start, stop = pairs.indptr[history.indices], pairs.indptr[history.indices + 1]
         found = np.zeros((len(passed), pairs.shape[1]), np.float32)
@@ -111,8 +113,8 @@ class Past:
             np.add.at(found.reshape(-1), cell, added)
         begin, end = self.item_offsets[domain : domain + 2]
         for moment in np.unique(passed):
-            discount = (self._taken[moment, begin:end] + shrinkage) ** -powers[1]
-            found[passed == moment] *= discount.astype(np.float32)
+            taken = np.maximum(self._taken[moment, begin:end], 1).astype(np.float64)
+            found[passed == moment] *= ((taken + shrinkage) ** -powers[1]).astype(np.float32)
         return found
 
     @cached_property

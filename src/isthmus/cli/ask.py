@@ -73,8 +73,6 @@ def recommend(
     allowed, denied = identifiers(allow, "--allow"), identifiers(deny, "--deny")
     recommender = load_model(model)
     reader = None if rerank is None else load_cross_encoder(rerank)
-    if reader is not None and reader.weight(domain) == 0:
-        output.note(f"--rerank: {rerank} does not help in {domain}, and the order stays")
     answers = recommender.recommend(
         domain,
         users=user,
@@ -86,6 +84,10 @@ def recommend(
         deny=denied,
         rerank=reader,
     )
+    if reader is not None and reader.weight(domain) == 0:
+        asked = domain in (reader.weights or {})
+        why = "does not help" if asked else "was not asked on validation"
+        output.note(f"--rerank: {rerank} {why} in {domain}, and the order stays")
     catalogue = recommender.dataset.domains[recommender.dataset.domain_index(domain)]
     unknown = [item for item in dict.fromkeys(denied or ()) if item not in catalogue.item_index]
     if unknown:

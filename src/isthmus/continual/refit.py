@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.baselines.cooccurrence import CoOccurrence
 from isthmus.baselines.popular import RecentPopular
 from isthmus.blend import FittedWeights, fit_blend
 from isthmus.config import Config
@@ -106,8 +107,7 @@ def refit_side(
     if course.passes and len(lessons.events):
         neural = _student(side, course, features)
         log = _learn(side, neural.model, lessons, course)
-    known = learnt_of(course.dataset, course.split)
-    parts = _parts(side, neural, known, course)
+    parts = _parts(side, neural, course)
     fitted = {d: _weighed(side, course, d) for d in side.fitted}
     informed = {d for d, f in fitted.items() if len(f.gain)}
     others = [d for d in side.blend.weights if d not in informed]
@@ -123,14 +123,19 @@ def refit_side(
     return successor, lessons
 
 
-def _parts(side: Side, neural: NeuralScorer, known: Dataset, course: Course) -> dict[str, Scorer]:
+def _parts(side: Side, neural: NeuralScorer, course: Course) -> dict[str, Scorer]:
     """The parts of a side; texts teach nothing, and what is popular has been counted (`grow`)."""
     reads, names = side.neural.reads, list(side.parts)
     counted = [name for name in names if name not in ("text", RecentPopular.name)]
     blend = course.config.blend.model_copy(update={"parts": counted})
     config = course.config.model_copy(update={"blend": blend})
-    split = everything(known.events)
-    fitted = fit_parts(known, split, course.raw, neural, config, reads=reads, asks=reads)
+    dataset, split = course.dataset, course.split
+    company = side.parts.get("co-occurrence")
+    if not (isinstance(company, CoOccurrence) and company.counts_on):
+        # Judged beside one that has counted nothing since it was made, it counts no more either.
+        dataset = learnt_of(dataset, split)
+        split = everything(dataset.events)
+    fitted = fit_parts(dataset, split, course.raw, neural, config, reads=reads, asks=reads)
     return {name: fitted.get(name, side.parts[name]) for name in names}
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
@@ -52,8 +53,8 @@ def measured(
     if most is not None:
         asked = getattr(split, queries).position
         asked = asked[dataset.events.domain[asked] == domain]
-        drawn = np.random.default_rng(config.seed).permutation(asked)[:most]
-        split, queries = replace(split, test=Queries(np.sort(drawn))), "test"
+        drawn = drawn_at_random(asked, most, config.seed)
+        split, queries = replace(split, test=Queries(drawn)), "test"
 
     def ask(name: str, scorer: Scorer) -> Evaluation:
         found = evaluate(
@@ -85,3 +86,8 @@ def measured(
     same = one_side.get(weight)
     served = replace(found[same], system="gated") if same in found else ask("gated", system.gated)
     return {"gated": served, **found, **{name: ask(name, each) for name, each in again.items()}}
+
+
+def drawn_at_random(position: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """At most so many of the questions, rising."""
+    return np.sort(np.random.default_rng(seed).permutation(position)[:most])

@@ -18,7 +18,8 @@ from isthmus.data.dataset import Dataset
 from isthmus.data.splits import Split
 from isthmus.errors import RequestError, did_you_mean
 from isthmus.recommender.asking import Asked, History, ask
-from isthmus.tasks.examples import Examples, Role
+from isthmus.recommender.measuring import drawn_at_random
+from isthmus.tasks.examples import Examples, Role, trained_until
 from isthmus.tasks.figures import Figures
 from isthmus.tasks.reader import TASKS, Reader, TaskName
 from isthmus.tasks.reranking import Weighed, weigh
@@ -79,44 +80,45 @@ class Telling:
     ) -> CrossEncoder:
         """Fine-tune a language model on the texts of people and items of a task's examples.
 
-        How far it counts when it puts a list in order anew is found with it, see `weigh`.
+        How far it counts when it puts a list in order anew is found with it, on validation
+        questions of people who taught it nothing.
 
         Takes and raises what `teach` does, and LanguageModelError where the model is not to be had.
         """
         name, examples, settings = self._begin(task, config, "language")
         encoder = teach_language(name, self.dataset, examples, settings, folder=folder)
         if encoder.config.weigh:
-            self.weigh(encoder)
+            cut = encoder.n_truncated
+            taught = examples.of(Role.TRAIN)
+            # What the recommender was trained on is in nobody's favour.
+            late = taught.end >= trained_until(self.dataset, self.split)[taught.user]
+            found = self._weighed(encoder, np.unique(taught.user[late]))
+            encoder.weights = {name: weighed.weight for name, weighed in found.items()}
+            encoder.n_truncated = cut
         return encoder
 
-    def weigh(self, encoder: CrossEncoder, *, most: int | None = None) -> dict[str, Weighed]:
-        """Find on validation how far a cross-encoder counts beside what is served.
-
-        Its `weights` are set; in a domain where it does not help, or without questions, it counts
-        for nothing and the order stays.
+    def _weighed(self, encoder: CrossEncoder, taught: NDArray[np.int64]) -> dict[str, Weighed]:
+        """How far a cross-encoder counts beside what is served, by domain with questions.
 
         Args:
-            encoder: that `teach_language` tuned.
-            most: questions of each domain, drawn at random by the seed; None:
-                `tasks.cross_encoder.weigh` of the encoder.
-
-        Returns:
-            What was found, by domain with questions.
+            encoder: tuned.
+            taught: int64, rows of people of whom it was tuned on more than training events.
         """
-        most, found = most or encoder.config.weigh, {}
+        found, config = {}, self.config.evaluation
         for domain, name in enumerate(self.dataset.names):
             asked = about(self.dataset, self.split.tuning, domain)
-            drawn = np.random.default_rng(self.config.seed).permutation(asked)[:most]
+            asked = asked[~np.isin(self.dataset.events.user[asked], taught)]
+            drawn = drawn_at_random(asked, encoder.config.weigh, self.config.seed)
             if len(drawn):
                 found[name] = weigh(
                     self.system.gated,
                     encoder,
                     self.dataset,
-                    np.sort(drawn),
+                    drawn,
                     domain,
-                    max_history=self.config.evaluation.max_history,
+                    batch=config.batch,
+                    max_history=config.max_history,
                 )
-        encoder.weights = {name: weighed.weight for name, weighed in found.items()}
         return found
 
     def judge(

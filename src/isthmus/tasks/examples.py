@@ -196,7 +196,7 @@ def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where
     role = _by_person(dataset, user)
     found = Examples(user, end, domain, item, time, label, role, classes)
     judging = role != Role.TRAIN
-    by_heart = judging & (end < _trained_until(dataset, split)[user])
+    by_heart = judging & (end < trained_until(dataset, split)[user])
     if by_heart.any() and by_heart.sum() == judging.sum():
         raise DataError(
             f"all {judging.sum():,} pairs to judge by lie before the end of training",
@@ -346,7 +346,7 @@ def _ends(
     dataset: Dataset, split: Split, user: NDArray[np.int64], time: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Where the histories end: before the first event that is not earlier than `time`."""
-    events, end = dataset.events, _trained_until(dataset, split)[user]
+    events, end = dataset.events, trained_until(dataset, split)[user]
     for row in np.flatnonzero(~np.isnan(time)).tolist():
         start, stop = events.offsets[user[row]], events.offsets[user[row] + 1]
         # Events of a domain without a clock lie between the others and have no time.
@@ -355,7 +355,7 @@ def _ends(
     return np.asarray(end, np.int64)
 
 
-def _trained_until(dataset: Dataset, split: Split) -> NDArray[np.int64]:
+def trained_until(dataset: Dataset, split: Split) -> NDArray[np.int64]:
     """Behind the last event of each person that may be learnt from, int64 [n_users]."""
     first = dataset.events.offsets
     learnt = np.concatenate([[0], np.cumsum(split.in_train)])

@@ -101,11 +101,15 @@ class Reader:
         return Inputs(torch.cat(states).clone(), item.clone(), torch.from_numpy(facts))
 
     def _requests(self, examples: Examples) -> Requests:
+        time = examples.time
+        if self.split.cut_times:
+            # Without a time a pair is asked about at the end of training, where its history ends.
+            time = np.where(np.isnan(time), self.split.cut_times[0], time)
         found = Requests.until(
             self.dataset,
             examples.user,
             examples.end,
-            query_time=examples.time,
+            query_time=time,
             max_history=self.config.evaluation.max_history,
         )
         # Where the end is that of training, the pair itself may stand in the history.

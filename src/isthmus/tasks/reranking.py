@@ -6,17 +6,19 @@ better: an order that knows people does not give way to one that does not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from isthmus.blend.examples import Examples
 from isthmus.blend.fitting import fit_weights
 from isthmus.data.dataset import Dataset
+from isthmus.data.splits import user_hash
 from isthmus.evaluation.ranks import canonical_order
+from isthmus.evaluation.significance import resampled_means
 from isthmus.language.cross_encoder import CrossEncoder
 from isthmus.scoring import Float, Requests, Scorer, Scores
 from isthmus.tasks.texts import PairTexts
@@ -93,15 +95,15 @@ class Reranked:
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> Scores:
         """See `Scorer`; without parts, since an order has none."""
-        total, order, candidates, best = self._shortlists(requests, domain, items)
         weight = self.encoder.weight(self.dataset.names[domain])
         if weight == 0:
-            return Scores(total)
+            return Scores(self.scorer.score(requests, domain, items).total)
+        total, order, candidates, best = self.shortlists(requests, domain, items)
         told = self.told(requests, domain, [candidates[r, b.columns] for r, b in enumerate(best)])
         by = [reordered(b.score, t, weight) for b, t in zip(best, told, strict=True)]
         return Scores(_places(total, order, best, by))
 
-    def _shortlists(
+    def shortlists(
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
     ) -> tuple[Float, Rows, Rows, list[_Shortlist]]:
         """Scores, columns from best to worst, the item of each column; the best of each request."""
@@ -166,9 +168,13 @@ def weigh(
     position: Rows,
     domain: int,
     *,
+    batch: int,
     max_history: int,
 ) -> Weighed:
     """Find on validation questions how far an encoder's word counts beside a scorer's.
+
+    Where the answer is not among the best, no order of these makes a difference, and they are not
+    read.
 
     Args:
         scorer: gives the order.
@@ -176,51 +182,80 @@ def weigh(
         dataset: gives texts and questions.
         position: int64 [n] questions about the domain, as positions of events.
         domain: index.
+        batch: questions at once.
         max_history: longest history.
     """
     rerank = Reranked(scorer, encoder, dataset)
-    requests = Requests.at(dataset, position, max_history=max_history)
-    best = rerank._shortlists(requests, domain)[3]
-    answers = dataset.events.item[position]
-    # Where the answer is not among the best, no order of these makes a difference.
-    asked = np.array([row for row, b in enumerate(best) if answers[row] in b.columns], np.int64)
-    told = rerank.told(requests.select(asked), domain, [best[row].columns for row in asked])
-    scores = np.zeros((len(asked), rerank.n, 2), np.float32)
-    there = np.zeros((len(asked), rerank.n), np.float32)
-    for at, (row, say) in enumerate(zip(asked, told, strict=True)):
-        first = np.argsort(best[row].columns != answers[row], kind="stable")
-        both = np.column_stack([_standard(best[row].score), _standard(say)])
-        scores[at, : len(first)], there[at, : len(first)] = both[first], 1
-    examples = Examples(scores, there, dataset.events.user[position[asked]])
-    half = examples.user % 2 == 0
+    lists: list[_Reread] = []
+    for start in range(0, len(position), batch):
+        asked = position[start : start + batch]
+        requests = Requests.at(dataset, asked, max_history=max_history)
+        best = rerank.shortlists(requests, domain)[3]
+        answers = dataset.events.item[asked]
+        at = [np.flatnonzero(b.columns == a) for b, a in zip(best, answers, strict=True)]
+        rows = np.flatnonzero([len(found) for found in at])
+        told = rerank.told(requests.select(rows), domain, [best[row].columns for row in rows])
+        lists += [
+            _Reread(start + int(row), best[row].score, say, int(at[row][0]))
+            for row, say in zip(rows, told, strict=True)
+        ]
+    question = np.array([each.question for each in lists], np.int64)
+    user = dataset.events.user[position]
+    # By what a person is called, never by where they stand.
+    half = user_hash(dataset.user_ids.gather(user[question]).to_list(), "reread-half") < 0.5
     change = np.zeros(len(position))
-    for judged in (half, ~half):
-        if judged.any() and not judged.all():
-            weight = _ratio(examples.where(~judged))
-            change[asked[judged]] = _ndcg(examples.where(judged), weight) - _ndcg(
-                examples.where(judged), 0.0
-            )
-    error = change.std() / np.sqrt(max(len(change), 1))
-    confidence = float(norm.cdf(change.mean() / error)) if error > 0 else 0.0
+    if half.any() and not half.all():
+        for judged in (half, ~half):
+            weight = _ratio([lists[row] for row in np.flatnonzero(~judged)])
+            for each in (lists[row] for row in np.flatnonzero(judged)):
+                change[each.question] = each.ndcg(weight) - each.ndcg(0.0)
+    confidence = 0.0
+    if change.any():
+        draws = resampled_means(change[:, None], user)[1]
+        confidence = float((draws > 0).mean())
     return Weighed(
-        weight=_ratio(examples) if confidence >= CONFIDENT else 0.0,
+        weight=_ratio(lists) if confidence >= CONFIDENT else 0.0,
         n_questions=len(position),
         change=float(change.mean()) if len(change) else 0.0,
         confidence=confidence,
     )
 
 
-def _ratio(examples: Examples) -> float:
-    """Weight of what is told in units of the score's."""
-    score, told = fit_weights(examples)
+@dataclass(frozen=True)
+class _Reread:
+    """The best items of a question that has its answer among them, best first.
+
+    Attributes:
+        question: its number.
+        score: float32 [n], by which they stand.
+        told: float64 [n], by the cross-encoder.
+        answer: place of the answer.
+    """
+
+    question: int
+    score: Float
+    told: NDArray[np.float64]
+    answer: int
+
+    def ndcg(self, weight: float) -> float:
+        """NDCG@10 of the answer, of equals the earlier first."""
+        order = np.argsort(-reordered(self.score, self.told, weight), kind="stable")
+        place = int(np.flatnonzero(order == self.answer)[0])
+        return float(1 / np.log2(2 + place)) if place < _CUTOFF else 0.0
+
+
+def _ratio(lists: Sequence[_Reread]) -> float:
+    """Weight of what is told in units of the score's, found on the answers."""
+    width = max(len(each.score) for each in lists)
+    scores = np.zeros((len(lists), width, 2), np.float32)
+    there = np.zeros((len(lists), width), np.float32)
+    for row, each in enumerate(lists):
+        both = np.column_stack([_standard(each.score), _standard(each.told)])
+        others = np.delete(np.arange(len(both)), each.answer)
+        scores[row, : len(both)] = both[[each.answer, *others]]
+        there[row, : len(both)] = 1
+    score, told = fit_weights(Examples(scores, there, np.arange(len(lists))))
     return float(told / score)
-
-
-def _ndcg(examples: Examples, weight: float) -> NDArray[np.float64]:
-    """NDCG@10 of the answers, which stand first, among the best of each question."""
-    total = examples.scores @ np.array([1.0, weight], np.float32)
-    above = ((total >= total[:, :1]) & (examples.stands_for > 0)).sum(1)
-    return np.where(above <= _CUTOFF, 1 / np.log2(1 + above), 0.0)
 
 
 def _places(

@@ -169,7 +169,9 @@ class _Course:
 
     def parts(self, learnt: NDArray[np.bool_], label: str) -> dict[str, Scorer]:
         """The parts after those of the training events where `learnt` [n_events] is true."""
-        split = replace(self.split, in_train=self.split.in_train & learnt)
+        # In leave-one-out, what is not learnt is not looked up either.
+        mask = self.split.in_train & learnt
+        split = replace(self.split, name="leave-one-out", in_train=mask)
         neural, before = self.arrived.neural, self.arrived.parts
         if "neural" in before:
             neural = self._neural(split, label)

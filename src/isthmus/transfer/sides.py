@@ -97,7 +97,8 @@ def fit_parts(
     """The configured parts of a blend.
 
     They are fitted on the events of the domains in `reads`, and look at the history in those in
-    `asks` when a question comes. Counts go on after training, and answer as of a question's time.
+    `asks` when a question comes. Counts go on after training, as updates let them, and answer as of
+    a question's time.
     """
     events = split.train_events(dataset).only(*reads)
     known = split.known(dataset) & np.isin(dataset.events.domain, reads)
