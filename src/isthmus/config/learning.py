@@ -71,7 +71,7 @@ class TrainingConfig(Section):
     """How the core model learns."""
 
     epochs: int = Field(30, ge=1, description="Most passes over the training events.")
-    patience: int = Field(2, ge=1, description="Evaluations without gain before stopping.")
+    patience: int = Field(4, ge=1, description="Evaluations without gain before stopping.")
     evaluate_every: int = Field(3, ge=1, description="Epochs between looks at validation.")
     stopping_questions: int = Field(
         4000, ge=1, description="Most validation questions per domain asked while training."
