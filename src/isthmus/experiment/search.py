@@ -34,6 +34,7 @@ from isthmus.errors import ConfigError, IsthmusError, TrainingError
 from isthmus.experiment.records import write_whole
 from isthmus.experiment.search_record import ERROR, SearchRecord, record_of
 from isthmus.experiment.search_space import SearchSpace, Values
+from isthmus.threads import threads
 from isthmus.transfer.sides import fit_side, roles_of
 from isthmus.transfer.strategies import chosen_strategy
 
@@ -115,19 +116,20 @@ class _Prepared:
         """Fit the transferred side; cross-fitted validation NDCG@10, the mean over targets."""
         target = None if config.target is None else self.dataset.domain_index(config.target)
         strategy = chosen_strategy(config.transfer, roles_of(self.dataset, config, target))
-        raw = self.raw(config)
-        features = align_features(raw, config, self.dataset)
-        side = fit_side(
-            strategy,
-            self.dataset,
-            self.split,
-            raw,
-            features,
-            config,
-            target=target,
-            folder=folder,
-            watch=watch,
-        )
+        with threads(config.training.threads):
+            raw = self.raw(config)
+            features = align_features(raw, config, self.dataset)
+            side = fit_side(
+                strategy,
+                self.dataset,
+                self.split,
+                raw,
+                features,
+                config,
+                target=target,
+                folder=folder,
+                watch=watch,
+            )
         wanted = side.fitted if target is None else {target: side.fitted[target]}
         gains = [fitted.gain.mean() for fitted in wanted.values() if len(fitted.gain)]
         if not gains:
