@@ -177,13 +177,14 @@ class Past:
 
 
 def rows_of(
-    row: NDArray[np.int64],
-    column: NDArray[np.int64],
+    row: NDArray[np.integer],
+    column: NDArray[np.integer],
     data: NDArray[np.float32],
     shape: tuple[int, int],
 ) -> sp.csr_array:
     """Entries sorted by row as a CSR, in the order they have and with repeats."""
     indptr = np.concatenate([[0], np.bincount(row, minlength=shape[0]).cumsum()])
+    indptr = indptr.astype(column.dtype)
     return sp.csr_array((data, column, indptr), shape=shape)
 
 

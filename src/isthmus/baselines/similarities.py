@@ -40,5 +40,6 @@ def spread(table: sp.csr_array, place: NDArray[np.int64], size: int) -> sp.csr_a
     """The table where item i stands at `place[i]`, rising, of `size` items; same entry order."""
     length = np.zeros(size, np.int64)
     length[place] = np.diff(table.indptr)
-    indptr = np.concatenate([[0], length.cumsum()])
-    return sp.csr_array((table.data, place[table.indices], indptr), shape=(size, size))
+    indptr = np.concatenate([[0], length.cumsum()]).astype(table.indptr.dtype)
+    column = place[table.indices].astype(table.indices.dtype)
+    return sp.csr_array((table.data, column, indptr), shape=(size, size))
