@@ -10,7 +10,8 @@ from baseline_world import asking, dataset_of, random_world
 
 from isthmus.baselines import moments
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
-from isthmus.baselines.moments import DAY, moments_of
+from isthmus.baselines.moments import moments_of
+from isthmus.baselines.popular import DAY
 from isthmus.data.dataset import Dataset
 from isthmus.scoring import Requests
 

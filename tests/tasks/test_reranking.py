@@ -17,7 +17,8 @@ from isthmus.language.cross_encoder import CrossEncoder
 from isthmus.recommender import Recommender
 from isthmus.scoring import Requests, Scorer, Scores, pick
 from isthmus.tasks.examples import Examples, Role
-from isthmus.tasks.reranking import Reranked, Weighed, reordered, weigh
+from isthmus.tasks.rerank_weight import Weighed, weigh
+from isthmus.tasks.reranking import Reranked, reordered
 from isthmus.tasks.texts import PairTexts
 
 GEAR = 1

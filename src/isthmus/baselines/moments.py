@@ -17,13 +17,17 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from isthmus.baselines.popular import DAY
 from isthmus.baselines.similarities import spread
 from isthmus.scoring import Float
 from isthmus.training.checkpoint import State
 
-DAY = 86_400.0
 MOST = 256
+"""Moments; half a year of days has one each."""
+
 CELLS = 1 << 24
+"""Counts of all items at all moments, 64 MB while questions of the past are answered."""
+
 ENTRIES_AT_ONCE = 1 << 22
 _PREFIX = "past_"
 

@@ -22,7 +22,7 @@ from isthmus.recommender.measuring import drawn_at_random
 from isthmus.tasks.examples import Examples, Role, trained_until
 from isthmus.tasks.figures import Figures
 from isthmus.tasks.reader import TASKS, Reader, TaskName
-from isthmus.tasks.reranking import Weighed, weigh
+from isthmus.tasks.rerank_weight import Weighed, weigh
 from isthmus.tasks.settings import Way, check_settings
 from isthmus.tasks.teach import Taught, gather, judged, teach
 from isthmus.tasks.texts import PairTexts, judged_language, teach_language
