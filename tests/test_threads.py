@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from isthmus.blend import fitting
 from isthmus.blend.examples import Examples
 from isthmus.config import Config
 from isthmus.data.world import WorldConfig, generate_world
+from isthmus.experiment.compare import compare
 from isthmus.recommender import Recommender, facade
 from isthmus.threads import one_thread_for_blas, use_threads
 
@@ -77,3 +79,19 @@ def test_a_fit_encodes_and_weighs_on_the_threads_it_is_told(
         Recommender.fit(dataset, Config.parse({"training": {"threads": threads}}))
         assert seen == [number, number]
         assert {torch.get_num_threads(), *blas_threads()} == {2}
+
+
+def test_so_does_a_comparison(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen = []
+
+    def watched(*_: object, **__: object) -> object:
+        seen.append({torch.get_num_threads(), *blas_threads()})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("isthmus.experiment.compare._measure", watched)
+    torch.set_num_threads(2)
+    dataset = generate_world(WorldConfig(n_users=60)).dataset
+    with pytest.raises(KeyboardInterrupt):
+        compare(Config.parse({"training": {"threads": 1}}), dataset=dataset, folder=tmp_path)
+    assert seen == [{1}]
+    assert {torch.get_num_threads(), *blas_threads()} == {2}

@@ -21,7 +21,7 @@ from isthmus.data.world import DomainSpec, World, WorldConfig, generate_world
 from isthmus.errors import DataError, RequestError
 from isthmus.recommender import Recommender
 from isthmus.scoring import Requests, Scorer
-from isthmus.transfer.adaptation import _only
+from isthmus.transfer.adaptation import _Course, _only
 from isthmus.transfer.sides import prior_weights
 from word_encoder import WordEncoder
 
@@ -200,6 +200,26 @@ def test_the_first_events_make_it_better_on_those_that_follow() -> None:
     assert percentile(two.system.gated, two, later) > as_joined + 0.02
     users = two.dataset.user_ids.to_list()[:2]
     assert "parts" in two.recommend("gear", users=users, k=2).columns
+
+
+def test_a_fold_looks_up_nothing_of_what_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Course, "_neural", lambda self, *_: self.arrived.neural)
+    grown = adapted()
+    # Behind a cut, parts that count look up what has not been learnt.
+    split = replace(grown.split, name="global")
+    course = _Course(grown.system, grown.dataset, split, grown.raw, grown.config, GEAR)
+    events = grown.dataset.events
+    held_out = (events.domain == GEAR) & (events.user % 2 == 0)
+    told = course.parts(~held_out, "half")
+    without = replace(grown.dataset, events=events.keep(~held_out))
+    bare = replace(split, in_train=split.in_train[~held_out], name="leave-one-out")
+    alone = _Course(grown.system, without, bare, grown.raw, grown.config, GEAR)
+    expected = alone.parts(np.ones(len(without.events), bool), "half")
+    asked = Requests.of_users(grown.dataset, np.arange(100))
+    for name in ("co-occurrence", "recent-popular"):
+        score = told[name].score(asked, GEAR).total
+        assert score.any()
+        np.testing.assert_array_equal(score, expected[name].score(asked, GEAR).total)
 
 
 def test_too_few_events_to_judge_by_are_counted_with_little_weight_and_it_says_so() -> None:
