@@ -26,7 +26,7 @@ from isthmus.scoring import Float, Requests, Scores, pick
 from isthmus.training.checkpoint import State
 
 # Pair weights are whole multiples of this, so that sums are exact in any order of the items.
-GRAIN = 2.0**-20
+GRAIN = 2.0**-32
 PAIRS_AT_ONCE = 1 << 24
 
 
@@ -125,10 +125,10 @@ class CoOccurrence:
             start=sp.csr_array(((len(moments) + 1) * size, size), dtype=np.int64),
         ).tocoo()
         # In 32 bits where they do, which halves what a version takes on disk.
-        units, narrow = counts.data * GRAIN, np.int32 if size < 2**31 else np.int64
+        narrow = np.int32 if size < 2**31 else np.int64
         row, column = (counts.row % size).astype(narrow), counts.col.astype(narrow)
         taken = sp.coo_array((np.ones(len(flat)), (since, flat)), shape=(len(moments) + 1, size))
-        similarity = sp.coo_array((units, (row, column)), shape=(size, size)).tocsr()
+        similarity = sp.coo_array((counts.data, (row, column)), shape=(size, size)).tocsr() * GRAIN
         evidence = taken.sum(axis=0) + config.shrinkage
         from_item = np.repeat(np.arange(size), np.diff(similarity.indptr))
         similarity.data /= evidence[from_item] ** config.from_power
@@ -136,7 +136,7 @@ class CoOccurrence:
         past = None
         if len(moments):
             by_row = np.argsort(row, kind="stable")
-            entries = row[by_row], column[by_row], units[by_row].astype(np.float32)
+            entries = row[by_row], column[by_row], (counts.data[by_row] * GRAIN).astype(np.float32)
             block = (counts.row // size)[by_row].astype(np.int16)
             pairs = rows_of(*entries, (size, size))
             past = Past(moments, pairs, block, taken.tocsr(), dataset.item_offsets)
