@@ -50,7 +50,7 @@ FITS: dict[str, Callable[[Dataset, Features], Scorer]] = {
     "popular": lambda d, f: Popular.fit(d, d.events),
     "recent-popular": lambda d, f: RecentPopular.fit(d, d.events),
     "co-occurrence": lambda d, f: CoOccurrence.fit(
-        d, d.events, CoOccurrenceConfig(backward=0.3, order_decay=0.7)
+        d, d.events, CoOccurrenceConfig(backward=0.3, order_decay=0.7, fades_to=(0.2,))
     ),
     "co-occurrence-target": lambda d, f: CoOccurrence.fit(
         d, d.events, CoOccurrenceConfig(merged=False)

@@ -20,6 +20,8 @@ CONFIGS = (
     CoOccurrenceConfig(),
     CoOccurrenceConfig(merged=False, backward=0.25, trend_power=0.5, shrinkage=2.0),
     CoOccurrenceConfig(from_power=1.0, to_power=0.5, window=2, shrinkage=0.0),
+    CoOccurrenceConfig(fades_to=(0.25, 0.5), half_life_days=3.0),
+    CoOccurrenceConfig(merged=False, fades_to=(1.0, 0.0), half_life_days=1.5, backward=0.5),
 )
 
 
@@ -118,9 +120,10 @@ def test_in_pieces_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(fit(dataset).score(asked_at(15 * DAY), 1).total, whole)
 
 
-def test_a_saved_past_is_the_same_past() -> None:
+@pytest.mark.parametrize("config", CONFIGS[::3])
+def test_a_saved_past_is_the_same_past(config: CoOccurrenceConfig) -> None:
     dataset = random_world(0)
-    scorer = fit(dataset)
+    scorer = fit(dataset, config)
     again = CoOccurrence.from_state(scorer.state())
     for day in (11, 14, 15, 17, 50):
         requests = asked_at(day * DAY)
@@ -129,12 +132,13 @@ def test_a_saved_past_is_the_same_past() -> None:
         )
 
 
-def test_the_past_moves_with_items_that_are_renumbered() -> None:
+@pytest.mark.parametrize("config", CONFIGS[::3])
+def test_the_past_moves_with_items_that_are_renumbered(config: CoOccurrenceConfig) -> None:
     dataset = random_world(0)
     sizes = [domain.n_items for domain in dataset.domains]
     place = np.concatenate([np.arange(sizes[0]), sizes[0] + 4 + np.arange(sizes[1])])
     offsets = np.array([0, sizes[0] + 4, sizes[0] + 4 + sizes[1] + 2])
-    scorer = fit(dataset)
+    scorer = fit(dataset, config)
     grown = scorer.renumbered(place, offsets)
     for day in (11, 14, 17, 50):
         requests = asked_at(day * DAY)
@@ -144,9 +148,49 @@ def test_the_past_moves_with_items_that_are_renumbered() -> None:
             assert not told[:, -extra:].any()
 
 
+def test_a_past_from_before_pairs_faded_is_read() -> None:
+    scorer = fit(random_world(0))
+    state = scorer.state()
+    older = {name: array for name, array in state.arrays.items() if name != "past_fades"}
+    older["past_moments"] = older["past_moments"][1:]
+    again = CoOccurrence.from_state(replace(state, arrays=older))
+    for day in (11, 14, 17, 50):
+        told = again.score(asked_at(day * DAY), 0).total
+        np.testing.assert_array_equal(told, scorer.score(asked_at(day * DAY), 0).total)
+
+
+def test_a_pair_fades_towards_what_an_old_one_counts() -> None:
+    histories = [[(0, 0), (0, 1)], [(0, 0), (0, 2)], [(0, 0), (0, 3)]]
+    times = [[1.5 * DAY, 2 * DAY], [1 * DAY, 15.5 * DAY], [1 * DAY, 22 * DAY]]
+    config = CoOccurrenceConfig(fades_to=(0.2,), half_life_days=4.0, shrinkage=0.0, to_power=0.0)
+    scorer = fit(dataset_of(histories, (4,), times), config)
+    # Days from a pair's second event to the last day that was over; each follows one of three 0s.
+    for asked, ages in (
+        (16.2, (14, 0.5)),
+        (22.9, (14, 0.5)),
+        (23, (21, 7.5, 1)),
+        (80, (21, 7.5, 1)),
+    ):
+        told = scorer.score(asking([(0, 0)], query_time=asked * DAY), 0).total[0]
+        due = 0.2 + 0.8 * np.exp2(-np.array(ages) / 4.0)
+        first = 1 + len(ages)
+        np.testing.assert_allclose(told[1:first] / told[1], due / due[0], rtol=1e-5)
+        assert not told[first:].any()
+
+
+def test_a_pair_of_unknown_age_counts_as_an_old_one() -> None:
+    histories = [[(0, 0), (0, 1)], [(0, 0), (0, 2)]]
+    times = [[np.nan, np.nan], [1 * DAY, 2 * DAY]]
+    dataset = dataset_of(histories, (3,), times)
+    config = CoOccurrenceConfig(fades_to=(0.3,), half_life_days=1.0)
+    scorer = CoOccurrence.fit(dataset, dataset.events, config)
+    told = scorer.score(asking([(0, 0)]), 0).total[0]
+    np.testing.assert_allclose(told[2] / told[1], (0.3 + 0.7 * 0.5) / 0.3, rtol=1e-5)
+
+
 def test_what_was_learnt_rests_on_nothing_else() -> None:
     dataset = random_world(0)
-    config = CoOccurrenceConfig(trend_power=0.5)
+    config = CoOccurrenceConfig(trend_power=0.5, fades_to=(0.1, 0.1))
     learnt = dataset.events.user % 2 == 0
     some = CoOccurrence.fit(dataset, dataset.events, config, learnt=learnt)
     alone = CoOccurrence.fit(dataset, dataset.events.keep(learnt), config)

@@ -221,6 +221,17 @@ def test_both_are_judged_with_company_counted_as_far(monkeypatch: pytest.MonkeyP
     assert counting == [{True}, {True}, {False}, {False}]
 
 
+def test_company_goes_on_fading_as_it_was_found_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = with_settings(base(), "learning.passes=0")
+    sides = (fitted.system.transferred, *fitted.system.alone.values())
+    for side in sides:
+        part = side.parts["co-occurrence"]
+        monkeypatch.setattr(part, "config", part.config.model_copy(update={"fades_to": (0.3,)}))
+    done = fitted.update(growth(0.6, 0.75)).recommender
+    for side in (done.system.transferred, *done.system.alone.values()):
+        assert side.parts["co-occurrence"].config.fades_to == (0.3,)
+
+
 @pytest.fixture
 def always_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     """What networks have learnt serves, be it better or worse."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from isthmus.baselines.history import flat_items, history_weights
-from isthmus.baselines.moments import Past, moments_of, rows_of
+from isthmus.baselines.moments import Past, day_over, moments_of, remains, rows_of
 from isthmus.baselines.popular import taken_lately
 from isthmus.baselines.similarities import spread, table_of, table_state
 from isthmus.data.dataset import Dataset, Events
@@ -36,7 +36,8 @@ class CoOccurrenceConfig(BaseModel):
     similarity(i → j) = count(i → j) / ((n_i + k) ** from_power * (n_j + k) ** to_power), with n
     the events of an item and k the shrinkage. Powers (.5, .5) are the cosine, (1, 0) the
     conditional probability. A pair counts by (1 + r) ** -trend_power, with r the events of j in the
-    days before the pair's, faded; without times r is 0.
+    days before the pair's, faded; without times r is 0. When a question comes, it has faded, too,
+    from 1 towards what `fades_to` says of j's domain, if anything; one without a time has wholly.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +56,15 @@ class CoOccurrenceConfig(BaseModel):
         0.0, ge=0, description="Discount of a pair whose candidate sold anyway in those days."
     )
     trend_days: float = Field(30.0, gt=0, description="Days in which a sale loses half of that.")
+    fades_to: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (), description="What an old pair counts beside a new one, by domain; beyond the last, 1."
+    )
+    half_life_days: float = Field(20.0, gt=0, description="Days in which half of the rest is gone.")
+
+    @property
+    def kinds(self) -> int:
+        """How pairs are counted: as they are, and if some fade, those of that kind apart."""
+        return 2 if any(kept < 1 for kept in self.fades_to) else 1
 
 
 class CoOccurrence:
@@ -112,34 +122,42 @@ class CoOccurrence:
         """
         config = config or CoOccurrenceConfig()
         size, flat = dataset.n_items, dataset.flat(events.domain, events.item)
-        moments, since = np.empty(0), np.zeros(len(events), np.int64)
-        if learnt is not None and not learnt.all():
-            moments = moments_of(events.time[~learnt], size)
-            after = np.searchsorted(moments, events.time, side="right") + 1
-            since = np.where(learnt, 0, after)
+        since, later = np.zeros(len(events), np.int64), np.empty(0)
+        if learnt is None:
+            learnt = np.ones(len(events), bool)
+        if not learnt.all():
+            later = moments_of(events.time[~learnt], size)
+            since[~learnt] = np.searchsorted(later, events.time[~learnt], side="right") + 1
+        moments = np.append(day_over(events.time[learnt]), later)
+        n_times = len(moments)
         counts = sum(
             (
-                _pairs(events.keep(lane), flat[lane], since[lane], (len(moments) + 1, size), config)
+                _pairs(events.keep(lane), flat[lane], since[lane], moments, size, config)
                 for lane in _lanes(events, len(dataset.domains), config)
             ),
-            start=sp.csr_array(((len(moments) + 1) * size, size), dtype=np.int64),
+            start=sp.csr_array((config.kinds * n_times * size, size), dtype=np.int64),
         ).tocoo()
         # In 32 bits where they do, which halves what a version takes on disk.
         narrow = np.int32 if size < 2**31 else np.int64
         row, column = (counts.row % size).astype(narrow), counts.col.astype(narrow)
-        taken = sp.coo_array((np.ones(len(flat)), (since, flat)), shape=(len(moments) + 1, size))
-        similarity = sp.coo_array((counts.data, (row, column)), shape=(size, size)).tocsr() * GRAIN
+        kind, block = np.divmod(counts.row // size, n_times)
+        fades = kind == 1
+        left = remains(moments[-1] - moments, config.half_life_days)
+        units = _whole(counts.data * np.where(fades, left[block], 1.0))
+        taken = sp.coo_array((np.ones(len(flat)), (since, flat)), shape=(n_times, size))
+        similarity = sp.coo_array((units, (row, column)), shape=(size, size)).tocsr() * GRAIN
+        similarity.eliminate_zeros()
         evidence = taken.sum(axis=0) + config.shrinkage
         from_item = np.repeat(np.arange(size), np.diff(similarity.indptr))
         similarity.data /= evidence[from_item] ** config.from_power
         similarity.data /= evidence[similarity.indices] ** config.to_power
         past = None
-        if len(moments):
+        if len(later):
             by_row = np.argsort(row, kind="stable")
             entries = row[by_row], column[by_row], (counts.data[by_row] * GRAIN).astype(np.float32)
-            block = (counts.row // size)[by_row].astype(np.int16)
-            pairs = rows_of(*entries, (size, size))
-            past = Past(moments, pairs, block, taken.tocsr(), dataset.item_offsets)
+            pairs, since = rows_of(*entries, (size, size)), block[by_row].astype(np.int16)
+            offsets = dataset.item_offsets
+            past = Past(moments, pairs, since, fades[by_row], taken.tocsr(), offsets)
         return cls(similarity.astype(np.float32), dataset.item_offsets, config, past)
 
     def score(
@@ -151,9 +169,9 @@ class CoOccurrence:
         history = sp.csr_array((weight, flat, offsets), shape=shape)
         past = self._past
         passed = None if past is None else past.passed(requests.query_time)
-        if past is None or passed is None or (passed == len(past.moments)).all():
+        if past is None or passed is None or (passed == len(past.moments) - 1).all():
             return Scores(pick((history @ self._towards[domain]).toarray(), items))
-        now = passed == len(past.moments)
+        now = passed == len(past.moments) - 1
         total = np.empty((len(requests), self._towards[domain].shape[1]), np.float32)
         total[now] = (history[now] @ self._towards[domain]).toarray()
         total[~now] = past.similarities(
@@ -162,6 +180,7 @@ class CoOccurrence:
             domain,
             shrinkage=self.config.shrinkage,
             powers=(self.config.from_power, self.config.to_power),
+            half_life_days=self.config.half_life_days,
         )
         return Scores(pick(total, items))
 
@@ -222,7 +241,8 @@ def _pairs(
     events: Events,
     flat: NDArray[np.int64],
     since: NDArray[np.int64],
-    shape: tuple[int, int],
+    moments: NDArray[np.float64],
+    size: int,
     config: CoOccurrenceConfig,
 ) -> sp.csr_array:
     """Weighted pairs (earlier, later) of different items of one user, in units of `GRAIN`.
@@ -230,14 +250,16 @@ def _pairs(
     Args:
         events: in time order within each user.
         flat: int64 [n_events], their items.
-        since: int64 [n_events], below `shape[0]`, when each becomes known; a pair with the later.
-        shape: how many times there are, and how many items over all domains.
+        since: int64 [n_events], when each becomes known; a pair with the later.
+        moments: float64 [n_times] Unix seconds by `since`; what fades has done so until then.
+        size: how many items there are over all domains.
         config: how pairs weigh.
 
     Returns:
         int64 [n_times * n_items, n_items]; the counts of one time after those of the one before.
+        Where pairs fade there are as many rows again, of what will be gone.
     """
-    user, (n_times, size) = events.user, shape
+    user, n_times = events.user, len(moments)
     told = np.ones(len(flat))
     if config.trend_power:
         lately = taken_lately(flat, events.time, config.trend_days)
@@ -246,7 +268,10 @@ def _pairs(
             # What counts for questions of any time rests on nothing else.
             lately[learnt] = taken_lately(flat[learnt], events.time[learnt], config.trend_days)
         told = (1 + lately) ** -config.trend_power
-    total = sp.csr_array((n_times * size, size), dtype=np.int64)
+    kept = np.ones(max(len(config.fades_to), int(events.domain.max(initial=0)) + 1))
+    kept[: len(config.fades_to)] = config.fades_to
+    kept = kept[events.domain]
+    total = sp.csr_array((config.kinds * n_times * size, size), dtype=np.int64)
     waiting: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
 
     def fold() -> sp.csr_array:
@@ -259,12 +284,23 @@ def _pairs(
         if not len(first):
             break
         first = first[flat[first] != flat[first + gap]]
-        block = np.maximum(since[first], since[first + gap]) * size
+        block = np.maximum(since[first], since[first + gap])
         weight = config.order_decay ** (gap - 1)
         for start, stop, share in ((0, gap, 1.0), (gap, 0, config.backward)):
             if weight * share:
-                units = np.rint(told[first + stop] * (weight * share / GRAIN)).astype(np.int64)
-                waiting.append((block + flat[first + start], flat[first + stop], units))
+                full = told[first + stop] * (weight * share / GRAIN)
+                row, column = block * size + flat[first + start], flat[first + stop]
+                stays = kept[first + stop]
+                waiting.append((row, column, _whole(full * stays)))
+                if (fades := stays < 1).any():
+                    age = moments[block] - events.time[first + gap]
+                    goes = full * (1 - stays) * remains(age, config.half_life_days)
+                    apart = row[fades] + n_times * size
+                    waiting.append((apart, column[fades], _whole(goes[fades])))
         if sum(len(column) for *_, column in waiting) > PAIRS_AT_ONCE:
             total = fold()
     return fold() if waiting else total
+
+
+def _whole(units: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.rint(units).astype(np.int64)

@@ -51,31 +51,43 @@ def moments_of(time: NDArray[np.float64], n_items: int) -> NDArray[np.float64]:
     return np.asarray(over[last] * DAY)
 
 
+def day_over(time: NDArray[np.float64]) -> float:
+    """Start of the day after the last of some events, in Unix seconds; NaN among them are none."""
+    return float((np.floor(np.nanmax(time, initial=0.0) / DAY) + 1) * DAY)
+
+
+def remains(age: NDArray[np.float64], half_life_days: float) -> NDArray[np.float64]:
+    """What is left of what fades, [n] by its age in seconds; nothing where that is unknown."""
+    return np.asarray(np.nan_to_num(np.exp2(-age / (half_life_days * DAY)), nan=0.0))
+
+
 @dataclass(frozen=True)
 class Past:
     """Pair counts as they stood at each of some moments.
 
     A count of `since` 0 is of training and there for every question, one of s for those asked at
-    moment s - 1 or after it.
+    moment s or after it. One that fades is told as it stood at that moment.
 
     Attributes:
-        moments: float64 [k] Unix seconds, rising.
+        moments: float64 [k] Unix seconds, rising; the first is when training was over.
         pairs: float32 [n_items, n_items] in the flat numbering; a place may have several entries,
-            one of each `since`.
+            one of each `since` and `fades`.
         since: int16 [number of entries].
-        taken: float64 [k + 1, n_items], events of each item by `since`.
+        fades: bool [number of entries].
+        taken: float64 [k, n_items], events of each item by `since`.
         item_offsets: int64 [n_domains + 1].
     """
 
     moments: NDArray[np.float64]
     pairs: sp.csr_array
     since: NDArray[np.int16]
+    fades: NDArray[np.bool_]
     taken: sp.csr_array
     item_offsets: NDArray[np.int64]
 
     def passed(self, query_time: NDArray[np.float64]) -> NDArray[np.int64]:
-        """How many moments each question comes after, int64 [batch]; without a time, all."""
-        return np.searchsorted(self.moments, query_time, side="right")
+        """The last moment before each question, int64 [batch]; without a time, of all."""
+        return np.searchsorted(self.moments[1:], query_time, side="right")
 
     def similarities(
         self,
@@ -85,6 +97,7 @@ class Past:
         *,
         shrinkage: float,
         powers: tuple[float, float],
+        half_life_days: float,
     ) -> Float:
         """Weighted sums of the similarities that history items had to those of a domain.
 
@@ -94,11 +107,12 @@ class Past:
             domain: whose items are scored.
             shrinkage: added to the events of each item.
             powers: of the events of history item and candidate, see `CoOccurrenceConfig`.
+            half_life_days: of the entries that fade.
 
         Returns:
             float32 [batch, n_items of the domain].
         """
-        pairs, since = self._towards[domain]
+        pairs, since, fades = self._towards[domain]
         row = np.arange(len(passed)).repeat(np.diff(history.indptr))
         # What nobody had taken is in no pair, and may have any evidence but none.
         taken = np.maximum(self._taken[passed[row], history.indices], 1)
@@ -113,7 +127,11 @@ class Past:
             known = since[entry] <= passed[row[event]]
             event, entry = event[known], entry[known]
             cell = row[event] * found.shape[1] + pairs.indices[entry]
-            added = (weight[event] * pairs.data[entry]).astype(np.float32)
+            counts = weight[event] * pairs.data[entry]
+            old = np.flatnonzero(fades[entry])
+            age = self.moments[passed[row[event[old]]]] - self.moments[since[entry[old]]]
+            counts[old] *= remains(age, half_life_days)
+            added = counts.astype(np.float32)
             np.add.at(found.reshape(-1), cell, added)
         begin, end = self.item_offsets[domain : domain + 2]
         for moment in np.unique(passed):
@@ -123,20 +141,21 @@ class Past:
 
     @cached_property
     def _taken(self) -> Float:
-        """Events of each item that had been counted at each moment, float32 [k + 1, n_items]."""
+        """Events of each item that had been counted at each moment, float32 [k, n_items]."""
         found = self.taken.astype(np.float32).toarray()
         return np.cumsum(found, axis=0, out=found)
 
     @cached_property
-    def _towards(self) -> list[tuple[sp.csr_array, NDArray[np.int16]]]:
-        """Of each domain the columns of `pairs`, and `since` of their entries."""
+    def _towards(self) -> list[tuple[sp.csr_array, NDArray[np.int16], NDArray[np.bool_]]]:
+        """Of each domain the columns of `pairs`, with `since` and `fades` of their entries."""
         n_items, column = len(self.pairs.indptr) - 1, self.pairs.indices
         row = np.arange(n_items).repeat(np.diff(self.pairs.indptr))
         found = []
         for begin, end in pairwise(self.item_offsets.tolist()):
             here = (column >= begin) & (column < end)
             entries = row[here], column[here] - begin, self.pairs.data[here]
-            found.append((rows_of(*entries, (n_items, end - begin)), self.since[here]))
+            pairs = rows_of(*entries, (n_items, end - begin))
+            found.append((pairs, self.since[here], self.fades[here]))
         return found
 
     def renumbered(self, place: NDArray[np.int64], item_offsets: NDArray[np.int64]) -> Self:
@@ -145,13 +164,14 @@ class Past:
         pairs, taken = spread(self.pairs, place, size), self.taken
         parts = (taken.data, place[taken.indices], taken.indptr)
         moved = sp.csr_array(parts, shape=(taken.shape[0], size))
-        return type(self)(self.moments, pairs, self.since, moved, item_offsets)
+        return type(self)(self.moments, pairs, self.since, self.fades, moved, item_offsets)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Everything but the item offsets, by names of its own."""
         found = {
             "moments": self.moments,
             "since": self.since,
+            "fades": self.fades,
             "pairs": self.pairs.data,
             "pairs_indices": self.pairs.indices,
             "pairs_indptr": self.pairs.indptr,
@@ -175,9 +195,13 @@ class Past:
             parts = (array(name), array(f"{name}_indices"), array(f"{name}_indptr"))
             return sp.csr_array(parts, shape=(n_rows, size))
 
-        moments = array("moments").astype(np.float64)
-        pairs, taken = matrix("pairs", size), matrix("taken", len(moments) + 1)
-        return cls(moments, pairs, array("since").astype(np.int16), taken, item_offsets)
+        moments, pairs = array("moments").astype(np.float64), matrix("pairs", size)
+        if _PREFIX + "fades" in state.arrays:
+            fades = array("fades").astype(bool)
+        else:  # in older folders nothing fades, and the end of training is not told
+            moments, fades = np.append(-np.inf, moments), np.zeros(len(pairs.data), bool)
+        taken, since = matrix("taken", len(moments)), array("since").astype(np.int16)
+        return cls(moments, pairs, since, fades, taken, item_offsets)
 
 
 def rows_of(

@@ -131,11 +131,21 @@ def _parts(side: Side, neural: NeuralScorer, course: Course) -> dict[str, Scorer
     config = course.config.model_copy(update={"blend": blend})
     dataset, split = course.dataset, course.split
     company = side.parts.get("co-occurrence")
-    if not (isinstance(company, CoOccurrence) and company.counts_on):
+    assert company is None or isinstance(company, CoOccurrence), "the part is a CoOccurrence"
+    if company is None or not company.counts_on:
         # Judged beside one that has counted nothing since it was made, it counts no more either.
         dataset = learnt_of(dataset, split)
         split = everything(dataset.events)
-    fitted = fit_parts(dataset, split, course.raw, neural, config, reads=reads, asks=reads)
+    fitted = fit_parts(
+        dataset,
+        split,
+        course.raw,
+        neural,
+        config,
+        reads=reads,
+        asks=reads,
+        company=None if company is None else company.config,
+    )
     return {name: fitted.get(name, side.parts[name]) for name in names}
 
 

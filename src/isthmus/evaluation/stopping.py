@@ -1,4 +1,4 @@
-"""The one figure that training watches to know when to stop."""
+"""The one figure that training watches to know when to stop, and the questions behind it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from isthmus.data.splits import Queries
 from isthmus.evaluation.metrics import per_query
 from isthmus.evaluation.ranks import rank
 from isthmus.scoring import Scorer
+
+
+def fixed_sample(dataset: Dataset, queries: Queries, domain: int, most: int) -> Queries:
+    """At most `most` of the questions about a domain, by its index; always the same choice."""
+    position = queries.position[dataset.events.domain[queries.position] == domain]
+    if len(position) > most:
+        position = np.sort(np.random.default_rng(0).choice(position, most, replace=False))
+    return Queries(position)
 
 
 def mean_ndcg(

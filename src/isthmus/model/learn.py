@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset, Events
 from isthmus.data.splits import Queries, Split
-from isthmus.evaluation.stopping import mean_ndcg
+from isthmus.evaluation.stopping import fixed_sample, mean_ndcg
 from isthmus.model.attention import ForeignAttention
 from isthmus.model.core import CoreModel
 from isthmus.model.scorer import NeuralScorer
@@ -93,10 +93,11 @@ def learn(
         device=device,
         extra=extra,
     )
+    most = config.training.stopping_questions
     asked = {
         d: questions
         for d, weight in enumerate(weights)
-        if weight > 0 and len(questions := _sample(dataset, split.stopping, d, config))
+        if weight > 0 and len(questions := fixed_sample(dataset, split.stopping, d, most))
     }
 
     def validate() -> float | None:
@@ -119,15 +120,6 @@ def learn(
             tracking=Several([tracker(curves, config.tracking), *([watch] if watch else [])]),
         )
     return NeuralScorer(model, tuple(reads), name=name), log
-
-
-def _sample(dataset: Dataset, queries: Queries, domain: int, config: Config) -> Queries:
-    """At most `stopping_questions` questions about a domain, a fixed choice."""
-    position = queries.position[dataset.events.domain[queries.position] == domain]
-    most = config.training.stopping_questions
-    if len(position) > most:
-        position = np.sort(np.random.default_rng(0).choice(position, most, replace=False))
-    return Queries(position)
 
 
 def _mark(
