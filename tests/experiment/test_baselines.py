@@ -13,7 +13,7 @@ from isthmus.data.build import dataset_from_frames
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.frames import DomainFrames
-from isthmus.data.splits import Split, global_cut, leave_one_out
+from isthmus.data.splits import Queries, Split, global_cut, leave_one_out
 from isthmus.data.world import DomainSpec, WorldConfig, generate_world
 from isthmus.errors import ConfigError
 from isthmus.experiment.baselines import BASELINES, Ingredients, chosen
@@ -126,7 +126,8 @@ def test_counts_go_on_after_a_cut_and_see_nothing_that_is_still_to_come(
     usual = told(shops, split)
     # Without what came after the last question nothing changes; without what came before, much.
     kept = replace(shops, events=shops.events.keep(~late))
-    shorter = replace(split, in_train=split.in_train[~late])
+    stopping = Queries((np.cumsum(~late) - 1)[split.stopping.position])
+    shorter = replace(split, in_train=split.in_train[~late], stopping=stopping)
     np.testing.assert_allclose(told(kept, shorter), usual, rtol=1e-5)
     assert not np.allclose(told(shops, replace(split, name="leave-one-out")), usual)
 
