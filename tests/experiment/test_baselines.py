@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from isthmus.baselines import fading
 from isthmus.config import Config
 from isthmus.data.build import dataset_from_frames
 from isthmus.data.dataset import Dataset
@@ -16,7 +17,7 @@ from isthmus.data.frames import DomainFrames
 from isthmus.data.splits import Queries, Split, global_cut, leave_one_out
 from isthmus.data.world import DomainSpec, WorldConfig, generate_world
 from isthmus.errors import ConfigError
-from isthmus.experiment.baselines import BASELINES, Ingredients, chosen
+from isthmus.experiment.baselines import BASELINES, FADES_TO, Ingredients, chosen
 from isthmus.experiment.compare import compare
 from isthmus.experiment.curve import CurvePlan
 from isthmus.scoring import Requests
@@ -130,6 +131,18 @@ def test_counts_go_on_after_a_cut_and_see_nothing_that_is_still_to_come(
     shorter = replace(split, in_train=split.in_train[~late], stopping=stopping)
     np.testing.assert_allclose(told(kept, shorter), usual, rtol=1e-5)
     assert not np.allclose(told(shops, replace(split, name="leave-one-out")), usual)
+
+
+@pytest.mark.parametrize("name", ["co-occurrence", "co-occurrence-target"])
+def test_pairs_fade_in_the_target_if_that_answers_better(
+    name: str, shops: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = global_cut(shops)
+    given = Ingredients(shops, split, split.train_events(shops), [], CONFIG, 2, None)
+    monkeypatch.setattr(fading, "mean_ndcg", lambda scorer, *_: float(scorer.config.kinds))
+    assert BASELINES[name].fit(given).config.fades_to == (1.0, 1.0, FADES_TO)
+    monkeypatch.setattr(fading, "mean_ndcg", lambda scorer, *_: -float(scorer.config.kinds))
+    assert BASELINES[name].fit(given).config.fades_to == ()
 
 
 @pytest.mark.parametrize("name", NEIGHBOURS)

@@ -7,12 +7,13 @@ import pytest
 from transfer_world import BOOKS, GEAR, settings, texts, world
 
 from isthmus.alignment.domains import align_features
+from isthmus.baselines import fading
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 from isthmus.config import BlendConfig
-from isthmus.data.splits import global_cut
+from isthmus.data.splits import global_cut, leave_one_out
 from isthmus.errors import ConfigError
 from isthmus.scoring import Requests
-from isthmus.transfer.sides import fit_side, judges
+from isthmus.transfer.sides import FADES_TO, fit_parts, fit_side, judges
 from isthmus.transfer.strategies import Joint, Roles, TargetOnly
 
 QUICK = ("training.epochs=2",)
@@ -52,6 +53,21 @@ def test_a_target_only_side_sees_no_event_of_another_domain(small):
             again.parts[name].score(Requests.at(other, asked).only(GEAR), GEAR).total,
         )
     assert set(side.fitted) == {GEAR}
+
+
+def test_pairs_fade_in_the_domains_that_a_side_reads_if_that_answers_better(small, monkeypatch):
+    dataset, split, raw = small
+    config = settings("blend.parts=['co-occurrence']")
+    monkeypatch.setattr(fading, "mean_ndcg", lambda scorer, *_: float(scorer.config.kinds))
+
+    def fades_to(split, *reads):
+        neural = None  # not among the parts
+        parts = fit_parts(dataset, split, raw, neural, config, reads=reads, asks=reads)
+        return parts["co-occurrence"].config.fades_to
+
+    assert fades_to(split, BOOKS, GEAR) == (FADES_TO, FADES_TO)
+    assert fades_to(split, GEAR) == (1.0, FADES_TO)
+    assert fades_to(leave_one_out(dataset), BOOKS, GEAR) == ()
 
 
 def test_both_sides_have_the_same_parts_and_a_log_of_their_training(small, tmp_path):
