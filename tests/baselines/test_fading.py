@@ -10,7 +10,7 @@ import pytest
 from baseline_world import Row, dataset_of
 
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
-from isthmus.baselines.fading import fit_fading
+from isthmus.baselines.fading import _surely_above, fit_fading
 from isthmus.baselines.popular import DAY
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
@@ -91,3 +91,12 @@ def test_nothing_fades_in_leave_one_out_or_unasked() -> None:
     assert fitted(dataset, nobody).config.fades_to == ()
     first = split.stopping.where(dataset.events.domain[split.stopping.position] == 0)
     assert fitted(dataset, replace(split, stopping=first)).config.fades_to == (0.1,)
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "enough"), [(0, 1, False), (0, 3, True), (20, 25, False), (20, 40, True)]
+)
+def test_a_little_luck_is_not_enough(lost: int, gained: int, enough: bool) -> None:
+    difference = np.zeros(500)
+    difference[:lost], difference[lost : lost + gained] = -0.4, 0.4
+    assert _surely_above(difference) is enough

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.splits import Split
-from isthmus.evaluation.stopping import fixed_sample, mean_ndcg
+from isthmus.evaluation.metrics import per_query
+from isthmus.evaluation.ranks import rank
+from isthmus.evaluation.stopping import fixed_sample
 
 
 def fit_fading(
@@ -28,10 +31,10 @@ def fit_fading(
     domains: Sequence[int],
     fades_to: float,
 ) -> CoOccurrence:
-    """Count what a split lets know; pairs fade in those domains where that answers better.
+    """Count what a split lets know; pairs fade where that answers better with 90 % confidence.
 
     The questions are those that stop training, so that a blend and its gate are judged by people
-    who chose nothing.
+    who chose nothing; NDCG@10 decides.
 
     Args:
         dataset: the snapshot.
@@ -54,15 +57,23 @@ def fit_fading(
         return CoOccurrence.fit(dataset, events, ours, learnt=learnt)
 
     steady = fit(set())
+    if split.name != "global":
+        return steady
     most = settings.training.stopping_questions
     asked = {d: fixed_sample(dataset, split.stopping, d, most) for d in domains}
     asked = {d: questions for d, questions in asked.items() if len(questions)}
-    if split.name != "global" or not asked:
+    if not asked:
         return steady
     fading = fit(set(asked))
 
-    def told(scorer: CoOccurrence, d: int) -> float:
-        return mean_ndcg(scorer, dataset, {d: asked[d]}, settings.evaluation) or 0.0
+    def gains(scorer: CoOccurrence, d: int) -> NDArray[np.float64]:
+        ranking = rank(scorer, dataset, asked[d], d, config=settings.evaluation, lists=False)
+        return per_query(ranking, [10])["ndcg@10"]
 
-    better = {d for d in asked if told(fading, d) > told(steady, d)}
+    better = {d for d in asked if _surely_above(gains(fading, d) - gains(steady, d))}
     return fading if len(better) == len(asked) else fit(better) if better else steady
+
+
+def _surely_above(difference: NDArray[np.float64]) -> bool:
+    """Whether the mean lies above nothing with 90 % confidence."""
+    return bool(difference.mean() > 1.28 * difference.std() / np.sqrt(len(difference)))
