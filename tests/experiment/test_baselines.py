@@ -139,9 +139,9 @@ def test_pairs_fade_in_the_target_if_that_answers_better(
 ) -> None:
     split = global_cut(shops)
     given = Ingredients(shops, split, split.train_events(shops), [], CONFIG, 2, None)
-    monkeypatch.setattr(fading, "_surely_above", lambda _difference: True)
+    monkeypatch.setattr(fading, "CONFIDENT", 0.0)
     assert BASELINES[name].fit(given).config.fades_to == (1.0, 1.0, FADES_TO)
-    monkeypatch.setattr(fading, "_surely_above", lambda _difference: False)
+    monkeypatch.setattr(fading, "CONFIDENT", 1.1)
     assert BASELINES[name].fit(given).config.fades_to == ()
 
 

@@ -58,7 +58,7 @@ def test_a_target_only_side_sees_no_event_of_another_domain(small):
 def test_pairs_fade_in_the_domains_that_a_side_reads_if_that_answers_better(small, monkeypatch):
     dataset, split, raw = small
     config = settings("blend.parts=['co-occurrence']")
-    monkeypatch.setattr(fading, "_surely_above", lambda _difference: True)
+    monkeypatch.setattr(fading, "CONFIDENT", 0.0)
 
     def fades_to(split, *reads):
         neural = None  # not among the parts

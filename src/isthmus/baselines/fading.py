@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 from isthmus.config import Config
@@ -18,7 +17,11 @@ from isthmus.data.dataset import Dataset
 from isthmus.data.splits import Split
 from isthmus.evaluation.metrics import per_query
 from isthmus.evaluation.ranks import rank
+from isthmus.evaluation.significance import resampled_means
 from isthmus.evaluation.stopping import fixed_sample
+
+CONFIDENT = 0.9
+"""Share of resamples of people in which fading answers better, for it to be taken."""
 
 
 def fit_fading(
@@ -66,14 +69,14 @@ def fit_fading(
         return steady
     fading = fit(set(asked))
 
-    def gains(scorer: CoOccurrence, d: int) -> NDArray[np.float64]:
-        ranking = rank(scorer, dataset, asked[d], d, config=settings.evaluation, lists=False)
-        return per_query(ranking, [10])["ndcg@10"]
+    def surely_better(d: int) -> bool:
+        before, after = (
+            rank(scorer, dataset, asked[d], d, config=settings.evaluation, lists=False)
+            for scorer in (steady, fading)
+        )
+        gain, usual = (per_query(ranking, [10])["ndcg@10"] for ranking in (after, before))
+        _, draws = resampled_means((gain - usual)[:, None], after.user)
+        return bool((draws > 0).mean() >= CONFIDENT)
 
-    better = {d for d in asked if _surely_above(gains(fading, d) - gains(steady, d))}
+    better = {d for d in asked if surely_better(d)}
     return fading if len(better) == len(asked) else fit(better) if better else steady
-
-
-def _surely_above(difference: NDArray[np.float64]) -> bool:
-    """Whether the mean lies above nothing with 90 % confidence."""
-    return bool(difference.mean() > 1.28 * difference.std() / np.sqrt(len(difference)))
