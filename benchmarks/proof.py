@@ -78,8 +78,24 @@ def summary(run: Path) -> dict[str, Any]:
         "verdicts": [verdict["sentence"] for verdict in about["verdicts"]],
         "gates": about["gates"],
         "cost": about["cost"],
-        **({"curve": metrics["curve"]} if "curve" in metrics else {}),
+        **({"curve": metrics["curve"], "new": newcomers(table)} if "curve" in metrics else {}),
     }
+
+
+def newcomers(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """At each share, paired differences among people whose whole target history is gone."""
+    return (
+        table.filter(
+            pl.col("slice") == "new to the target",
+            pl.col("metric") == "ndcg@10",
+            pl.col("against").is_not_null(),
+        )
+        .select(
+            *("target", "share", "control", "system", "against", "n"),
+            *("relative", "rel_low", "rel_high", "p_holm"),
+        )
+        .to_dicts()
+    )
 
 
 def food_kitchen() -> dict[str, Any]:
@@ -267,6 +283,10 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "uplift-food-kitchen-quarter": curve(
         *(FOOD_KITCHEN, "--curve", "0.25,1"), name="food-kitchen", seeds="0,1,2"
     ),
+    # A fifth of the people lose all that they did in the target: they are new to it indeed.
+    "cold-users-food-kitchen": curve(
+        *(FOOD_KITCHEN, "--curve", "0.8,1"), name="food-kitchen", seeds="0,1,2"
+    ),
     "uplift-food-kitchen-time": curve(
         *(FOOD_KITCHEN, "--curve", "0.1,1", "--curve-by", "time"),
         name="food-kitchen",
@@ -340,7 +360,7 @@ NEEDS_DATA = {
     *("neighbours", "load", "replay-by-time", "pretrain-language", "pretrain-short", "own-gpt"),
     *("tune-language", "rate-ciao", "click-beauty-toys", "search-food-kitchen"),
     *("food-kitchen-tuned", "rerank"),
-    *(name for name in STUDIES if name.startswith(("uplift", "controls", "zero-shot"))),
+    *(n for n in STUDIES if n.startswith(("uplift", "cold-users", "controls", "zero-shot"))),
 }
 
 

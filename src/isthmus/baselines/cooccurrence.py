@@ -9,6 +9,7 @@ latest events weighing most.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Self
 
@@ -121,44 +122,11 @@ class CoOccurrence:
                 which have a time, do for questions of later days. None: all.
         """
         config = config or CoOccurrenceConfig()
-        size, flat = dataset.n_items, dataset.flat(events.domain, events.item)
-        since, later = np.zeros(len(events), np.int64), np.empty(0)
         if learnt is None:
             learnt = np.ones(len(events), bool)
-        if not learnt.all():
-            later = moments_of(events.time[~learnt], size)
-            since[~learnt] = np.searchsorted(later, events.time[~learnt], side="right") + 1
-        moments = np.append(day_over(events.time[learnt]), later)
-        n_times = len(moments)
-        counts = sum(
-            (
-                _pairs(events.keep(lane), flat[lane], since[lane], moments, size, config)
-                for lane in _lanes(events, len(dataset.domains), config)
-            ),
-            start=sp.csr_array((config.kinds * n_times * size, size), dtype=np.int64),
-        ).tocoo()
-        # In 32 bits where they do, which halves what a version takes on disk.
-        narrow = np.int32 if size < 2**31 else np.int64
-        row, column = (counts.row % size).astype(narrow), counts.col.astype(narrow)
-        kind, block = np.divmod(counts.row // size, n_times)
-        fades = kind == 1
-        left = remains(moments[-1] - moments, config.half_life_days)
-        units = _whole(counts.data * np.where(fades, left[block], 1.0))
-        taken = sp.coo_array((np.ones(len(flat)), (since, flat)), shape=(n_times, size))
-        similarity = sp.coo_array((units, (row, column)), shape=(size, size)).tocsr() * GRAIN
-        similarity.eliminate_zeros()
-        evidence = taken.sum(axis=0) + config.shrinkage
-        from_item = np.repeat(np.arange(size), np.diff(similarity.indptr))
-        similarity.data /= evidence[from_item] ** config.from_power
-        similarity.data /= evidence[similarity.indices] ** config.to_power
-        past = None
-        if len(later):
-            by_row = np.argsort(row, kind="stable")
-            entries = row[by_row], column[by_row], (counts.data[by_row] * GRAIN).astype(np.float32)
-            pairs, since = rows_of(*entries, (size, size)), block[by_row].astype(np.int16)
-            offsets = dataset.item_offsets
-            past = Past(moments, pairs, since, fades[by_row], taken.tocsr(), offsets)
-        return cls(similarity.astype(np.float32), dataset.item_offsets, config, past)
+        counts = _Counts.of(dataset, events, learnt, config)
+        past = None if learnt.all() else counts.past(dataset.item_offsets)
+        return cls(counts.similarity(), dataset.item_offsets, config, past)
 
     def score(
         self, requests: Requests, domain: int, items: NDArray[np.int64] | None = None
@@ -224,6 +192,92 @@ class CoOccurrence:
         table = spread(self._similarity, place, int(item_offsets[-1]))
         past = None if self._past is None else self._past.renumbered(place, item_offsets)
         return type(self)(table, item_offsets, self.config, past)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Pairs that were counted, apart by the moment from which they are known and by kind.
+
+    Attributes:
+        row: int [n_pairs] item that comes first, in flat numbering.
+        column: int [n_pairs] item that follows.
+        units: int64 [n_pairs] how much, in `GRAIN`.
+        since: int64 [n_pairs] place in `moments` of the first that knows of it.
+        fades: bool [n_pairs] whether it counts for less as time goes by.
+        moments: float64 [n_moments] days that are over, Unix seconds, rising; the end of what was
+            learnt is the first.
+        taken: float64 [n_moments, n_items] events that became known of each item.
+        config: how they were counted.
+    """
+
+    row: NDArray[np.integer]
+    column: NDArray[np.integer]
+    units: NDArray[np.int64]
+    since: NDArray[np.int64]
+    fades: NDArray[np.bool_]
+    moments: NDArray[np.float64]
+    taken: sp.coo_array
+    config: CoOccurrenceConfig
+
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        events: Events,
+        learnt: NDArray[np.bool_],
+        config: CoOccurrenceConfig,
+    ) -> Self:
+        """Count; arguments are those of `CoOccurrence.fit`."""
+        size, flat = dataset.n_items, dataset.flat(events.domain, events.item)
+        since, later = np.zeros(len(events), np.int64), np.empty(0)
+        if not learnt.all():
+            later = moments_of(events.time[~learnt], size)
+            since[~learnt] = np.searchsorted(later, events.time[~learnt], side="right") + 1
+        moments = np.append(day_over(events.time[learnt]), later)
+        n_times = len(moments)
+        counts = sum(
+            (
+                _pairs(events.keep(lane), flat[lane], since[lane], moments, size, config)
+                for lane in _lanes(events, len(dataset.domains), config)
+            ),
+            start=sp.csr_array((config.kinds * n_times * size, size), dtype=np.int64),
+        ).tocoo()
+        # In 32 bits where they do, which halves what a version takes on disk.
+        narrow = np.int32 if size < 2**31 else np.int64
+        kind, block = np.divmod(counts.row // size, n_times)
+        return cls(
+            row=(counts.row % size).astype(narrow),
+            column=counts.col.astype(narrow),
+            units=counts.data,
+            since=block,
+            fades=kind == 1,
+            moments=moments,
+            taken=sp.coo_array((np.ones(len(flat)), (since, flat)), shape=(n_times, size)),
+            config=config,
+        )
+
+    def similarity(self) -> sp.csr_array:
+        """Of all that is known, as of the last moment; float32 [n_items, n_items]."""
+        size, config = self.taken.shape[1], self.config
+        left = remains(self.moments[-1] - self.moments, config.half_life_days)
+        share = np.where(self.fades, left[self.since], 1.0)
+        units = _whole(self.units.astype(np.float64) * share)
+        found = sp.coo_array((units, (self.row, self.column)), shape=(size, size)).tocsr() * GRAIN
+        found.eliminate_zeros()
+        evidence = self.taken.sum(axis=0) + config.shrinkage
+        from_item = np.repeat(np.arange(size), np.diff(found.indptr))
+        found.data /= evidence[from_item] ** config.from_power
+        found.data /= evidence[found.indices] ** config.to_power
+        return found.astype(np.float32)
+
+    def past(self, item_offsets: NDArray[np.int64]) -> Past:
+        """What was known when, to answer as of a question's time."""
+        size = self.taken.shape[1]
+        by_row = np.argsort(self.row, kind="stable")
+        amount = (self.units[by_row] * GRAIN).astype(np.float32)
+        pairs = rows_of(self.row[by_row], self.column[by_row], amount, (size, size))
+        since, fades = self.since[by_row].astype(np.int16), self.fades[by_row]
+        return Past(self.moments, pairs, since, fades, self.taken.tocsr(), item_offsets)
 
 
 def _lanes(
