@@ -245,5 +245,5 @@ def _sizes(config: ModelConfig, options: UniSRecConfig) -> ModelConfig:
 
 
 def _for_epochs(config: Config, epochs: int) -> Config:
-    training = config.training.model_copy(update={"epochs": epochs})
+    training = config.training.model_copy(update={"epochs": epochs, "newcomer_steps": 0.0})
     return config.model_copy(update={"training": training})

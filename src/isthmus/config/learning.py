@@ -77,6 +77,16 @@ class TrainingConfig(Section):
         4000, ge=1, description="Most validation questions per domain asked while training."
     )
     batch_events: int = Field(1024, ge=16, description="History events per packed batch.")
+    newcomer_steps: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Further steps for each ordinary one, on histories without the domain of what "
+        "is learnt, as of people new to it.",
+    )
+    newcomer_reach: int = Field(
+        3, ge=1, description="Such a step asks for one of so many next events of the domain."
+    )
     negatives: int = Field(512, ge=1, description="Shared uniform negatives per domain and batch.")
     full_softmax: bool = Field(False, description="Whole catalogue instead of sampled negatives.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak, AdamW.")

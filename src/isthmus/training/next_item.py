@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isthmus.config import TrainingConfig
-from isthmus.data.batches import PackedBatch, Windows
+from isthmus.data.batches import NewcomerWindows, PackedBatch, Windows
 from isthmus.data.dataset import Events
 from isthmus.training.losses import full_softmax, sampled_softmax, sum_of_means
 from isthmus.training.optim import RowAdam
@@ -120,6 +120,7 @@ class NextItemTask:
         self.config, self.weights, self.device = config, weights, device
         self.bounds = [int(b) for b in item_offsets]
         self.windows = Windows.cut(events, max_length)
+        self.newcomers = self._newcomers(events, max_length)
         self.flat = item_offsets[events.domain.astype(np.int64)] + events.item
         self.domain = events.domain.astype(np.int64)
         self.learnt = np.asarray(weights) > 0
@@ -129,14 +130,37 @@ class NextItemTask:
 
     def batches(self, rng: np.random.Generator) -> Iterator[PackedBatch]:
         """One epoch, without batches that hold nothing to learn."""
-        for batch in self.windows.batches(self.config.batch_events, rng):
+        size, reach = self.config.batch_events, self.config.newcomer_reach
+        others = [w.batches(size, rng, reach=reach) for w in self.newcomers]
+        due = 0.0
+        for batch in self.windows.batches(size, rng):
             if self.learnt[self.domain[batch.targets]].any():
                 yield batch
+            due += self.config.newcomer_steps
+            while due >= 1 and others:
+                due -= 1
+                others.append(others.pop(0))  # the domains take turns
+                further = next(others[-1], None)
+                if further is None:
+                    others.pop()
+                else:
+                    yield further
 
     @property
     def batches_per_epoch(self) -> int:
-        """How many steps an epoch has, up to one."""
-        return max(1, round(self.windows.n_targets / self.config.batch_events))
+        """How many steps an epoch has, up to a few."""
+        ordinary = self.windows.n_targets / self.config.batch_events
+        there = sum(int(w.length.sum()) for w in self.newcomers) / self.config.batch_events
+        return max(1, round(ordinary + min(there, ordinary * self.config.newcomer_steps)))
+
+    def _newcomers(self, events: Events, max_length: int) -> list[NewcomerWindows]:
+        """For each domain that is learnt and that people have come to from another."""
+        if not self.config.newcomer_steps:
+            return []
+        cut = [
+            NewcomerWindows.cut(events, d, max_length) for d in np.flatnonzero(self.learnt).tolist()
+        ]
+        return [windows for windows in cut if len(windows.length)]
 
     def loss(self, batch: PackedBatch, rng: np.random.Generator) -> Tensor:
         """Sum over domains of the weighted mean loss and of the further losses, a scalar."""

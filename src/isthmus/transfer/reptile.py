@@ -62,6 +62,7 @@ class ReptileTask(NextItemTask):
     ) -> None:
         super().__init__(model, events, item_offsets, config, **how)
         self.tasks = tasks
+        self.newcomers = []  # its steps are those of its tasks
         self.rows: _RememberingRows = _RememberingRows(model.id_table())
         self.pools = _pools(self, events, tasks.group)
 
