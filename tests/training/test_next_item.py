@@ -348,3 +348,40 @@ def test_items_that_only_a_further_loss_asks_for_learn_and_so_does_the_loss():
     assert moved == [5, 14]
     assert not torch.equal(pull.point, point)
     assert [step.progress for step in pull.steps] == [0.0, 0.2, 0.4, 0.6, 0.8]
+
+
+def _epoch(**how: object) -> tuple[NextItemTask, list[PackedBatch]]:
+    rng = np.random.default_rng(2)
+    histories = [
+        [(d := int(rng.integers(2)), int(rng.integers(SIZES[d]))) for _ in range(12)]
+        for _ in range(60)
+    ]
+    task = _task(histories, **{"batch_events": 64, **how})
+    return task, list(task.batches(np.random.default_rng(0)))
+
+
+def _as_new(task: NextItemTask, batch: PackedBatch) -> bool:
+    """Whether it shows histories without the one domain that it asks about."""
+    asked, read = (set(task.domain[at].tolist()) for at in (batch.targets, batch.inputs))
+    return len(asked) == 1 and not asked & read
+
+
+def test_steps_for_newcomers_come_beside_the_ordinary_ones_and_domains_take_turns():
+    plain, ordinary = _epoch()
+    assert not any(_as_new(plain, batch) for batch in ordinary)
+    for share in (0.5, 1.0):
+        task, batches = _epoch(newcomer_steps=share)
+        new = [batch for batch in batches if _as_new(task, batch)]
+        assert len(new) == pytest.approx(share * len(ordinary), abs=1)
+        assert abs(task.batches_per_epoch - len(batches)) <= 2
+        turns = [int(task.domain[batch.targets[0]]) for batch in new]
+        assert turns[:4] == [0, 1, 0, 1]
+        assert len(batches) - len(new) == len(ordinary)
+        assert all(torch.isfinite(task.loss(b, np.random.default_rng(0))) for b in new)
+
+
+def test_nobody_is_new_to_a_domain_that_is_not_learnt_or_stands_alone():
+    task, batches = _epoch(newcomer_steps=1.0, weights=(0.0, 1.0))
+    assert {int(task.domain[b.targets[0]]) for b in batches if _as_new(task, b)} == {1}
+    alone = _task([[(0, 0), (0, 1), (0, 2)]] * 3, newcomer_steps=1.0)
+    assert len(list(alone.batches(np.random.default_rng(0)))) == alone.batches_per_epoch == 1

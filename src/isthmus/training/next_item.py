@@ -120,10 +120,10 @@ class NextItemTask:
         self.config, self.weights, self.device = config, weights, device
         self.bounds = [int(b) for b in item_offsets]
         self.windows = Windows.cut(events, max_length)
-        self.newcomers = self._newcomers(events, max_length)
         self.flat = item_offsets[events.domain.astype(np.int64)] + events.item
         self.domain = events.domain.astype(np.int64)
         self.learnt = np.asarray(weights) > 0
+        self.newcomers = self._newcomers(events, max_length)
         self.time, self.user = events.time, events.user
         self.event_weight = _relative_weights(events)
         self.rows = RowAdam(model.id_table())
