@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from isthmus.continual.judge import Verdict
@@ -45,7 +47,7 @@ def updated() -> Progress:
 def test_what_is_made_of_a_version_says_so_and_repeats_no_verdict(
     kind: str, about: str, learnt: int, reason: str
 ) -> None:
-    before = updated()
+    before = replace(updated(), written=True)
     made = before.beside(kind, about, learnt=learnt)
     assert (made.kind, made.reason, made.learnt) == (kind, reason, learnt)
     own = (made.parent, made.verdict, made.replayed, made.held_back, made.drift, made.settings)
@@ -59,8 +61,21 @@ def test_what_is_made_of_a_version_says_so_and_repeats_no_verdict(
     assert Progress.from_json(before.as_json()) == before
 
 
+def test_steps_that_were_not_written_apart_are_all_named() -> None:
+    fitted = Progress()
+    taught = fitted.beside(TAUGHT, "rate")
+    joined = taught.beside(JOINED, "gear")
+    assert joined.reason == (
+        "Fitted from the start. Learnt to tell ratings; recommends as before. "
+        "gear joined, by its texts; other domains as before."
+    )
+    read = Progress.from_json(joined.as_json())
+    assert read.reason == joined.reason
+    assert read.beside(TAUGHT, "click").reason == "Learnt to tell clicks; recommends as before."
+
+
 def test_what_older_models_say_is_still_read() -> None:
     assert Progress.from_json(None).reason == "Fitted from the start."
     saved = updated().as_json()
-    del saved["about"]
+    del saved["about"], saved["earlier"]
     assert Progress.from_json(saved) == updated()

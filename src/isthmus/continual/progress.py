@@ -43,6 +43,8 @@ class Progress:
         settings: keys of `learning` that were set for this update alone, `learning.passes=1`.
         verdict: of the comparison with its parent; None: there was none.
         watch: state of the windows that look out for drift; None: nothing seen.
+        earlier: what was done, in words, between the last version that was written and this one.
+        written: whether it lies in a folder.
     """
 
     kind: str = "fit"
@@ -61,10 +63,16 @@ class Progress:
     settings: tuple[str, ...] = ()
     verdict: Verdict | None = None
     watch: Mapping[str, Any] | None = field(default=None, repr=False)
+    earlier: tuple[str, ...] = ()
+    written: bool = field(default=False, compare=False)
 
     @property
     def reason(self) -> str:
         """Why this version does or does not serve, in words."""
+        return " ".join([*self.earlier, self._own_reason])
+
+    @property
+    def _own_reason(self) -> str:
         if self.kind == ERASURE:
             return "As before, without people who were erased."
         if self.kind == TAUGHT:
@@ -101,18 +109,19 @@ class Progress:
             learnt=learnt,
             waiting=self.waiting + waiting,
             watch=self.watch,
+            earlier=() if self.written else (*self.earlier, self._own_reason),
         )
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "written"}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any] | None) -> Self:
         """What `as_json` gave; folders from before there were updates say nothing."""
         if saved is None:
-            return cls()
-        found = cls(**saved)
+            return cls(written=True)
+        found = cls(**saved, written=True)
         verdict = None
         if saved["verdict"] is not None:
             relative = saved["verdict"]["relative"]
@@ -124,6 +133,7 @@ class Progress:
             fitted_items=tuple(found.fitted_items),
             drift=tuple(found.drift),
             settings=tuple(found.settings),
+            earlier=tuple(found.earlier),
             verdict=verdict,
         )
 

@@ -166,7 +166,7 @@ def _learn(side: Side, student: CoreModel, lessons: Lessons, course: Course) -> 
         update={
             "epochs": course.passes,
             "learning_rate": config.training.learning_rate * settings.rate,
-            "newcomer_steps": 0.0,  # how newcomers look it knows; what is new is learnt in few passes
+            "newcomer_steps": 0.0,  # it knows how newcomers look
         }
     )
     ours = config.model_copy(update={"training": training, "seed": course.seed})

@@ -8,6 +8,7 @@ recommender.save("model"); Recommender.load("model")
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,7 +183,9 @@ class Recommender(Answering, Extending, Telling):
             self.progress,
             list(self.taught.values()),
         )
-        return storage.save(Path(folder), parts, live=live, keep=keep)
+        version = storage.save(Path(folder), parts, live=live, keep=keep)
+        self.progress = replace(self.progress, written=True)
+        return version
 
     @classmethod
     def load(cls, folder: Path | str, *, version: str | None = None) -> Recommender:
