@@ -581,3 +581,19 @@ def test_an_update_leaves_the_other_cores_to_the_service(monkeypatch) -> None:
     monkeypatch.setattr(updating, "challenge", threads)
     with pytest.raises(RuntimeError, match=r"^\{1\}$"):
         base().update(growth(0.6, 0.8))
+
+
+def test_versions_that_find_nothing_are_alike_and_no_percentage_is_made_up() -> None:
+    config = base().config
+    nothing = gains(*np.zeros(60))
+    same = judge(nothing, nothing, ("books",), config)
+    assert same.no_worse
+    assert same.relative == (0.0, 0.0, 0.0)
+    something = replace(nothing, value=np.where(np.arange(60) < 20, 0.5, 0.0))
+    better = judge(nothing, something, ("books",), config)
+    assert better.no_worse
+    assert better.relative is None
+    assert "has NDCG@100 0.1667 where the one before has 0.0000" in better.reason
+    worse = judge(something, nothing, ("books",), config)
+    assert not worse.no_worse
+    assert "worse is beyond chance" in worse.reason

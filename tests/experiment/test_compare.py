@@ -1,11 +1,17 @@
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
 
+from isthmus import failpoints
 from isthmus.config import Config
 from isthmus.data.dataset import Dataset
 from isthmus.data.world import DomainSpec, WorldConfig, generate_world
@@ -13,7 +19,7 @@ from isthmus.errors import ConfigError, DataError, RequestError
 from isthmus.experiment import compare as module
 from isthmus.experiment.compare import compare
 from isthmus.experiment.records import read_run
-from isthmus.experiment.seed_run import GATED, TARGET_ONLY, TRANSFERRED
+from isthmus.experiment.seed_run import GATED, TARGET_ONLY, TRANSFERRED, Measured
 from isthmus.language.models import find_model
 
 BASELINES = ["popular", "text"]
@@ -187,3 +193,48 @@ def test_another_language_model_in_the_same_folder_is_another_comparison(
     name = next(name for name, value in weights.items() if value.is_floating_point())
     save_file({**weights, name: weights[name] + 1}, folder / "model.safetensors")
     assert module._fingerprint(here, books_and_gear, ["gear"]) != before
+
+
+@pytest.mark.parametrize("place", ["version-begun", "version-written", "version-named"])
+def test_a_part_whose_writer_was_killed_is_found_whole_or_measured_again(
+    place: str, tmp_path: Path
+) -> None:
+    part = tmp_path / "systems"
+    script = (
+        "from pathlib import Path; from isthmus.experiment.seed_run import Measured; "
+        f"Measured(parameters=3).save(Path({str(part)!r}), 'this')"
+    )
+    told = {**os.environ, failpoints.VARIABLE: place}
+    killed = subprocess.run([sys.executable, "-c", script], env=told, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert part.exists()
+    found = Measured.load(part, "this")
+    assert (None if found is None else found.parameters) == (
+        3 if place == "version-named" else None
+    )
+    Measured(parameters=4).save(part, "this")
+    found = Measured.load(part, "this")
+    assert found is not None
+    assert found.parameters == 4
+
+
+def test_a_target_that_people_have_whole_is_reported_without_their_lists(
+    books_and_gear: Dataset, config: Config, tmp_path: Path
+) -> None:
+    events = books_and_gear.events
+    three = replace(events, item=np.where(events.domain == 1, events.item % 3, events.item))
+    gear = books_and_gear.domains[1]
+    small = replace(
+        books_and_gear,
+        domains=(books_and_gear.domains[0], replace(gear, items=gear.items.head(3))),
+        events=three,
+    )
+    found = compare(
+        config.model_copy(update={"name": "plans"}),
+        dataset=small,
+        targets=["gear"],
+        baselines=["popular"],
+        folder=tmp_path,
+    )
+    assert read_run(tmp_path / "plans").verdicts
+    assert len(found.record.examples) < 2

@@ -154,3 +154,16 @@ def test_fewer_parts() -> None:
         "text",
         "co-occurrence",
     }
+
+
+@pytest.mark.parametrize("parts", [["co-occurrence", "recent-popular"], ["recent-popular"]])
+def test_a_blend_without_parts_that_read_texts(parts: list[str]) -> None:
+    training = {"epochs": 1, "batch_events": 512, "negatives": 64}
+    shot = {"strategy": "zero-shot"}
+    config = quick_config(training=training, blend={"parts": parts}, transfer=shot, target="gear")
+    recommender = _fit(_frames(), config)
+    _both(recommender, "gear")
+    if "co-occurrence" not in parts:
+        item = recommender.dataset.domains[0].items["item_id"][0]
+        with pytest.raises(RequestError, match="tells which items are alike"):
+            recommender.similar("books", item)

@@ -333,3 +333,16 @@ def test_ratings_missing_is_said_before_anything_is_trained() -> None:
     )
     with pytest.raises(DataError, match="no event has a rating"):
         recommender.teach("rate")
+
+
+def test_settings_of_a_teaching_that_failed_are_not_kept() -> None:
+    recommender = fresh()
+    before = recommender.config.tasks
+    with pytest.raises(DataError):
+        recommender.teach(
+            "click",
+            config=recommender.config.override(
+                "tasks.epochs=77", "tasks.click.examples=nowhere.csv"
+            ),
+        )
+    assert recommender.config.tasks == before

@@ -66,7 +66,8 @@ class Verdict:
         champion: mean NDCG@100; NaN where too little was asked.
         challenger: likewise.
         confidence: that the challenger keeps `1 - margin` of it; NaN where too little was asked.
-        relative: change with its 95 % interval; None where too little was asked.
+        relative: change with its 95 % interval; None where too little was asked, or the champion
+            finds nothing.
     """
 
     no_worse: bool
@@ -158,16 +159,16 @@ def judge(champion: Gains, challenger: Gains, names: tuple[str, ...], config: Co
         for column, d in enumerate(domains, 1)
         if (kept[:, column] < 0).sum() > HARM_LEVEL * np.isfinite(kept[:, column]).sum()
     ]
-    floor = np.finfo(np.float64).tiny
-    relative = draws[:, 0, 0] / np.maximum(draws[:, 0, 1], floor) - 1
-    low, high = np.quantile(relative, [0.025, 0.975])
-    change = float(means[0, 0] / max(means[0, 1], floor) - 1)
-    worse = high < 0
+    relative = _relative(means[0], draws[:, 0])
+    worse = float(np.quantile(draws[:, 0, 0] - draws[:, 0, 1], 0.975)) < 0
+    moved = f"has NDCG@{CUTOFF} {means[0, 0]:.4f} where the one before has {means[0, 1]:.4f}"
+    if relative is not None:
+        change, low, high = relative
+        moved = f"changes NDCG@{CUTOFF} by {change:+.1%} ({low:+.1%} to {high:+.1%})"
     said = (
-        f"On the newest {len(columns):,} questions of {people:,} people it changes "
-        f"NDCG@{CUTOFF} by {change:+.1%} ({low:+.1%} to {high:+.1%}); that it keeps all but "
-        f"{settings.margin:.0%} is {confidence:.0%} certain, and {settings.confidence:.0%} "
-        "is asked for"
+        f"On the newest {len(columns):,} questions of {people:,} people it {moved}; "
+        f"that it keeps all but {settings.margin:.0%} is {confidence:.0%} certain, and "
+        f"{settings.confidence:.0%} is asked for"
     )
     if worse:
         said += "; that it is worse is beyond chance"
@@ -181,5 +182,22 @@ def judge(champion: Gains, challenger: Gains, names: tuple[str, ...], config: Co
         champion=float(means[0, 1]),
         challenger=float(means[0, 0]),
         confidence=confidence,
-        relative=(change, float(low), float(high)),
+        relative=relative,
     )
+
+
+def _relative(
+    means: NDArray[np.float64], draws: NDArray[np.float64]
+) -> tuple[float, float, float] | None:
+    """Change of the first of two means [2] against the second, with the interval of draws [n, 2].
+
+    Two that are 0 do not differ; None where the second is 0 alone, there or in a draw.
+    """
+    pairs = np.vstack([means, draws])
+    changed = np.zeros(len(pairs))
+    some = (pairs != 0).any(axis=1)
+    if not pairs[some, 1].all():
+        return None
+    changed[some] = pairs[some, 0] / pairs[some, 1] - 1
+    low, high = np.quantile(changed[1:], [0.025, 0.975])
+    return float(changed[0]), float(low), float(high)

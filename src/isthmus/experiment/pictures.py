@@ -12,6 +12,7 @@ from isthmus.alignment.distance import DomainDistance
 from isthmus.data.check import DataReport
 from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
+from isthmus.errors import RequestError
 from isthmus.experiment.schema import (
     DataFacts,
     Distance,
@@ -43,7 +44,10 @@ def example_users(recommender: Recommender, targets: Sequence[str]) -> list[Exam
         index = dataset.domain_index(target)
         for user in _telling_users(recommender, index):
             raw = dataset.user_ids[int(user)]
-            answers = recommender.recommend(target, users=[raw], k=SHOWN_ITEMS)
+            try:
+                answers = recommender.recommend(target, users=[raw], k=SHOWN_ITEMS)
+            except RequestError:  # they have everything that the target offers
+                continue
             own, elsewhere = _counts(dataset, user, index)
             examples.append(
                 ExampleUser(

@@ -26,6 +26,7 @@ from isthmus.experiment.environment import peak_rss_mb
 from isthmus.recommender import Recommender
 from isthmus.scoring import Scorer
 from isthmus.training.checkpoint import read_folder, write_folder
+from isthmus.training.versions import never_finished, settle
 from isthmus.transfer.sides import Side
 
 KIND = "comparison"
@@ -71,7 +72,9 @@ class Measured:
     @classmethod
     def load(cls, folder: Path, fingerprint: str) -> Measured | None:
         """What `save` wrote for the same question, None where there is none."""
-        if not folder.exists():
+        if folder.exists():
+            settle(folder)  # which removes what was begun and named by nobody
+        if not folder.exists() or never_finished(folder):
             return None
         saved = read_folder(folder, kind=KIND)
         meta = dict(saved.meta)

@@ -42,8 +42,15 @@ def similar_items(
         average item, and the parts add up to it.
 
     Raises:
-        RequestError: the item has neither text nor behaviour, so that nothing can be compared.
+        RequestError: the item has neither text nor behaviour, or the blend no part that tells of
+            items, so that nothing can be compared.
     """
+    if not relations.names:
+        raise RequestError(
+            f"no part of the blend for {dataset.names[to]!r} tells which items are alike",
+            where="blend.parts",
+            hint="Fit with neural, co-occurrence or text among them",
+        )
     start, stop = (int(bound) for bound in dataset.item_offsets[to : to + 2])
     own = int(dataset.item_offsets[domain]) + item
     if not relations.known(own):

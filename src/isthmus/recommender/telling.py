@@ -72,6 +72,7 @@ class Telling:
         name, examples, settings = self._begin(task, config, "recommender")
         reader = Reader(name, self.dataset, self.split, self.system, settings)
         self.taught[name] = teach(reader, examples, settings, folder=folder)
+        self._keep(settings)
         self.progress = self.progress.beside(TAUGHT, name)
         return self.taught[name]
 
@@ -87,6 +88,7 @@ class Telling:
         """
         name, examples, settings = self._begin(task, config, "language")
         encoder = teach_language(name, self.dataset, examples, settings, folder=folder)
+        self._keep(settings)
         if encoder.config.weigh:
             cut = encoder.n_truncated
             taught = examples.of(Role.TRAIN)
@@ -202,10 +204,9 @@ class Telling:
     def _begin(
         self, task: str, config: Config | None, way: Way
     ) -> tuple[TaskName, Examples, Config]:
-        """The task, its examples and the settings, of which those of tasks are taken over."""
+        """The task, its examples and the settings."""
         name, settings = known_task(task), config or self.config
         check_settings(self.config, settings, way)
-        self.config = self.config.model_copy(update={"tasks": settings.tasks})
         examples = gather(name, self.dataset, self.split, settings)
         if examples.left_out:
             _log.warning(
@@ -213,6 +214,10 @@ class Telling:
                 f"{examples.left_out:,}",
             )
         return name, examples, settings
+
+    def _keep(self, settings: Config) -> None:
+        """Take over the settings of tasks by which something was taught."""
+        self.config = self.config.model_copy(update={"tasks": settings.tasks})
 
     def _told(
         self,
