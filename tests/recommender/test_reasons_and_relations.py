@@ -120,3 +120,26 @@ def test_a_part_of_negative_weight_is_never_the_reason() -> None:
     answers = turned.recommend("gear", users=["nobody"], k=3)
     assert set(answers["why"]) == {"the best of what is left"}
     assert "popular" not in answers["basis"][0]
+
+
+def test_what_followed_is_told_as_of_the_question() -> None:
+    """What comes after a question is no reason for its answer."""
+    recommender = fitted()
+    side, dataset = recommender.system.transferred, recommender.dataset
+    part = side.parts["co-occurrence"]
+    assert part.counts_on
+    early = recommender.split.cut_times[0]
+    n_books, n_gear = (d.n_items for d in dataset.domains)
+    book = np.arange(n_books)[:, None]
+    gear = np.broadcast_to(np.arange(n_books, n_books + n_gear), (n_books, n_gear))
+    relations = Relations(side)
+    now = relations.between("co-occurrence", book, gear)[..., 0]
+    then = relations.between(
+        "co-occurrence", book, gear, query_time=np.full(n_books, early, np.float64)
+    )[..., 0]
+    one = Requests.of([Request([(0, i)], query_time=early) for i in range(n_books)])
+    scored = part.score(one, 1).total
+    assert np.allclose(np.where(then == NOTHING, 0, then), scored, atol=1e-6)
+    assert ((now != NOTHING) & (then == NOTHING)).any()
+    untimed = relations.between("co-occurrence", book, gear, query_time=np.full(n_books, np.nan))
+    assert np.array_equal(untimed[..., 0], now)

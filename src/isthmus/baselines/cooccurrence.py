@@ -103,6 +103,12 @@ class CoOccurrence:
         """Whether more was known than learnt, so that answers depend on a question's day."""
         return self._past is not None
 
+    def in_the_past(self, query_time: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which questions, bool [batch], come before all that is counted; one without a time no."""
+        if self._past is None:
+            return np.zeros(len(query_time), bool)
+        return self._past.passed(query_time) < len(self._past.moments) - 1
+
     @classmethod
     def fit(
         cls,

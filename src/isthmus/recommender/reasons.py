@@ -60,7 +60,8 @@ def reasons(
         rows = np.flatnonzero(here.any(1))
         if not len(rows) or not history.shape[1]:
             continue
-        found = relations.between(name, history[rows], items[rows])
+        asked = requests.query_time[rows]
+        found = relations.between(name, history[rows], items[rows], query_time=asked)
         if name == "co-occurrence":
             found *= np.power(relations.recency, np.arange(found.shape[2]), dtype=np.float32)
         if name == "text":

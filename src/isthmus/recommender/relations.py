@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from isthmus.baselines.content import ContentKNN
 from isthmus.baselines.cooccurrence import CoOccurrence
-from isthmus.scoring import Float
+from isthmus.scoring import Float, Request, Requests
 from isthmus.transfer.sides import Side
 
 NOTHING = np.float32(-np.inf)
@@ -34,13 +34,21 @@ class Relations:
             name for name in ("neural", "co-occurrence", "text") if name in side.parts
         )
 
-    def between(self, name: str, a: NDArray[np.int64], b: NDArray[np.int64]) -> Float:
+    def between(
+        self,
+        name: str,
+        a: NDArray[np.int64],
+        b: NDArray[np.int64],
+        *,
+        query_time: NDArray[np.float64] | None = None,
+    ) -> Float:
         """Relation of each item in `b` to each in `a`, by a part's name.
 
         Args:
             name: one of `names`.
             a: int64 [batch, n] flat indices, -1 for an empty place.
             b: int64 [batch, m] flat indices, -1 for an empty place.
+            query_time: float64 [batch] Unix seconds as of which counts are told; None: now.
 
         Returns:
             float32 [batch, m, n]; `NOTHING` at empty places, between an item and itself, and where
@@ -49,6 +57,9 @@ class Relations:
         unknown = (a[:, None, :] < 0) | (b[:, :, None] < 0) | (a[:, None, :] == b[:, :, None])
         if name == "co-occurrence":
             found = self._followed(a, b)
+            if query_time is not None and self._company.counts_on:
+                for row in np.flatnonzero(self._company.in_the_past(query_time)):
+                    found[row] = self._had_followed(a[row], b[row], query_time[row])
             return np.where(unknown | (found == 0), NOTHING, found)
         vectors, present = self._neural if name == "neural" else self._texts
         unknown |= ~present[a][:, None, :] | ~present[b][:, :, None]
@@ -106,11 +117,15 @@ class Relations:
         table = self._text_state["table"].astype(np.float32, copy=False)
         return table, self._text_row >= 0
 
-    @cached_property
-    def _similarity(self) -> sp.csr_array:
+    @property
+    def _company(self) -> CoOccurrence:
         part = self._side.parts["co-occurrence"]
         assert isinstance(part, CoOccurrence), "the co-occurrence part is a CoOccurrence"
-        arrays = part.state().arrays
+        return part
+
+    @cached_property
+    def _similarity(self) -> sp.csr_array:
+        arrays = self._company.state().arrays
         size = int(arrays["item_offsets"][-1])
         return sp.csr_array(
             (arrays["data"], arrays["indices"], arrays["indptr"]), shape=(size, size)
@@ -125,3 +140,26 @@ class Relations:
             return np.zeros(shape, np.float32)
         found = np.asarray(self._similarity[earlier, later], np.float32)
         return found.reshape(shape)
+
+    def _had_followed(
+        self, a: NDArray[np.int64], b: NDArray[np.int64], query_time: np.float64
+    ) -> Float:
+        """The same for one request, [m, n], as it was told at `query_time`: a history of one."""
+        bounds = np.asarray(self._side.neural.model.bounds)
+        found = np.zeros((len(b), len(a)), np.float32)
+        place = np.flatnonzero(a >= 0)
+        if not len(place):
+            return found
+        domain = np.searchsorted(bounds, a[place], side="right") - 1
+        one_each = Requests.of(
+            [
+                Request([(int(d), int(item))], query_time=float(query_time))
+                for d, item in zip(domain, a[place] - bounds[domain], strict=True)
+            ]
+        )
+        for d in range(len(bounds) - 1):
+            here = np.flatnonzero((b >= bounds[d]) & (b < bounds[d + 1]))
+            if len(here):
+                scores = self._company.score(one_each, d, b[here] - bounds[d])
+                found[np.ix_(here, place)] = scores.total.T
+        return found
