@@ -159,7 +159,8 @@ def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where
     """Examples from a table; rows about unknown people, domains or items are an error.
 
     Where it has no column `split`, 70 % of the people are learnt from, 15 % stopped by and 15 %
-    asked in the end. A history ends before `time`; without one, with training. Pairs from among the
+    asked in the end. A history ends before `time`; without one, with training, and so where events
+    of the person have an order alone: the time of such a pair is unknown. Pairs from among the
     events that the model was trained on are then learnt from alone: the parts that speak of a pair
     know these by heart, and would be judged by what they were told.
 
@@ -189,6 +190,8 @@ def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where
     time = np.full(len(frame), np.nan)
     if "time" in frame.columns:
         time = to_seconds(frame["time"]).seconds.to_numpy().astype(np.float64)
+    # Against events that have an order alone, a moment says nothing.
+    time[_clockless(dataset)[user]] = np.nan
     end = _ends(dataset, split, user, time)
     if "split" in frame.columns:
         role = _roles(frame, where)
@@ -353,6 +356,13 @@ def _ends(
         late = np.flatnonzero(events.time[start:stop] >= time[row])
         end[row] = start + late[0] if len(late) else stop
     return np.asarray(end, np.int64)
+
+
+def _clockless(dataset: Dataset) -> NDArray[np.bool_]:
+    """Whether each person has events, and none with a time, bool [n_users]."""
+    first = dataset.events.offsets
+    timed = np.concatenate([[0], np.cumsum(~np.isnan(dataset.events.time))])
+    return np.asarray((first[1:] > first[:-1]) & (timed[first[1:]] == timed[first[:-1]]))
 
 
 def trained_until(dataset: Dataset, split: Split) -> NDArray[np.int64]:
