@@ -152,7 +152,7 @@ def against_drawn(dataset: Dataset, split: Split, *, negatives: int, seed: int) 
                 drawn, found = _drawn(dataset, here, had, rng)
                 false = replace(here, item=drawn, label=np.zeros(len(here)))
                 parts.append(false.take(found))
-    return _checked(_joined(parts, ("0", "1")), "split")
+    return checked(_joined(parts, ("0", "1")), "split")
 
 
 def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where: str) -> Examples:
@@ -195,7 +195,7 @@ def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where
     end = _ends(dataset, split, user, time)
     if "split" in frame.columns:
         role = _roles(frame, where)
-        return _checked(Examples(user, end, domain, item, time, label, role, classes), where)
+        return checked(Examples(user, end, domain, item, time, label, role, classes), where)
     role = _by_person(dataset, user)
     found = Examples(user, end, domain, item, time, label, role, classes)
     judging = role != Role.TRAIN
@@ -207,7 +207,7 @@ def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where
             hint="Add later pairs, or say in a column 'split' what each pair is for",
         )
     found = replace(found.take(~by_heart), left_out=int(by_heart.sum()))
-    return _checked(found, where)
+    return checked(found, where)
 
 
 def as_classes(labels: pl.Series, *, where: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
@@ -326,7 +326,12 @@ def check_classes(
         )
 
 
-def _checked(examples: Examples, where: str) -> Examples:
+def checked(examples: Examples, where: str) -> Examples:
+    """The examples, of which there must be several classes to learn from and to stop by.
+
+    Raises:
+        DataError: there is one, or no pair.
+    """
     for role in (Role.TRAIN, Role.VALIDATION):
         check_classes(examples.of(role).label, examples.classes, SPLITS[role], where=where)
     return examples
