@@ -19,7 +19,9 @@ from isthmus.tasks.examples import (
     clicks,
     labelled_pairs,
     rated_events,
+    trained_until,
 )
+from isthmus.tasks.reader import Reader
 
 
 def had(dataset: Dataset, examples: Examples) -> np.ndarray:
@@ -142,6 +144,37 @@ def test_events_without_a_time_cut_no_history_short() -> None:
     )
     found = labelled_pairs(clockless, usual.split, asked, where="pairs")
     assert found.end.tolist() == [start + 4, stop] * 9
+
+
+@pytest.mark.parametrize("timed", [0, 1])
+def test_a_pair_with_a_time_is_not_in_a_history_without_one(timed: int) -> None:
+    """Whether no event of a person has a time, or the first alone."""
+    usual = once()
+    events, split = usual.dataset.events, usual.split
+    time = np.full_like(events.time, np.nan)
+    time[events.offsets[:-1][: timed * usual.dataset.n_users]] = 0.0
+    dataset = replace(usual.dataset, events=replace(events, time=time))
+    answers = split.test.position
+    asked = pl.DataFrame(
+        {
+            "user_id": [dataset.user_ids[u] for u in events.user[answers].tolist()],
+            "domain": [dataset.names[d] for d in events.domain[answers].tolist()],
+            "item_id": [
+                dataset.domains[d].items["item_id"][i]
+                for d, i in zip(events.domain[answers], events.item[answers].tolist(), strict=True)
+            ],
+            "label": [i % 2 for i in range(len(answers))],
+            "time": [1e9] * len(answers),
+        }
+    )
+    found = labelled_pairs(dataset, split, asked, where="pairs")
+    if not timed:
+        assert np.isnan(found.time).all()
+        assert (found.end == trained_until(dataset, split)[found.user]).all()
+    read = Reader("click", dataset, split, usual.system, usual.config)._requests(found)
+    own = (read.domain == found.domain[read.rows]) & (read.item == found.item[read.rows])
+    assert len(read.item)
+    assert not own.any()
 
 
 def test_a_table_of_three_classes(tmp_path) -> None:

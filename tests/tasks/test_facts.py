@@ -80,6 +80,29 @@ def test_without_clocks_a_training_rating_is_judged_by_other_peoples() -> None:
     assert set(np.unique(fold)) == set(range(FOLDS))
 
 
+def test_one_rating_without_a_time_tells_no_answer_and_stops_no_other_clock() -> None:
+    usual = once()
+    events, split = usual.dataset.events, usual.split
+    time, rating = events.time.copy(), events.rating.copy()
+    gear = np.flatnonzero((events.domain == 1) & ~np.isnan(rating))
+    time[gear[0]] = np.nan
+    mixed = replace(usual.dataset, events=replace(events, time=time))
+    examples = rated_events(mixed, split).of(Role.TEST)
+    rating[gear[~split.in_train[gear]]] = 1.0
+    changed = replace(mixed, events=replace(mixed.events, rating=rating))
+    clocked, before, after = (
+        RatingFacts.of(dataset, split).at(examples, in_training=False)[:, :2]
+        for dataset in (usual.dataset, mixed, changed)
+    )
+    here = examples.domain == 1
+    assert np.array_equal(before[here], after[here])
+    learnt = gear[split.in_train[gear]]
+    assert np.array_equal(
+        before[here, 1], np.bincount(events.item[learnt], minlength=100)[examples.item[here]]
+    )
+    assert np.array_equal(before[~here], clocked[~here])
+
+
 def test_somebody_new_and_an_item_nobody_rated_have_no_facts() -> None:
     usual = once()
     facts = RatingFacts.of(usual.dataset, usual.split)

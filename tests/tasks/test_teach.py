@@ -12,12 +12,14 @@ import torch
 from tasks_world import fresh, once, task_config
 
 from isthmus.config import CrossEncoderConfig
+from isthmus.data.world import DomainSpec, WorldConfig, generate_world
 from isthmus.errors import ConfigError, DataError, RequestError, TrainingError
 from isthmus.recommender import Recommender
 from isthmus.tasks.examples import Role, against_drawn, rated_events
 from isthmus.tasks.reader import Reader
 from isthmus.tasks.teach import HeadTask, labelled, teach
 from isthmus.training.checkpoint import read_folder
+from word_encoder import WordEncoder
 
 ITEMS = ["g00000", "g00001", "g00002"]
 
@@ -288,6 +290,34 @@ def test_a_domain_without_ratings_is_not_told_about() -> None:
     assert set(recommender.judge("rate").by_domain) == {"books", "all"}
     with pytest.raises(RequestError, match="'rate' was not learnt in 'gear'"):
         recommender.rate("gear", ITEMS, users=["nobody"])
+
+
+def test_ratings_of_a_domain_that_joined_later_teach_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    films = DomainSpec(name="films", n_items=40)
+    frames = generate_world(WorldConfig(n_users=300, n_themes=6, domains=(films,))).frames["films"]
+    recommender = once().add_domain("films", frames, encoder=WordEncoder())
+    pairs = rated_events(recommender.dataset, recommender.split)
+    n_later = int((pairs.domain == 2).sum())
+    assert n_later
+    recommender.teach("rate")
+    assert f"{n_later:,} pairs teach nothing, for films joined after the model" in caplog.text
+    assert set(recommender.judge("rate").by_domain) == {"books", "gear", "all"}
+    item = recommender.dataset.domains[2].items["item_id"][0]
+    with pytest.raises(RequestError, match=r"'films', which joined after .* 'isthmus fit'"):
+        recommender.rate("films", [item], users=["nobody"])
+    split = recommender.split
+    train = split.in_train & (recommender.dataset.events.domain == 2)
+    alone = Recommender(
+        recommender.dataset,
+        recommender.config,
+        replace(split, in_train=train),
+        recommender.raw,
+        recommender.system,
+    )
+    with pytest.raises(DataError, match="every pair to learn from is of films, which joined"):
+        alone.teach("rate")
 
 
 def test_ratings_stay_within_what_occurs_in_their_own_domain() -> None:

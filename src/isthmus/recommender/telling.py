@@ -16,10 +16,10 @@ from isthmus.config import Config
 from isthmus.continual.progress import TAUGHT, Progress
 from isthmus.data.dataset import Dataset
 from isthmus.data.splits import Split
-from isthmus.errors import RequestError, did_you_mean
+from isthmus.errors import DataError, RequestError, did_you_mean
 from isthmus.recommender.asking import Asked, History, ask
 from isthmus.recommender.measuring import drawn_at_random
-from isthmus.tasks.examples import Examples, Role, trained_until
+from isthmus.tasks.examples import Examples, Role, checked, trained_until
 from isthmus.tasks.figures import Figures
 from isthmus.tasks.reader import TASKS, Reader, TaskName
 from isthmus.tasks.rerank_weight import Weighed, weigh
@@ -56,6 +56,9 @@ class Telling:
     ) -> Taught:
         """Learn a task on top of what is fitted; recommendations stay as they are.
 
+        Examples of domains that joined after the model was fitted are left out: heads read the
+        states that it was fitted with.
+
         Args:
             task: `rate` (ratings of the events) or `click` (classes; see `tasks.click.examples`).
             config: the recommender's own with other settings of the teaching, as
@@ -70,6 +73,7 @@ class Telling:
             TrainingError: memory ran out.
         """
         name, examples, settings = self._begin(task, config, "recommender")
+        examples = self._of_founding(examples)
         reader = Reader(name, self.dataset, self.split, self.system, settings)
         self.taught[name] = teach(reader, examples, settings, folder=folder)
         self._keep(settings)
@@ -219,6 +223,31 @@ class Telling:
         """Take over the settings of tasks by which something was taught."""
         self.config = self.config.model_copy(update={"tasks": settings.tasks})
 
+    def _of_founding(self, examples: Examples) -> Examples:
+        """The examples of domains that the model was fitted with.
+
+        Raises:
+            DataError: none of them is to learn from, or they are of one class only.
+        """
+        founding = examples.domain < self.system.transferred.n_domains
+        if founding.all():
+            return examples
+        later = [self.dataset.names[d] for d in np.unique(examples.domain[~founding]).tolist()]
+        names = ", ".join(later)
+        _log.warning(
+            "%s pairs teach nothing, for %s joined after the model was fitted; 'isthmus fit' "
+            "learns all domains together",
+            f"{(~founding).sum():,}",
+            names,
+        )
+        found = examples.take(founding)
+        if not len(found.of(Role.TRAIN)):
+            raise DataError(
+                f"every pair to learn from is of {names}, which joined after the model was fitted",
+                hint="Fit all domains together with 'isthmus fit', and teach that",
+            )
+        return checked(found, "domains the model was fitted with") if found.classes else found
+
     def _told(
         self,
         task: TaskName,
@@ -249,6 +278,12 @@ class Telling:
             of_items = [texts.of_items[target][i] for i in item.tolist()]
             return about, labels, through.tell([people[p] for p in person], of_items)
         taught = self._taught(task)
+        if target >= self.system.transferred.n_domains:
+            raise RequestError(
+                f"{task!r} was not learnt in {domain!r}, which joined after the model was fitted",
+                hint=f"Fit all domains together with 'isthmus fit', which learns {domain!r}, and "
+                f"then 'isthmus teach {task}'",
+            )
         if target not in taught.learnt:
             known = ", ".join(self.dataset.names[d] for d in taught.learnt)
             raise RequestError(

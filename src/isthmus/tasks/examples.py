@@ -152,14 +152,15 @@ def against_drawn(dataset: Dataset, split: Split, *, negatives: int, seed: int) 
                 drawn, found = _drawn(dataset, here, had, rng)
                 false = replace(here, item=drawn, label=np.zeros(len(here)))
                 parts.append(false.take(found))
-    return _checked(_joined(parts, ("0", "1")), "split")
+    return checked(_joined(parts, ("0", "1")), "split")
 
 
 def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where: str) -> Examples:
     """Examples from a table; rows about unknown people, domains or items are an error.
 
     Where it has no column `split`, 70 % of the people are learnt from, 15 % stopped by and 15 %
-    asked in the end. A history ends before `time`; without one, with training. Pairs from among the
+    asked in the end. A history ends before `time`; without one, with training, and so where events
+    of the person have an order alone: the time of such a pair is unknown. Pairs from among the
     events that the model was trained on are then learnt from alone: the parts that speak of a pair
     know these by heart, and would be judged by what they were told.
 
@@ -189,10 +190,12 @@ def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where
     time = np.full(len(frame), np.nan)
     if "time" in frame.columns:
         time = to_seconds(frame["time"]).seconds.to_numpy().astype(np.float64)
+    # Against events that have an order alone, a moment says nothing.
+    time[_clockless(dataset)[user]] = np.nan
     end = _ends(dataset, split, user, time)
     if "split" in frame.columns:
         role = _roles(frame, where)
-        return _checked(Examples(user, end, domain, item, time, label, role, classes), where)
+        return checked(Examples(user, end, domain, item, time, label, role, classes), where)
     role = _by_person(dataset, user)
     found = Examples(user, end, domain, item, time, label, role, classes)
     judging = role != Role.TRAIN
@@ -204,7 +207,7 @@ def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where
             hint="Add later pairs, or say in a column 'split' what each pair is for",
         )
     found = replace(found.take(~by_heart), left_out=int(by_heart.sum()))
-    return _checked(found, where)
+    return checked(found, where)
 
 
 def as_classes(labels: pl.Series, *, where: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
@@ -323,7 +326,12 @@ def check_classes(
         )
 
 
-def _checked(examples: Examples, where: str) -> Examples:
+def checked(examples: Examples, where: str) -> Examples:
+    """The examples, of which there must be several classes to learn from and to stop by.
+
+    Raises:
+        DataError: there is one, or no pair.
+    """
     for role in (Role.TRAIN, Role.VALIDATION):
         check_classes(examples.of(role).label, examples.classes, SPLITS[role], where=where)
     return examples
@@ -353,6 +361,13 @@ def _ends(
         late = np.flatnonzero(events.time[start:stop] >= time[row])
         end[row] = start + late[0] if len(late) else stop
     return np.asarray(end, np.int64)
+
+
+def _clockless(dataset: Dataset) -> NDArray[np.bool_]:
+    """Whether each person has events, and none with a time, bool [n_users]."""
+    first = dataset.events.offsets
+    timed = np.concatenate([[0], np.cumsum(~np.isnan(dataset.events.time))])
+    return np.asarray((first[1:] > first[:-1]) & (timed[first[1:]] == timed[first[:-1]]))
 
 
 def trained_until(dataset: Dataset, split: Split) -> NDArray[np.int64]:

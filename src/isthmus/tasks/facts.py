@@ -4,9 +4,9 @@ A rating is explained first by who gives it and what it is given to. These facts
 deviations and how many they rest on, taken strictly before the question, so that what a head learns
 from them in training holds for questions later on:
 
-* with clocks, whatever was rated at an earlier moment, by anybody;
-* without, in training the ratings by other people than the question's own fifth of them, and all
-  of the training for held-back questions.
+* in a domain all of whose ratings have a time, whatever was rated at an earlier moment, by anybody;
+* in any other, in training the ratings by other people than the question's own fifth of them, and
+  all of the training for held-back questions.
 """
 
 from __future__ import annotations
@@ -60,8 +60,11 @@ class RatingFacts:
         overall = total.sum() / max(count.sum(), 1)
         mean = np.where(count > 0, total / np.maximum(count, 1), overall)
         centred = np.where(rated, events.rating - mean[domain], 0.0)
-        known = rated if split.name == "global" else learnt
-        timeline = _Timeline.of(dataset, centred, known)
+        untimed = np.bincount(domain[rated & np.isnan(events.time)], minlength=len(count))
+        clocks = untimed == 0
+        # Without a clock nothing tells a question's own answer from what was known before it.
+        known = learnt | (rated & clocks[domain]) if split.name == "global" else learnt
+        timeline = _Timeline.of(dataset, centred, known, clocks)
         sums, counts = timeline.before(
             dataset.flat(events.domain, events.item), events.user, events.time, split.in_train
         )
@@ -113,7 +116,7 @@ class _Timeline:
         fold: int64 [n] which share of people it is by.
         value: float64 [n] what is summed.
         folds: int64 [n_users].
-        clocks: whether every rating has a time.
+        clocks: bool [n_items] by flat item; whether every rating of its domain has a time.
     """
 
     key: NDArray[np.int64]
@@ -121,11 +124,15 @@ class _Timeline:
     fold: NDArray[np.int64]
     value: NDArray[np.float64]
     folds: NDArray[np.int64]
-    clocks: bool
+    clocks: NDArray[np.bool_]
 
     @classmethod
     def of(
-        cls, dataset: Dataset, value: NDArray[np.float64], known: NDArray[np.bool_]
+        cls,
+        dataset: Dataset,
+        value: NDArray[np.float64],
+        known: NDArray[np.bool_],
+        clocks: NDArray[np.bool_],
     ) -> _Timeline:
         """The ratings of a snapshot.
 
@@ -133,6 +140,7 @@ class _Timeline:
             dataset: the snapshot.
             value: float64 [n_events] what is summed.
             known: bool [n_events] which events have a rating that may be read.
+            clocks: bool [n_domains] where every rating has a time.
         """
         events: Events = dataset.events
         rows = np.flatnonzero(known)
@@ -145,7 +153,7 @@ class _Timeline:
             fold=folds.astype(np.int64)[events.user[rows]],
             value=value[rows],
             folds=folds.astype(np.int64),
-            clocks=not np.isnan(events.time[rows]).any(),
+            clocks=clocks.repeat(np.diff(dataset.item_offsets)),
         )
 
     def before(
@@ -157,13 +165,13 @@ class _Timeline:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Sum and count of each item's ratings before each question."""
         first, last = (np.searchsorted(self.key, flat, side) for side in ("left", "right"))
-        if self.clocks:
-            # A question without a time comes after everything.
-            last = np.where(np.isnan(time), last, first + self._earlier(flat, time, first))
-            return _between(self.value, first, last), (last - first).astype(np.float64)
+        clock = self.clocks[flat]
+        # A question without a time comes after everything.
+        timed = clock & ~np.isnan(time)
+        last = np.where(timed, first + self._earlier(flat, time, first), last)
         sums, counts = _between(self.value, first, last), (last - first).astype(np.float64)
         for fold in range(FOLDS):
-            own = in_training & (self.folds[user] == fold)
+            own = in_training & ~clock & (self.folds[user] == fold)
             mask = self.fold == fold
             sums[own] -= _between(self.value * mask, first[own], last[own])
             counts[own] -= _between(mask, first[own], last[own])

@@ -112,11 +112,14 @@ class Reader:
             query_time=time,
             max_history=self.config.evaluation.max_history,
         )
-        # Where the end is that of training, the pair itself may stand in the history.
+        # Where a time is missing, of the pair or in its history, the pair itself may stand there.
+        unsure = np.isnan(examples.time)
+        unsure[found.rows[np.isnan(found.time)]] = True
         own = (found.domain == examples.domain[found.rows]) & (
             found.item == examples.item[found.rows]
         )
-        return found.keep(~own) if np.isnan(examples.time).any() and own.any() else found
+        own &= unsure[found.rows]
+        return found.keep(~own) if own.any() else found
 
     def _parts(self, asked: Requests, examples: Examples, domain: int) -> NDArray[np.float32]:
         """What each part of the served blend says of the pairs, [n, n_parts]."""
