@@ -10,7 +10,7 @@ from baseline_world import asking, dataset_of, random_world
 
 from isthmus.baselines import moments
 from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
-from isthmus.baselines.moments import moments_of
+from isthmus.baselines.moments import moments_of, remains
 from isthmus.baselines.popular import DAY
 from isthmus.data.dataset import Dataset
 from isthmus.scoring import Requests
@@ -207,3 +207,8 @@ def test_nothing_of_the_past_is_made_ready_for_questions_of_now() -> None:
     scorer.score(asked_at(90 * DAY), 0)
     assert scorer._past is not None
     assert not {"_taken", "_towards"} & set(vars(scorer._past))
+
+
+def test_what_lies_ahead_has_not_begun_to_fade() -> None:
+    ages = np.array([-1e5 * DAY, -1.0, 0.0, 3 * DAY, np.nan])
+    assert remains(ages, 3.0).tolist() == [1, 1, 1, 0.5, 0]

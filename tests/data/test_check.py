@@ -1,4 +1,5 @@
 import json
+import time
 
 import numpy as np
 import polars as pl
@@ -107,6 +108,20 @@ def test_advice_on_clocks():
     assert "dated 1970-01-01" in advice(a=at(np.append([0], steady)[:40]))
     assert "hardly share a clock" in advice(a=at(steady), b=at(steady + 5000))
     assert "hardly share a clock" not in advice(a=at(steady), b=at(steady + 1))
+
+
+def test_dates_that_lie_ahead_are_pointed_out_and_kept():
+    frames = domain(["u"], ["tea"] * 40)
+    odd = pl.when(pl.int_range(pl.len()) == 5).then(4_075_000_000).otherwise(pl.col("time"))
+    report = check(a=DomainFrames(frames.events.with_columns(time=odd), frames.items), b=frames)
+    (line,) = [line for line in report.advice if "a day from now" in line]
+    assert line.startswith("a: 1 event is dated more than a day from now, the latest 2099-02-17.")
+    assert "correct these dates" in line
+    assert any("1 row, dated more than a day" in line for line in report.cleaning.lines())
+    assert [figures.events for figures in report.domains] == [40, 40]
+    soon = pl.lit(time.time() + DAY / 2)
+    near = DomainFrames(frames.events.with_columns(time=soon), frames.items)
+    assert "a day from now" not in advice(a=near)
 
 
 def test_many_facts_of_a_kind_are_said_together():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -10,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from isthmus.config import Config, Range
+from isthmus.data.build import build_dataset
 from isthmus.data.world import DomainSpec, WorldConfig, generate_world
 from isthmus.errors import ConfigError, TrainingError
 from isthmus.experiment.search import search
@@ -233,6 +236,17 @@ def test_a_study_of_other_settings_is_not_gone_on_with(shop: Path, tmp_path: Pat
         search(config_of(shop, "search.trials=2", "training.epochs=2"), tmp_path)
 
 
+def test_a_study_of_other_tables_is_not_gone_on_with(shop: Path, tmp_path: Path) -> None:
+    own = tmp_path / "shop"
+    shutil.copytree(shop, own)
+    search(config_of(own, "search.trials=1"), tmp_path / "search")
+    table = own / "gear-interactions.parquet"
+    half = pl.read_parquet(table).filter(pl.col("user_id").str.slice(-1).is_in(list("02468")))
+    half.write_parquet(table)
+    with pytest.raises(ConfigError, match="begun with other settings, tables"):
+        search(config_of(own, "search.trials=1"), tmp_path / "search")
+
+
 def test_one_search_in_a_folder_at_a_time(shop: Path, tmp_path: Path) -> None:
     from isthmus.experiment.search import _alone
 
@@ -287,7 +301,8 @@ def test_another_way_of_reading_reaches_the_trial(
     }
     raw["search"] = {"space": {"language.max_tokens": [4, 64], "language.whiten_dim": [8]}}
     config = Config.parse(raw, base=tmp_path)
-    space, prepared, seen = SearchSpace(config), module._Prepared(config), []
+    prepared = module._Prepared(config, build_dataset(config)[0])
+    space, seen = SearchSpace(config), []
 
     def fitted(*given: object, **_named: object) -> None:
         seen.append(given[3])

@@ -14,6 +14,7 @@ from recommender_world import quick_config
 
 from isthmus.blend.fitting import LEAST_WEIGHT
 from isthmus.config import CleaningConfig
+from isthmus.data.appending import append_events
 from isthmus.data.build import dataset_from_frames
 from isthmus.data.cleaning import CleaningReport
 from isthmus.data.frames import DomainFrames
@@ -319,6 +320,36 @@ def test_without_texts_events_alone_tell_items_apart() -> None:
         fitted().add_domain(
             "gear", DomainFrames(items=catalogue().items.select("item_id")), encoder=WordEncoder()
         )
+
+
+def test_a_silent_domain_that_updates_gave_events_is_told_of_truly() -> None:
+    frames = {"books": world().frames["books"], "gear": catalogue()}
+    config = quick_config(training={"epochs": 1}, split={"kind": "leave-one-out"})
+    before = Recommender.fit(dataset_from_frames(frames)[0], config, encoder=WordEncoder())
+    assert "no behaviour to validate on" in before.gates["gear"].reason
+    came = (
+        world()
+        .frames["gear"]
+        .events.select(
+            "user_id",
+            "item_id",
+            pl.col("time").cast(pl.Float64),
+            domain=pl.lit("gear"),
+            kind=pl.lit("event"),
+            rating=pl.lit(None, pl.Float64),
+            weight=pl.lit(1.0),
+        )
+    )
+    step = append_events(before.dataset, came.sort("time"))
+    after = before.update(step, encoder=WordEncoder()).recommender
+    n = len(after.system.transferred.fitted[1].gain)
+    assert n > 0
+    reason = after.gates["gear"].reason
+    assert "no target-only side to compare with" in reason
+    assert f"found on {n:,} questions of its own" in reason
+    assert after.gates["gear"].weight == 1
+    with pytest.raises(RequestError, match="had no behaviour when the model was fitted"):
+        after.adapt_domain("gear", world().frames["gear"])
 
 
 def test_what_cannot_join_or_learn_is_refused() -> None:

@@ -57,8 +57,12 @@ def day_over(time: NDArray[np.float64]) -> float:
 
 
 def remains(age: NDArray[np.float64], half_life_days: float) -> NDArray[np.float64]:
-    """What is left of what fades, [n] by its age in seconds; nothing where that is unknown."""
-    return np.asarray(np.nan_to_num(np.exp2(-age / (half_life_days * DAY)), nan=0.0))
+    """What is left of what fades, [n] by its age in seconds; nothing where that is unknown.
+
+    What lies ahead, as an event with a mistyped date may, is as new as can be.
+    """
+    half_lives = np.maximum(age, 0) / (half_life_days * DAY)
+    return np.asarray(np.nan_to_num(np.exp2(-half_lives), nan=0.0))
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ def fit(
     settings = load_config(config, overrides, strategy, track)
     place = model_place(model, settings.name)
     run = writable(runs / settings.name)
+    from isthmus.data.advice import ahead_of_now
     from isthmus.data.build import build_dataset
     from isthmus.language.catalogues import cut_notes, cut_texts
     from isthmus.recommender import Recommender
@@ -92,7 +93,7 @@ def fit(
     tell = output.teller()
     with output.resumable():
         tell("reading tables")
-        dataset, _ = build_dataset(settings)
+        dataset, cleaning = build_dataset(settings)
         tell(f"fitting; stop at any moment, the same command goes on from {run}")
         # Where `compare` looks as well, so that neither repeats what the other has trained.
         checkpoints = run / "parts" / f"seed-{settings.seed}"
@@ -106,7 +107,7 @@ def fit(
         output.print_json(said | {"truncated": cut})
         return
     reasons = [f"{name}: {gate.reason}" for name, gate in recommender.gates.items()]
-    output.show(*reasons, *cut_notes(cut, settings.language))
+    output.show(*reasons, *cut_notes(cut, settings.language), *ahead_of_now(cleaning))
     print(f"\nSaved {place}. Next: isthmus recommend {next(iter(recommender.gates))} --user ID")
 
 

@@ -25,7 +25,7 @@ from isthmus.data.splits import Split
 from isthmus.errors import TrainingError
 from isthmus.evaluation.significance import paired
 from isthmus.transfer.sides import Side
-from isthmus.transfer.system import System
+from isthmus.transfer.system import System, open_uncompared
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,9 @@ def _successor(champion: System, course: Course) -> tuple[System, Lessons]:
             course.config.blend,
             target=course.dataset.names[d],
         )
+    for d, fitted in transferred.fitted.items():
+        if champion.began_silent(d) and len(fitted.gain):
+            gates[d] = open_uncompared(course.dataset.names[d], len(fitted.gain))
     return replace(champion, transferred=transferred, alone=alone, gates=gates), lessons
 
 

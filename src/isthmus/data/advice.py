@@ -6,7 +6,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from isthmus.data.cleaning import CleaningReport
@@ -36,7 +36,16 @@ def advise(
     for rule in (_clock, _behaviour, _texts):
         for domain in domains:
             found += rule(domain)
-    found += _losses(cleaning)
+    found += [*_ahead(cleaning), *_losses(cleaning)]
+    return _by_action(found)
+
+
+def ahead_of_now(cleaning: CleaningReport) -> tuple[str, ...]:
+    """The advice on events that cannot have happened yet, if there are any."""
+    return _by_action(_ahead(cleaning))
+
+
+def _by_action(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     facts_by_action: dict[str, list[str]] = {}
     for fact, action in found:
         facts_by_action.setdefault(action, []).append(fact)
@@ -164,6 +173,16 @@ def _texts(d: DomainFigures) -> Rule:
         yield (
             f"{d.name}: {d.silent_items:.0%} of items have no event",
             "Only their texts can bring them up: see that they have one.",
+        )
+
+
+def _ahead(cleaning: CleaningReport) -> Rule:
+    for name, (n, latest) in cleaning.ahead.items():
+        events = "1 event is" if n == 1 else f"{n:,} events are"
+        yield (
+            f"{name}: {events} dated more than a day from now, the latest {latest}",
+            "What is popular is counted back from the latest event: correct these dates, or take "
+            "the rows out of the file.",
         )
 
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from isthmus.config import CleaningConfig
 from isthmus.data.texts import clean_texts
-from isthmus.data.timestamps import to_seconds
+from isthmus.data.timestamps import calendar, to_seconds, tomorrow
 from isthmus.errors import DataError, did_you_mean
 
 Action = Literal["dropped", "changed", "noted"]
@@ -71,6 +71,8 @@ class CleaningReport:
         rows_kept: events kept per domain.
         rating_scales: lowest and highest rating per domain that has ratings.
         duplicates: events per domain that repeat another in user, item and time.
+        ahead: how many events are dated more than a day from now and the latest day as ISO date,
+            per domain that has any.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -78,6 +80,7 @@ class CleaningReport:
     rows_kept: dict[str, int] = field(default_factory=dict)
     rating_scales: dict[str, tuple[float, float]] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=dict)
+    ahead: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def add(self, origin: Origin, action: Action, rows: int, reason: str) -> None:
         """Record one finding; none about no rows."""
@@ -106,6 +109,7 @@ class CleaningReport:
             "rows_kept": self.rows_kept,
             "rating_scales": {name: list(scale) for name, scale in self.rating_scales.items()},
             "duplicates": self.duplicates,
+            "ahead": {name: list(found) for name, found in self.ahead.items()},
         }
 
 
@@ -251,7 +255,20 @@ def clean_events(
         low, high = clean["rating"].min(), clean["rating"].max()
         if isinstance(low, float) and isinstance(high, float):
             report.rating_scales[origin.domain] = config.rating_scale or (low, high)
+    if "time" in columns:
+        _say_ahead(clean["time"], origin, report)
     return clean
+
+
+def _say_ahead(seconds: pl.Series, origin: Origin, report: CleaningReport) -> None:
+    """Note events that cannot have happened yet; they are kept."""
+    ahead = seconds.filter(seconds > tomorrow())
+    if not len(ahead):
+        return
+    latest = calendar(float(ahead.to_numpy().max())).date().isoformat()
+    report.add(origin, "noted", len(ahead), f"dated more than a day from now, latest {latest}")
+    if origin.domain:
+        report.ahead[origin.domain] = (len(ahead), latest)
 
 
 def _times(rows: RowFilter) -> pl.Series:

@@ -8,6 +8,7 @@ all read as YYYYMMDD is taken as dates. Texts without a zone are taken as UTC.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,6 +65,11 @@ def to_seconds(column: pl.Series) -> Moments:
 def calendar(seconds: float) -> datetime:
     """Unix seconds as date and time, UTC; what lies outside the years 1 to 9999 as their edge."""
     return datetime.fromtimestamp(min(max(seconds, -62_135_596_800.0), 253_402_300_799.0), UTC)
+
+
+def tomorrow() -> float:
+    """A day from now in Unix seconds; whatever the time zone, nothing has happened after it."""
+    return time.time() + 86_400
 
 
 def _from_numbers(numbers: pl.Series) -> Moments:

@@ -6,8 +6,6 @@ questions, and writes `runs/NAME/`. Finished parts are kept, so a killed compari
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from isthmus.experiment.curve import NONE, CurvePlan, Point, Whole, measure_curv
 from isthmus.experiment.curve_record import Drawn, curve_record
 from isthmus.experiment.environment import begin_peak, library_versions, peak_rss_mb
 from isthmus.experiment.figures import ABOUT, Pooled, figures
+from isthmus.experiment.fingerprint import fingerprint
 from isthmus.experiment.pictures import data_facts, domains_apart, example_users, item_map
 from isthmus.experiment.records import write_run
 from isthmus.experiment.schema import (
@@ -52,10 +51,8 @@ from isthmus.experiment.seed_run import (
 )
 from isthmus.experiment.verdict import most_for, verdict
 from isthmus.language.catalogues import cut_notes, cut_texts
-from isthmus.language.models import find_model, read_facts
 from isthmus.recommender import Recommender
 from isthmus.threads import threads
-from isthmus.training.versions import read_pointer
 
 # What the language model learns by counts by its result, the texts' vectors.
 _NO_MATTER = {"name", "seed", "target", "domains", "pretraining", "tuning", "distillation"}
@@ -366,14 +363,4 @@ def _mean_weights(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _fingerprint(config: Config, dataset: Dataset, targets: Sequence[str]) -> str:
     """What a finished part depends on beside the seed: settings, targets, events and texts."""
     settings = config.model_dump(mode="json", exclude=_NO_MATTER)
-    asked = json.dumps([settings, dataset.fingerprint, sorted(targets)], sort_keys=True)
-    digest = hashlib.blake2b(asked.encode(), digest_size=16)
-    language = config.language
-    if language.model != "embedded":  # which is pinned; a folder may hold another model by now
-        digest.update(read_facts(find_model(language.model), None).content.encode())
-    for folder in (language.tuned, *language.tuned_by_domain.values()):
-        if folder is not None:
-            digest.update(read_pointer(folder).seal.encode())
-    if config.alignment.pairs is not None:
-        digest.update(config.alignment.pairs.read_bytes())
-    return digest.hexdigest()
+    return fingerprint(config, dataset, settings, targets)

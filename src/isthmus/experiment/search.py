@@ -31,6 +31,7 @@ from isthmus.data.dataset import Dataset
 from isthmus.data.features import ItemFeatures
 from isthmus.data.splits import Split, configured_split
 from isthmus.errors import ConfigError, IsthmusError, TrainingError
+from isthmus.experiment.fingerprint import fingerprint
 from isthmus.experiment.records import write_whole
 from isthmus.experiment.search_record import ERROR, SearchRecord, record_of
 from isthmus.experiment.search_space import SearchSpace, Values
@@ -56,15 +57,16 @@ def search(config: Config, folder: Path, *, tell: Tell = lambda _line: None) -> 
         Every trial; `best.toml` in the folder holds the best configuration.
 
     Raises:
-        ConfigError: a space that cannot be meant, a study of another configuration, or Optuna is
-            not installed.
+        ConfigError: a space that cannot be meant, a study of another configuration or of other
+            data, or Optuna is not installed.
         TrainingError: another process searches there, or no trial could be finished.
     """
     optuna = _optuna()
     space = SearchSpace(config)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        study = _study(optuna, folder, config)
+        dataset = build_dataset(config)[0]
+        study = _study(optuna, folder, config, dataset)
         if not study.trials:
             study.enqueue_trial(space.usual)
         _begin_again(optuna, study, space.usual)
@@ -73,13 +75,13 @@ def search(config: Config, folder: Path, *, tell: Tell = lambda _line: None) -> 
             # Two processes could take the same queued trial, so those are tried here first.
             queued = study.get_trials(states=(optuna.trial.TrialState.WAITING,))
             first = min(len(queued), n_open)
-            _work(config, folder, first, tell)
+            _work(config, dataset, folder, first, tell)
             n_open -= first
         workers = min(config.search.workers, max(n_open, 0))
         if workers > 1:
             _in_processes(config, folder, n_open, workers)
         elif n_open > 0:
-            _work(config, folder, n_open, tell)
+            _work(config, dataset, folder, n_open, tell)
         record = record_of(optuna, config.name, _finished(optuna, study), space)
     best = record.best
     if best is None:
@@ -94,9 +96,9 @@ def search(config: Config, folder: Path, *, tell: Tell = lambda _line: None) -> 
 class _Prepared:
     """What all trials share: tables, split, and the texts' vectors as long as they are the same."""
 
-    def __init__(self, config: Config) -> None:
-        self.dataset: Dataset = build_dataset(config)[0]
-        self.split: Split = configured_split(self.dataset, config.split)
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.split: Split = configured_split(dataset, config.split)
         self._read: LanguageConfig | None = None
         self._raw: list[ItemFeatures] = []
         self.raw(config)
@@ -163,10 +165,18 @@ class _Watch:
         """Nothing to do."""
 
 
-def _work(config: Config, folder: Path, n_trials: int, tell: Tell, tickets: Any = None) -> None:
+def _work(
+    config: Config,
+    dataset: Dataset,
+    folder: Path,
+    n_trials: int,
+    tell: Tell,
+    tickets: Any = None,
+) -> None:
     """Try settings, until so many were tried by this process or there is no ticket left."""
     optuna = _optuna()
-    study, space, prepared = _study(optuna, folder, config), SearchSpace(config), _Prepared(config)
+    study, space = _study(optuna, folder, config, dataset), SearchSpace(config)
+    prepared = _Prepared(config, dataset)
     if tickets is not None:
         # From one seed all workers would try the same.
         study.sampler.reseed_rng()
@@ -223,7 +233,9 @@ def _in_processes(config: Config, folder: Path, n_open: int, workers: int) -> No
 
 
 def _worker(asked: dict[str, Any], folder: Path, n_trials: int, tickets: Any) -> None:
-    _work(Config.parse(asked), folder, n_trials, lambda _line: None, tickets)
+    config = Config.parse(asked)
+    dataset = build_dataset(config)[0]
+    _work(config, dataset, folder, n_trials, lambda _line: None, tickets)
 
 
 def _ticket(tickets: Any) -> bool:
@@ -232,7 +244,7 @@ def _ticket(tickets: Any) -> bool:
         return bool(tickets.value >= 0)
 
 
-def _study(optuna: Any, folder: Path, config: Config) -> Any:
+def _study(optuna: Any, folder: Path, config: Config, dataset: Dataset) -> Any:
     """The study in a folder, new or as it was left."""
     storage = optuna.storages.RDBStorage(
         f"sqlite:///{folder / STUDY}",
@@ -250,10 +262,10 @@ def _study(optuna: Any, folder: Path, config: Config) -> Any:
         ),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=config.search.prune_from),
     )
-    mark = _mark(config)
+    mark = _mark(config, dataset)
     if study.user_attrs.setdefault(_MARK, mark) != mark:
         raise ConfigError(
-            "the study here was begun with other settings",
+            "the study here was begun with other settings, tables or language model",
             where=str(folder / STUDY),
             hint="Go on with those, or choose another name, or remove the folder",
         )
@@ -261,11 +273,11 @@ def _study(optuna: Any, folder: Path, config: Config) -> Any:
     return study
 
 
-def _mark(config: Config) -> str:
+def _mark(config: Config, dataset: Dataset) -> str:
     """What all trials share, as a short text; how many and how fast is left out."""
     kept = config.model_dump(mode="json", exclude={"tracking": True, "tasks": True})
     kept["search"] = {"space": kept["search"]["space"]}
-    return hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return fingerprint(config, dataset, kept)
 
 
 def _finished(optuna: Any, study: Any) -> list[Any]:

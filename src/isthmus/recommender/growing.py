@@ -112,6 +112,13 @@ def with_events(
     system = before.system
     train = before.split.train_events(before.dataset)
     if domain not in system.joined and bool((train.domain == domain).any()):
+        if system.began_silent(domain):
+            raise RequestError(
+                f"{name!r} had no behaviour when the model was fitted, and has learnt from what "
+                "came with updates",
+                hint="Give it more of them with 'isthmus update', or fit the model again with "
+                "'isthmus fit'",
+            )
         raise RequestError(
             f"{name!r} was there when the model was fitted, and learnt from its events then",
             hint="Fit the model again with 'isthmus fit' to learn from more of them",

@@ -82,6 +82,11 @@ class System:
             gates={**self.gates, domain: gate},
         )
 
+    def began_silent(self, domain: int) -> bool:
+        """Whether the transferred side learns a domain that had no behaviour at the fit."""
+        beside = domain in self.alone or domain in self.joined
+        return domain in self.gates and domain in self.transferred.fitted and not beside
+
     def shut_for_all(self, domain: int) -> bool:
         """Whether nobody is served by the side behind the gate in `domain`."""
         return self.sides(domain)[1] is not None and self.gates[domain].everywhere == 0
@@ -159,6 +164,17 @@ def _open_unjudged(name: str, *, has_behaviour: bool) -> GateDecision:
         None,
         f"{name} {cause}; the transferred model "
         "is used, with the part weights of the other domains.",
+    )
+
+
+def open_uncompared(name: str, n: int) -> GateDecision:
+    """The gate of a domain that began silent, once `n` validation questions weigh its parts."""
+    questions = "1 question" if n == 1 else f"{n:,} questions"
+    return GateDecision(
+        1.0,
+        reason=f"{name} had no behaviour when the model was fitted, so there is no target-only "
+        "side to compare with; the transferred model is used, with part weights found on "
+        f"{questions} of its own.",
     )
 
 
