@@ -275,6 +275,8 @@ def test_questions_that_cannot_be_answered() -> None:
     recommender.teach("rate")
     with pytest.raises(RequestError, match="no item is asked about"):
         recommender.rate("gear", [], users=["nobody"])
+    with pytest.raises(RequestError, match="nobody is asked about"):
+        recommender.rate("gear", ITEMS, users=[])
     with pytest.raises(RequestError, match="'g0000' is not in the catalogue of 'gear'"):
         recommender.rate("gear", ["g0000"], users=["nobody"])
     with pytest.raises(RequestError, match="domain 'gears' is not in this dataset"):

@@ -175,7 +175,8 @@ class Telling:
             that were learnt from.
 
         Raises:
-            RequestError: an unknown domain or item, or `rate` was not taught, or not here.
+            RequestError: nobody or nothing is asked about, an unknown domain or item, or `rate` was
+                not taught, or not here.
         """
         about, labels, answers = self._told("rate", domain, items, users, histories, through)
         return self._pairs(about, labels).with_columns(pl.Series("rating", answers))
@@ -268,6 +269,8 @@ class Telling:
             histories=histories,
             max_history=self.config.evaluation.max_history,
         )
+        if not len(asked):
+            raise RequestError("nobody is asked about", hint="Give user ids, or histories")
         person, item = np.repeat(np.arange(len(asked)), len(rows)), np.tile(rows, len(asked))
         labels = [asked.labels[p] for p in person]
         about = self._now(asked, person, target, item)
