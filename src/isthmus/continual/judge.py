@@ -191,13 +191,13 @@ def _relative(
 ) -> tuple[float, float, float] | None:
     """Change of the first of two means [2] against the second, with the interval of draws [n, 2].
 
-    Two that are 0 do not differ; None where the second is 0 alone, there or in a draw.
+    Two that are 0 do not differ; None where the second is 0 alone, there or at an end.
     """
     pairs = np.vstack([means, draws])
-    changed = np.zeros(len(pairs))
-    some = (pairs != 0).any(axis=1)
-    if not pairs[some, 1].all():
-        return None
+    changed = np.where(pairs[:, 0] > 0, np.inf, 0.0)
+    some = pairs[:, 1] > 0
     changed[some] = pairs[some, 0] / pairs[some, 1] - 1
-    low, high = np.quantile(changed[1:], [0.025, 0.975])
-    return float(changed[0]), float(low), float(high)
+    with np.errstate(invalid="ignore"):  # between two that have no bound
+        low, high = np.quantile(changed[1:], [0.025, 0.975])
+    found = float(changed[0]), float(low), float(high)
+    return found if np.isfinite(found).all() else None
