@@ -26,9 +26,11 @@ def small():
     return dataset, global_cut(dataset)
 
 
-def _task(small, tasks: Tasks, learnt: tuple[float, float] = (1.0, 1.0)) -> ReptileTask:
+def _task(
+    small, tasks: Tasks, learnt: tuple[float, float] = (1.0, 1.0), *overrides: str
+) -> ReptileTask:
     dataset, split = small
-    config = settings("training.batch_events=200")
+    config = settings("training.batch_events=200", *overrides)
     features = align_features(texts(dataset), config, dataset)
     return ReptileTask(
         CoreModel(features, np.ones(dataset.n_items, np.float32), config.model, 0),
@@ -40,6 +42,14 @@ def _task(small, tasks: Tasks, learnt: tuple[float, float] = (1.0, 1.0)) -> Rept
         device=torch.device("cpu"),
         tasks=tasks,
     )
+
+
+def test_steps_for_newcomers_are_none_of_its_own(small):
+    tasks = Tasks(np.zeros(150, np.int64), inner_steps=3, outer_rate=1.0)
+    plain = _task(small, tasks)
+    asked = _task(small, tasks, (1.0, 1.0), "training.newcomer_steps=1")
+    assert asked.batches_per_epoch == plain.batches_per_epoch
+    assert len(list(asked.batches(np.random.default_rng(0)))) == plain.batches_per_epoch
 
 
 def test_after_a_task_weights_are_part_of_the_way_to_where_its_steps_led(small):

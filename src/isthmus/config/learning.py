@@ -82,10 +82,7 @@ class TrainingConfig(Section):
         ge=0,
         le=1,
         description="Further steps for each ordinary one, on histories without the domain of what "
-        "is learnt, as of people new to it.",
-    )
-    newcomer_reach: int = Field(
-        3, ge=1, description="Such a step asks for one of so many next events of the domain."
+        "is learnt, as of people new to it; none in Reptile and in updates.",
     )
     negatives: int = Field(512, ge=1, description="Shared uniform negatives per domain and batch.")
     full_softmax: bool = Field(False, description="Whole catalogue instead of sampled negatives.")

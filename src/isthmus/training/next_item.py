@@ -22,6 +22,9 @@ from isthmus.data.dataset import Events
 from isthmus.training.losses import full_softmax, sampled_softmax, sum_of_means
 from isthmus.training.optim import RowAdam
 
+REACH = 3
+"""A step for newcomers asks for one of so many next events: ten are as good, the next alone not."""
+
 
 class SequenceModel(Protocol):
     """What the task needs of a model; see `isthmus.model.core.CoreModel`."""
@@ -130,8 +133,8 @@ class NextItemTask:
 
     def batches(self, rng: np.random.Generator) -> Iterator[PackedBatch]:
         """One epoch, without batches that hold nothing to learn."""
-        size, reach = self.config.batch_events, self.config.newcomer_reach
-        others = [w.batches(size, rng, reach=reach) for w in self.newcomers]
+        size = self.config.batch_events
+        others = [w.batches(size, rng, reach=REACH) for w in self.newcomers]
         due = 0.0
         for batch in self.windows.batches(size, rng):
             if self.learnt[self.domain[batch.targets]].any():

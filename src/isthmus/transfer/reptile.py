@@ -60,9 +60,10 @@ class ReptileTask(NextItemTask):
         tasks: Tasks,
         **how: Any,
     ) -> None:
+        # Its steps are those of its tasks.
+        config = config.model_copy(update={"newcomer_steps": 0.0})
         super().__init__(model, events, item_offsets, config, **how)
         self.tasks = tasks
-        self.newcomers = []  # its steps are those of its tasks
         self.rows: _RememberingRows = _RememberingRows(model.id_table())
         self.pools = _pools(self, events, tasks.group)
 
