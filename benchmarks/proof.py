@@ -287,6 +287,11 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "cold-users-food-kitchen": curve(
         *(FOOD_KITCHEN, "--curve", "0.8,1"), name="food-kitchen", seeds="0,1,2"
     ),
+    "asked-as-new": script("benchmarks/newcomers.py"),
+    "asked-as-new-swapped": script("benchmarks/newcomers.py", "--control", "random-overlap"),
+    "asked-as-new-swapped-kitchen": script(
+        *("benchmarks/newcomers.py", "--control", "random-overlap", "--target", "kitchen")
+    ),
     "uplift-food-kitchen-time": curve(
         *(FOOD_KITCHEN, "--curve", "0.1,1", "--curve-by", "time"),
         name="food-kitchen",
@@ -359,7 +364,8 @@ NEEDS_DATA = {
     *("published", "published-shuffled", "games", "ciao", "few-shot-ciao", "alignment"),
     *("neighbours", "load", "replay-by-time", "pretrain-language", "pretrain-short", "own-gpt"),
     *("tune-language", "rate-ciao", "click-beauty-toys", "search-food-kitchen"),
-    *("food-kitchen-tuned", "rerank"),
+    *("food-kitchen-tuned", "rerank", "asked-as-new", "asked-as-new-swapped"),
+    "asked-as-new-swapped-kitchen",
     *(n for n in STUDIES if n.startswith(("uplift", "cold-users", "controls", "zero-shot"))),
 }
 
