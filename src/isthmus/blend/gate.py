@@ -9,9 +9,9 @@ elsewhere is asked again as one.
 That flatters transfer: a network that has learnt what somebody took in the target after what they
 did elsewhere remembers some of it. On half of Food-Kitchen, with histories elsewhere that are
 somebody else's, it gains 6 and 8 % of NDCG@100 among these people and -4 and 1 % among people whom
-it does not know; with their own, food gains 18 and 13 % (`benchmarks/newcomers.py`). Not to learn it of a fifth of the people,
-and to judge by these, was tried: they are too few to tell where there are few questions, and with a
-tenth of the people food gained 17 % of NDCG@10 instead of 24 %.
+it does not know; with their own, food gains 18 and 13 % (`benchmarks/newcomers.py`). Not to learn
+it of a fifth of the people, and to judge by these, was tried: they are too few to tell where there
+are few questions, and with a tenth of the people food gained 17 % of NDCG@10 instead of 24 %.
 """
 
 from __future__ import annotations
