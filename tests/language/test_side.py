@@ -3,13 +3,11 @@
 import shutil
 
 import numpy as np
-import pytest
 import torch
 from test_tuning_methods import material, settings
 
 from isthmus.alignment.features import Whitening
 from isthmus.config import LanguageConfig, TuningConfig
-from isthmus.errors import LanguageModelError
 from isthmus.language import TextEncoder
 from isthmus.language.models import read_facts
 from isthmus.language.tuning.side import SideNetwork
@@ -112,27 +110,9 @@ def test_hidden_layers_teach_what_the_final_vector_does_not_hold(bert, tmp_path)
     np.testing.assert_array_equal(vectors, TextEncoder.load(tuned).encode(TEXTS).vectors)
     network = SideNetwork(32, 32, 1)
     network.load_state_dict(weights.tensors())
-    wide = TextEncoder.load(base, hidden=[1]).encode(TEXTS).vectors
+    layered = base.model_copy(update={"layers": [1]})
+    wide = TextEncoder.load(layered).encode(TEXTS).vectors
     np.testing.assert_allclose(vectors, network.read(wide), rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("kind", ["bert", "gpt2"])
-def test_layers_stand_behind_the_final_vector_in_a_cache_of_their_own(kind, tmp_path, request):
-    config = language(request.getfixturevalue(kind), tmp_path)
-    plain = TextEncoder.load(config)
-    wide = [TextEncoder.load(config, hidden=layers) for layers in ([1], [0], [1, -2])]
-    assert len({encoder.fingerprint for encoder in [plain, *wide]}) == 4
-    final = plain.encode(TEXTS).vectors
-    one, zero, both = (encoder.encode(TEXTS).vectors for encoder in wide)
-    np.testing.assert_array_equal(one[:, :32], final)
-    assert both.shape == (4, 96)
-    # Of two blocks, the layer before the last one is the one behind the first.
-    np.testing.assert_array_equal(both[:, 32:64], both[:, 64:])
-    np.testing.assert_array_equal(both[:, 32:64], one[:, 32:])
-    assert np.abs(one[:, 32:] - zero[:, 32:]).max() > 0.01
-    np.testing.assert_array_equal(TextEncoder.load(config, hidden=[1]).encode(TEXTS).vectors, one)
-    with pytest.raises(LanguageModelError, match="has 2 blocks and no layer 3"):
-        TextEncoder.load(config, hidden=[3]).encode(TEXTS)
 
 
 def test_an_untrained_network_on_hidden_layers_changes_nothing():

@@ -22,6 +22,12 @@ class LanguageConfig(Section):
         default_factory=dict, description="Tuned weights of a domain's own, by its name."
     )
     pooling: Literal["auto", "mean", "cls", "last"] = Field("auto", description="Token pooling.")
+    layers: list[int] = Field(
+        default_factory=list,
+        description="Hidden layers that are read beside the final one, of a model without tuned "
+        "weights; 0: before the first block, −2: before the last. [0, 3] of MiniLM ranks better "
+        "by texts alone, with vectors three times as wide.",
+    )
     max_tokens: int = Field(64, ge=4, description="Longer texts are truncated and counted.")
     batch_tokens: int | None = Field(
         None, ge=1, description="Tokens per encoding batch, after padding; None: what is fastest."
@@ -40,6 +46,17 @@ class LanguageConfig(Section):
         if self.precision == "bf16" and self.runtime == "onnx":
             raise ValueError("runtime = 'onnx' has no precision = 'bf16'; leave runtime at 'auto'")
         return self
+
+    @model_validator(mode="after")
+    def _layers_of_the_model_as_it_is(self) -> LanguageConfig:
+        if self.layers and (self.tuned or self.tuned_by_domain):
+            raise ValueError("tuned weights give vectors of their own; leave layers or them out")
+        return self
+
+    @property
+    def plain(self) -> LanguageConfig:
+        """The same model without tuned weights, its final states alone."""
+        return self.model_copy(update={"tuned": None, "tuned_by_domain": {}, "layers": []})
 
     def of_domain(self, name: str) -> LanguageConfig:
         """As one domain's texts are read: with weights of its own where it has such."""

@@ -108,7 +108,7 @@ def tune_language(
     split = split or configured_split(dataset, config.split)
     chosen = [dataset.domain_index(name) for name in only or dataset.names]
     names = [dataset.names[d] for d in chosen]
-    base = config.language.model_copy(update={"tuned": None, "tuned_by_domain": {}})
+    base = config.language.plain
     tell("encoding texts with the model as it is")
     device = config.training.device
     frozen = encode_catalogues(dataset.domains, base, device=device)
@@ -132,7 +132,8 @@ def tune_language(
         tell("choosing how much of it is read")
         read = frozen
         if layers := config.tuning.hidden_layers:
-            read = encode_catalogues(dataset.domains, base, device=device, hidden=layers)
+            wide = base.model_copy(update={"layers": layers})
+            read = encode_catalogues(dataset.domains, wide, device=device)
         weights = _well_shared(tuning.weights, dataset, split, read, config, names)
         tuning = replace(tuning, weights=weights)
     tuning.weights.save(out)

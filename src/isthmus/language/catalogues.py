@@ -11,21 +11,15 @@ from isthmus.language.encoder import TextEncoder
 
 
 def encode_catalogues(
-    domains: Sequence[Domain],
-    config: LanguageConfig,
-    *,
-    device: str = "auto",
-    hidden: Sequence[int] = (),
+    domains: Sequence[Domain], config: LanguageConfig, *, device: str = "auto"
 ) -> list[ItemFeatures]:
     """Vectors of the items' texts, one set for each domain, all of one width.
-
-    With `hidden` layers, those of a model without tuned weights; see `TextEncoder.load`.
 
     Raises:
         LanguageModelError: a model cannot be found or run, or weights are of another model.
         CheckpointError: tuned weights that are absent or damaged.
     """
-    shared = TextEncoder.load(config, device=device, hidden=hidden)
+    shared = TextEncoder.load(config, device=device)
     found = []
     for domain in domains:
         own = config.of_domain(domain.name)

@@ -104,20 +104,12 @@ class TextEncoder:
         self._runtime: Runtime | None = None
 
     @classmethod
-    def load(
-        cls,
-        config: LanguageConfig | None = None,
-        *,
-        device: str = "auto",
-        hidden: Sequence[int] = (),
-    ) -> TextEncoder:
+    def load(cls, config: LanguageConfig | None = None, *, device: str = "auto") -> TextEncoder:
         """Find a model and check that it is whole; its weights are read when first needed.
 
         Args:
             config: which model and how; None: the embedded one.
             device: 'auto' (CUDA where present, else CPU), 'cpu', 'cuda', 'cuda:1' …
-            hidden: layers of a model without tuned weights whose pooled states stand behind the
-                final ones in every vector.
 
         Raises:
             LanguageModelError: no such model, a folder without weights or tokenizer, or tuned
@@ -127,7 +119,7 @@ class TextEncoder:
         config = config or LanguageConfig()
         root = config.cache or _user_cache()
         usable = _usable(root)
-        reader = Reader.find(config, root / "models" if usable else None, tuple(hidden))
+        reader = Reader.find(config, root / "models" if usable else None)
         encoder = cls(config, reader, root if usable else None, device)
         if not usable:
             encoder._note(
@@ -145,9 +137,9 @@ class TextEncoder:
         """Vectors of texts, in their order; None and blank texts are masked, not encoded.
 
         Returns:
-            float32 [n, dim] pooled vectors, neither normalised nor whitened, and their mask, with
-            hidden layers [n, (1 + n_hidden) · dim]; of a side network, vectors [n, dim] in
-            whitened coordinates.
+            float32 [n, dim] pooled vectors, neither normalised nor whitened, and their mask; with
+            `language.layers` those stand behind the final states, [n, (1 + n_layers) · dim]. Of a
+            side network, vectors [n, dim] in whitened coordinates.
 
         Raises:
             LanguageModelError: the model cannot be loaded or run, or gives no finite numbers.
@@ -241,8 +233,7 @@ class TextEncoder:
         bulk = n_texts >= _WORTH_EXPORT
         stored = self._graphs is not None and any(self._graphs.glob("*.onnx"))
         bf16 = self._config.precision == "bf16"
-        # Graphs give the final states alone.
-        in_torch = asked == "torch" or device != "cpu" or bf16 or bool(self.reader.hidden)
+        in_torch = asked == "torch" or device != "cpu" or bf16
         if in_torch or (asked == "auto" and not bulk and not stored):
             if self._runtime is None:
                 self._runtime = torch_runtime(self.reader, device, bf16=bf16)

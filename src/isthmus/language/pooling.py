@@ -35,7 +35,7 @@ def pool(states: Tensor, mask: Tensor, how: Pooling) -> Tensor:
 class PooledModel(nn.Module):
     """A language model whose output is the pooled vector: [batch, length] twice → [batch, dim].
 
-    With `hidden` layers, theirs stand behind it: [batch, (1 + n_hidden) · dim].
+    With `hidden` layers, the means of theirs stand behind it: [batch, (1 + n_hidden) · dim].
     """
 
     def __init__(self, model: Any, how: Pooling, hidden: Sequence[int] = ()) -> None:
@@ -49,5 +49,5 @@ class PooledModel(nn.Module):
         last = pool(found.last_hidden_state, attention_mask, self.how)
         if not self.hidden:
             return last
-        below = [pool(found.hidden_states[i], attention_mask, self.how) for i in self.hidden]
+        below = [pool(found.hidden_states[i], attention_mask, "mean") for i in self.hidden]
         return torch.cat([last, *below], dim=1)

@@ -39,7 +39,7 @@ class Reader:
         facts: what it holds.
         pooling: how token states become a vector; 'auto' resolved.
         tuned: weights on top of it, or None.
-        hidden: layers whose pooled states are cached behind the final ones.
+        hidden: layers whose mean states are cached behind the final ones.
     """
 
     name: str
@@ -50,15 +50,12 @@ class Reader:
     hidden: tuple[int, ...] = ()
 
     @classmethod
-    def find(
-        cls, config: LanguageConfig, memory: Path | None, hidden: tuple[int, ...] = ()
-    ) -> Reader:
+    def find(cls, config: LanguageConfig, memory: Path | None) -> Reader:
         """Find a model and the weights tuned on it, and check that they belong together.
 
         Args:
             config: which.
             memory: where facts about folders are remembered; None: nowhere.
-            hidden: see the class; where weights are tuned, those say.
 
         Raises:
             LanguageModelError: no such model, not whole, or the weights are of another one.
@@ -68,7 +65,7 @@ class Reader:
         facts = read_facts(folder, memory, pinned=config.model == "embedded")
         pooling = facts.pooling if config.pooling == "auto" else config.pooling
         if config.tuned is None:
-            return cls(config.model, folder, facts, pooling, hidden=hidden)
+            return cls(config.model, folder, facts, pooling, hidden=tuple(config.layers))
         tuned = TunedWeights.load(config.tuned)
         tuned.check_base(facts, base_name=config.model, where=str(config.tuned))
         if config.pooling not in ("auto", tuned.pooling):
@@ -103,7 +100,7 @@ class Reader:
         """What cached vectors depend on, beside the length of texts."""
         base: tuple[object, ...] = (self.facts.content, self.pooling)
         if self.hidden:
-            base = (*base, "hidden", self.hidden)
+            base = (*base, "hidden means", self.hidden)
         if self.tuned is None or self.side is not None:
             return base
         return (*base, self.tuned.fingerprint)
@@ -135,7 +132,7 @@ class Reader:
         if beyond:
             raise LanguageModelError(
                 f"{self.name!r} has {n} blocks and no layer {beyond[0]}",
-                where="tuning.hidden_layers",
+                where="tuning.hidden_layers" if self.side else "language.layers",
                 hint=f"Name some of 0 (before the first block) to {n} (behind the last)",
             )
 

@@ -233,8 +233,8 @@ class _Lesson:
 
 def _teacher(config: DistillationConfig, language: LanguageConfig, device: str) -> TextEncoder:
     chosen = {"model": config.teacher, "tuned": config.teacher_tuned}
-    plain = {"tuned_by_domain": {}, "pooling": "auto"}
-    return TextEncoder.load(language.model_copy(update={**chosen, **plain}), device=device)
+    teacher = language.plain.model_copy(update={**chosen, "pooling": "auto"})
+    return TextEncoder.load(teacher, device=device)
 
 
 def _keep_blocks(model: Any, count: int) -> None:

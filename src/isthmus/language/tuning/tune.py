@@ -145,7 +145,7 @@ def tune(
         TrainingError: too few examples, memory ran out, or the loss is not a number.
     """
     place = pick_device(device)
-    base = language.model_copy(update={"tuned": None, "tuned_by_domain": {}})
+    base = language.plain
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         learner, encoder = _learner(material, base, config, place)
@@ -297,7 +297,8 @@ def _learner(
 def _side_learner(
     material: Material, base: LanguageConfig, config: TuningConfig, device: torch.device
 ) -> tuple[_Learner, TextEncoder]:
-    encoder = TextEncoder.load(base, device=str(device), hidden=config.hidden_layers)
+    wide = base.model_copy(update={"layers": config.hidden_layers})
+    encoder = TextEncoder.load(wide, device=str(device))
     read = encoder.encode(material.texts).vectors
     vectors = torch.from_numpy(read).to(device)
     facts, report = encoder.reader.facts, encoder.report
