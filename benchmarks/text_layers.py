@@ -3,8 +3,8 @@
     python benchmarks/text_layers.py [--only food-kitchen] [--queries test] [--layers 0,3]
 
 Food–Kitchen by leave-one-out and by one global cut, Beauty–Toys by leave-one-out. Full ranking by
-cosine to the history (`baselines/content.py`), both whitened, nothing trained, and nothing chosen: a
-run asks the questions it is told to. Intervals are of 95 %, over users.
+cosine to the history (`baselines/content.py`), both whitened, with nothing trained or chosen: a run
+asks the questions it is told to. Intervals are of 95 %, over users.
 """
 
 from __future__ import annotations
