@@ -13,7 +13,7 @@ from continual_world import GEAR, base, moment, scores, whole, with_settings
 
 from isthmus.errors import ConfigError, DataError, LogError, TrainingError
 from isthmus.online import learner as learner_module
-from isthmus.online.events import Event
+from isthmus.online.events import Event, Impression
 from isthmus.online.guided import guided_positions
 from isthmus.online.intake import Limits
 from isthmus.online.learner import Learner, new_events
@@ -43,6 +43,11 @@ def events(start: float, stop: float) -> list[Event]:
             )
         )
     return found
+
+
+def shown(event_id: str) -> Impression:
+    """An item that somebody was shown."""
+    return Impression(event_id, "ann", "gear", "g1", moment(0.6), "r1", rank=1)
 
 
 @pytest.fixture
@@ -175,12 +180,34 @@ def test_what_is_kept_back_is_not_tried_again_until_more_has_come(folder, log, m
     assert learner(folder, log).step().reason == (
         "No new events since v000002, which was rolled back."
     )
-    log.append(events(0.8, 0.85))
+    # What can never be learnt is no reason to try once more.
+    log.append([shown("i1"), *gaer(2)])
+    log.erase("a stranger")
+    assert learner(folder, log).step(wait=False).reason == (
+        "No new events since v000002, which was rolled back."
+    )
+    log.append(events(0.8, 0.81)[:10])
+    waits = learner(folder, log).step()
+    assert (waits.version, waits.new_events) == (None, len(events(0.6, 0.8)) + 10)
+    assert waits.reason == ("10 new events since v000002, which was rolled back: waiting for 200.")
     monkeypatch.setattr(learner_module, "updated", real)
-    more = learner(folder, log).step()
+    more = learner(folder, log).step(least=10)
     # What the refused version learnt is still new to the one that serves.
-    assert more.new_events == len(events(0.6, 0.85))
+    assert more.new_events == len(events(0.6, 0.8)) + 10
     assert more.version == "v000003"
+
+
+def test_what_was_rolled_back_over_several_versions_is_not_tried_again(folder, log) -> None:
+    for start, stop in ((0.6, 0.7), (0.7, 0.8)):
+        log.append(events(start, stop))
+        promote(folder, learner(folder, log).step(wait=False).version)
+    for _ in range(2):
+        roll_back(folder)
+    assert live(folder) == "v000001"
+    log.append([shown("i1")])
+    assert learner(folder, log).step(wait=False).reason == (
+        "No new events since v000003, which was rolled back."
+    )
 
 
 def test_steps_in_one_process_or_in_two_give_the_same(folder, log, tmp_path) -> None:

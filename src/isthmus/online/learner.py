@@ -119,14 +119,17 @@ class Learner:
         if not full:
             if not n_new:
                 return _noting(Step(_NOTHING), found)
-            if tried := self._tried(live, found.position.offset):
-                been = tried in read_pointer(self.folder).been
-                why = "rolled back" if been else "kept back"
-                reason = f"No new events since {tried}, which was {why}."
-                return _noting(Step(reason, new_events=n_new), found)
+            unseen, since = n_new, ""
+            if tried := self._tried(live):
+                name, offset = tried
+                been = name in read_pointer(self.folder).been
+                since = f" since {name}, which was {'rolled back' if been else 'kept back'}"
+                unseen = int((found.offsets > offset).sum())
+            if not unseen:
+                return _noting(Step(f"No new events{since}.", new_events=n_new), found)
             least = self._config(recommender).learning.least_events if least is None else least
-            if wait and n_new < least:
-                reason = f"{n_new:,} new events: waiting for {least:,}."
+            if wait and unseen < least:
+                reason = f"{unseen:,} new events{since}: waiting for {least:,}."
                 return _noting(Step(reason, new_events=n_new), found)
         return self._learnt(recommender, found, live, full=full)
 
@@ -243,15 +246,17 @@ class Learner:
         step = _noting(Step(without.progress.reason, version, live=True), found)
         return _without_heads(step, recommender, without, version, None)
 
-    def _tried(self, live: str, offset: int) -> str | None:
-        """A version that started from the live one, at this offset, and is not live."""
+    def _tried(self, live: str) -> tuple[str, int] | None:
+        """The latest version that learnt on from the live one, and how far it has read the log."""
+        found, started = None, {live}
         for name, manifest, meta in described(self.folder):
             progress, place = meta.get("progress") or {}, meta.get("log") or {}
-            same = progress.get("parent") == live and place.get("offset") == offset
-            learnt = progress.get("kind") in (UPDATE, FULL)
-            if manifest["kind"] == KIND and name != live and same and learnt:
-                return name
-        return None
+            if manifest["kind"] != KIND or progress.get("parent") not in started:
+                continue
+            started.add(name)
+            if progress["kind"] in (UPDATE, FULL) and place.get("id") == self.log.id:
+                found = name, place["offset"]
+        return found
 
 
 def _snapshot(found: Replayed) -> Snapshot:

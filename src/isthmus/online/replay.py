@@ -33,6 +33,7 @@ class Replayed:
         dataset: with the log's events, without the people erased from it.
         position: how far it has followed.
         fresh: int64 [n] where the log's events stand in `dataset.events`, rising.
+        offsets: int64 [n] where these events stand in the log, rising.
         left_out: records that were not taken, by reason.
         unknown_domains: those that some of them name, and the dataset does not have.
         forgotten: raw ids of people who were erased since.
@@ -42,6 +43,7 @@ class Replayed:
     dataset: Dataset
     position: LogPosition
     fresh: NDArray[np.int64]
+    offsets: NDArray[np.int64]
     left_out: dict[str, int]
     forgotten: tuple[str, ...]
     split: Split | None
@@ -84,12 +86,14 @@ def replay(
         without = forget(dataset, forgotten)
         dataset = without.dataset
         split = None if split is None else without.split(split)
-    rows, aside, unknown = _rows(dataset, config, between(log, start, end), frozenset(hidden))
+    records = between(log, start, end)
+    rows, offsets, aside, unknown = _rows(dataset, config, records, frozenset(hidden))
     growth = append_events(dataset, rows)
     return Replayed(
         dataset=growth.dataset,
         position=LogPosition(log.id, end, position.registered if position else 0),
         fresh=growth.fresh,
+        offsets=offsets,
         left_out=dict(aside),
         forgotten=forgotten,
         split=None if split is None else growth.split(split),
@@ -137,9 +141,13 @@ def erased_people(log: EventLog, user_ids: Iterable[str], *, after: int = 0) -> 
 
 def _rows(
     dataset: Dataset, config: Config, records: Iterable[Logged], hidden: frozenset[str]
-) -> tuple[pl.DataFrame, Counter[str], tuple[str, ...]]:
-    """Events that count, as `append_events` takes them; of others why, and what they name."""
+) -> tuple[pl.DataFrame, NDArray[np.int64], Counter[str], tuple[str, ...]]:
+    """Events that count, as `append_events` takes them, and where they stand in the log.
+
+    Of others why they do not, and the unknown domains that they name.
+    """
     rows: list[tuple[object, ...]] = []
+    offsets: list[int] = []
     aside: Counter[str] = Counter()
     unknown: dict[str, None] = {}
     for logged in records:
@@ -152,13 +160,15 @@ def _rows(
             if event.domain not in dataset.names:
                 unknown[event.domain] = None
             continue
+        offsets.append(logged.offset)
         rows.append(
             (
                 *(event.user_id, event.domain, event.item_id, event.time),
                 *(event.kind, event.rating, event.weight),
             )
         )
-    return pl.DataFrame(rows, schema=COLUMNS, orient="row"), aside, tuple(unknown)
+    taken = pl.DataFrame(rows, schema=COLUMNS, orient="row")
+    return taken, np.array(offsets, np.int64), aside, tuple(unknown)
 
 
 def left_out(event: Event | Glance, dataset: Dataset, config: Config) -> str | None:
