@@ -382,6 +382,67 @@ def test_events_are_counted_and_answers_to_recommendations_found(log) -> None:
     assert ids == {event.event_id for event in mixed if event.recommendation_id}
 
 
+@pytest.fixture
+def guided(monkeypatch) -> list[tuple[set[tuple], set[tuple]]]:
+    """Of every update: what has not been learnt, and what of it answers a recommendation."""
+    real, told = learner_module.updated, []
+
+    def facts(dataset, places) -> set[tuple]:
+        events, people = dataset.events, dataset.user_ids
+        return {(people[int(events.user[n])], float(events.time[n])) for n in places}
+
+    def spied(recommender, snapshot, *args, **kwargs):
+        unlearnt = np.union1d(np.flatnonzero(~snapshot.split.in_train), snapshot.fresh)
+        told.append(tuple(facts(snapshot.dataset, some) for some in (unlearnt, snapshot.guided)))
+        return real(recommender, snapshot, *args, **kwargs)
+
+    monkeypatch.setattr(learner_module, "updated", spied)
+    return told
+
+
+def answers(told: list[Event]) -> list[Event]:
+    """The same events, every other one of a recommendation."""
+    return [replace(e, recommendation_id="r1") if n % 2 else e for n, e in enumerate(told)]
+
+
+def test_after_an_erasure_answers_to_recommendations_are_still_known(folder, log, guided) -> None:
+    told = answers(events(0.6, 0.8))
+    person = base().dataset.user_ids[3]
+    expected = {(e.user_id, e.time) for e in told if e.recommendation_id and e.user_id != person}
+    log.append(told)
+    log.erase(person)
+    step = learner(folder, log).step()
+    assert guided[0][1] == expected
+    assert step.new_events == sum(e.user_id != person for e in told)
+
+
+def test_what_waits_over_several_erasures_is_still_known_to_answer(folder, log, guided) -> None:
+    told, erased = answers(events(0.6, 0.8)), base().dataset.user_ids[3:5].to_list()
+    log.append(told)
+    for person in erased:
+        log.erase(person)
+        assert learner(folder, log).step(least=10**6).version is None
+    assert live(folder) == "v000003"
+    learner(folder, log).step(wait=False)
+    ((_, found),) = guided
+    assert found == {
+        (e.user_id, e.time) for e in told if e.recommendation_id and e.user_id not in erased
+    }
+
+
+def test_what_judged_once_is_still_known_to_answer_a_recommendation(folder, log, guided) -> None:
+    told = [*answers(events(0.6, 0.75)), *events(0.75, 0.9)]
+    log.append([event for event in told if event.time < moment(0.75)])
+    promote(folder, learner(folder, log).step(wait=False).version)
+    log.append([event for event in told if event.time >= moment(0.75)])
+    promote(folder, learner(folder, log).step(wait=False).version)
+    answered = {(e.user_id, e.time) for e in told if e.recommendation_id}
+    (_, first), (unlearnt, second) = guided
+    assert first == answered
+    assert second == answered & unlearnt
+    assert 0 < len(second) < len(first)
+
+
 def gaer(n: int, first: int = 0) -> list[Event]:
     """Events of a domain whose name is not spelt as the model's."""
     return [

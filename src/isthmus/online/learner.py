@@ -15,9 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from isthmus.config import Config
 from isthmus.continual.progress import ERASURE, FULL, UPDATE
 from isthmus.data.dataset import Dataset
+from isthmus.data.splits import Split
 from isthmus.errors import LogError, TrainingError
 from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.events import Event
@@ -211,10 +214,12 @@ class Learner:
         return with_registered(recommender.dataset, items, fitted_items=fitted_items), upto
 
     def _learnt(self, recommender: Recommender, found: Replayed, live: str, *, full: bool) -> Step:
-        after = recommender.log.offset if recommender.log else 0
+        assert found.split is not None, "asked for"
+        after = _unlearnt_after(recommender, found.split, found)
         records = (logged.record for logged in between(self.log, after, found.position.offset))
         events = [record for record in records if isinstance(record, Event)]
-        guided = guided_positions(found.dataset, found.fresh, events)
+        unlearnt = np.union1d(np.flatnonzero(~found.split.in_train), found.fresh)
+        guided = guided_positions(found.dataset, unlearnt, events)
         half_done = self.folder / _HALF_DONE
         with _said_too(_noting(Step(""), found).notes):
             update = updated(
@@ -226,21 +231,27 @@ class Learner:
                 settings=self._settings,
             )
         challenger = update.recommender
-        challenger.progress = replace(update.progress, parent=live)
+        challenger.progress = replace(
+            update.progress,
+            parent=live,
+            unlearnt_after=_unlearnt_after(recommender, challenger.split, found),
+        )
         better, reason = update.verdict.no_worse, challenger.progress.reason
         if better and read_pointer(self.folder).folder.name != live:
             better, reason = False, f"{live} is not live any more. {reason}"
         keep = self._config(recommender).learning.keep_versions
         version = challenger.save(self.folder, live=better, keep=keep).name
         shutil.rmtree(half_done, ignore_errors=True)
-        step = _noting(Step(reason, version, better, len(found.fresh)), found)
+        n_new = len(found.fresh) + recommender.progress.waiting
+        step = _noting(Step(reason, version, better, n_new), found)
         return _without_heads(step, recommender, challenger, version, live)
 
     def _without_erased(self, recommender: Recommender, found: Replayed, live: str) -> Step:
         """The same weights over a snapshot without the erased, and no version that holds them."""
         without = grown(recommender, _snapshot(found), self._encoder)
         progress = without.progress.beside(ERASURE, waiting=len(found.fresh))
-        without.progress = replace(progress, parent=live)
+        after = _unlearnt_after(recommender, without.split, found)
+        without.progress = replace(progress, parent=live, unlearnt_after=after)
         version = without.save(self.folder).name
         drop_others(self.folder)
         step = _noting(Step(without.progress.reason, version, live=True), found)
@@ -262,6 +273,20 @@ class Learner:
 def _snapshot(found: Replayed) -> Snapshot:
     assert found.split is not None, "asked for"
     return Snapshot(found.dataset, found.split, found.fresh, found.position)
+
+
+def _unlearnt_after(recommender: Recommender, split: Split, found: Replayed) -> int:
+    """The offset behind which the log has all that a split of what was found leaves unlearnt.
+
+    Args:
+        recommender: the live version, that has followed the log so far.
+        split: about the dataset that was found.
+        found: what has come since.
+    """
+    earlier = np.setdiff1d(np.flatnonzero(~split.in_train), found.fresh)
+    if len(earlier):
+        return recommender.progress.unlearnt_after
+    return recommender.log.offset if recommender.log else 0
 
 
 @contextmanager
