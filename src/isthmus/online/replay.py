@@ -21,6 +21,7 @@ from isthmus.data.forgetting import forget
 from isthmus.data.splits import Split
 from isthmus.errors import LogError
 from isthmus.online.events import Event, Glance, Logged
+from isthmus.online.kept import not_kept
 from isthmus.online.log import EventLog, between
 from isthmus.recommender.storage import LogPosition
 
@@ -175,16 +176,9 @@ def left_out(event: Event | Glance, dataset: Dataset, config: Config) -> str | N
     """Why an event does not count, on whatever item, as it would not in a table."""
     if event.domain not in dataset.names:
         return f"of domain {event.domain!r}, which the model does not have"
-    cleaning, domain = config.cleaning, config.domains.get(event.domain)
-    if domain and domain.keep_kinds is not None and event.kind not in domain.keep_kinds:
-        return f"of kind {event.kind!r}, which is not kept"
-    if event.rating is not None:
-        low, high = cleaning.rating_scale or (event.rating, event.rating)
-        if not low <= event.rating <= high:
-            return "rated outside the scale"
-        if cleaning.min_rating is not None and event.rating < cleaning.min_rating:
-            return f"rated below {cleaning.min_rating:g}"
-    if cleaning.unknown_users == "drop" and event.user_id not in dataset.user_index:
+    if reason := not_kept(event, config):
+        return reason
+    if config.cleaning.unknown_users == "drop" and event.user_id not in dataset.user_index:
         return "of people whom the model does not know"
     return None
 
