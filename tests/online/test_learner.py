@@ -145,6 +145,23 @@ def test_old_records_go_once_the_live_version_has_taken_them_in(folder, log) -> 
     assert learner(folder, log).step().version is None
 
 
+def test_a_fit_that_goes_on_from_a_compacted_log_is_told_what_is_gone(folder, log) -> None:
+    log.append(events(0.6, 0.7))
+    promote(folder, learner(folder, log).step(wait=False).version)
+    log.append(events(0.7, 0.71))
+    assert not learner(folder, log).step().notes
+    log.compact(before=moment(0.7), consumed=log.head())
+    gone = len(events(0.6, 0.7))
+    assert log.compacted() == gone
+    assert not learner(folder, log).step().notes
+    promote(folder, "v000001")
+    log.append(events(0.71, 0.8))
+    for asked in ({"least": 10**6}, {"wait": False}):
+        (note,) = learner(folder, log).step(**asked).notes
+        assert note.startswith(f"Records up to {gone} have been compacted away")
+        assert "from a later version with 'isthmus models promote', or fit again." in note
+
+
 def test_an_update_is_a_version_with_its_reason_offset_and_parent(folder, log) -> None:
     log.append(events(0.6, 0.8))
     step = learner(folder, log).step()

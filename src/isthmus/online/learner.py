@@ -27,7 +27,7 @@ from isthmus.online.events import Event
 from isthmus.online.guided import guided_positions
 from isthmus.online.intake import DAY
 from isthmus.online.log import CompactionReport, EventLog, between
-from isthmus.online.notes import heads_note, left_out_note
+from isthmus.online.notes import compacted_note, heads_note, left_out_note
 from isthmus.online.registered import with_registered
 from isthmus.online.replay import Replayed, place_in, replay
 from isthmus.recommender import Recommender
@@ -53,7 +53,7 @@ class Step:
         new_events: how many there were that the live version had not seen.
         left_out: records that were not taken, by reason.
         heads_dropped: tasks that the version before was taught, and this one does not tell.
-        notes: what was left out or dropped, and what to do about it, in sentences.
+        notes: what was left out, dropped or gone, and what to do about it, in sentences.
     """
 
     reason: str
@@ -303,9 +303,10 @@ def _said_too(notes: Sequence[str]) -> Iterator[None]:
 
 
 def _noting(step: Step, found: Replayed) -> Step:
-    """The step with what was left out of the log."""
-    note = left_out_note(found.left_out, found.unknown_domains, found.dataset.names)
-    return replace(step, left_out=found.left_out, notes=(*step.notes, note) if note else step.notes)
+    """The step with what was left out of the log, or has gone from it."""
+    left_out = left_out_note(found.left_out, found.unknown_domains, found.dataset.names)
+    notes = filter(None, (left_out, compacted_note(found.compacted)))
+    return replace(step, left_out=found.left_out, notes=(*step.notes, *notes))
 
 
 def _without_heads(

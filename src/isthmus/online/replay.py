@@ -39,6 +39,8 @@ class Replayed:
         unknown_domains: those that some of them name, and the dataset does not have.
         forgotten: raw ids of people who were erased since.
         split: the questions given, about this dataset; None where none were given.
+        compacted: where it had followed no log, the offset up to which retention had deleted
+            records: whether the dataset holds them cannot be known; else 0.
     """
 
     dataset: Dataset
@@ -49,6 +51,7 @@ class Replayed:
     forgotten: tuple[str, ...]
     split: Split | None
     unknown_domains: tuple[str, ...] = ()
+    compacted: int = 0
 
 
 def replay(
@@ -99,6 +102,7 @@ def replay(
         forgotten=forgotten,
         split=None if split is None else growth.split(split),
         unknown_domains=unknown,
+        compacted=log.compacted() if position is None else 0,
     )
 
 
