@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from continual_world import GEAR, base, moment, scores, whole, with_settings
 
 from isthmus.errors import ConfigError, DataError, LogError, TrainingError
 from isthmus.online import learner as learner_module
+from isthmus.online.catalogue import open_catalogue
 from isthmus.online.events import Event, Impression
 from isthmus.online.guided import guided_positions
 from isthmus.online.intake import Limits
@@ -288,6 +290,34 @@ def test_an_erased_person_is_out_of_the_snapshot_the_replay_and_every_version(fo
     entered = read_ledger(folder)
     assert [entry["kind"] for entry in entered.values()] == ["fit", "update", "erasure", "update"]
     assert f'"{person}"' not in (folder / "ledger.jsonl").read_text()
+
+
+def test_of_who_was_hidden_and_shown_again_what_comes_is_learnt_and_no_more(
+    folder, log, tmp_path
+) -> None:
+    early, late = events(0.6, 0.8), events(0.8, 0.9)
+    person = Counter(event.user_id for event in late).most_common(1)[0][0]
+    before, after = (sum(e.user_id == person for e in some) for some in (early, late))
+    assert before
+    catalogue = open_catalogue(tmp_path / "events.db")
+    following = Learner(folder, log, catalogue=catalogue, encoder=WordEncoder())
+
+    def known() -> int:
+        dataset = Recommender.load(folder).dataset
+        return int(np.diff(dataset.events.offsets)[dataset.user_index[person]])
+
+    at_first = known()
+    log.append(early)
+    catalogue.hide_person(person)
+    passing = following.step(wait=False)
+    assert passing.left_out == {"of people who are hidden": before}
+    promote(folder, passing.version)
+    catalogue.hide_person(person, hidden=False)
+    log.append(late)
+    promote(folder, following.step(wait=False).version)
+    assert known() == at_first + after
+    assert len(log.choices(person)) == before + after
+    catalogue.close()
 
 
 def test_a_killed_step_leaves_the_old_version_and_the_next_one_goes_on(
