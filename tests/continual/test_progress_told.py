@@ -22,6 +22,7 @@ def updated() -> Progress:
         replayed=70,
         held_back=20,
         waiting=4,
+        unlearnt_after=17,
         drift=("chosen items",),
         rested=True,
         seconds=1.5,
@@ -55,7 +56,7 @@ def test_what_is_made_of_a_version_says_so_and_repeats_no_verdict(
     assert not made.rested
     assert not made.seconds
     # What the next update goes by.
-    kept = ("updates", "since_full", "fitted_items", "waiting", "watch")
+    kept = ("updates", "since_full", "fitted_items", "waiting", "unlearnt_after", "watch")
     assert all(getattr(made, name) == getattr(before, name) for name in kept)
     assert Progress.from_json(made.as_json()) == made
     assert Progress.from_json(before.as_json()) == before
@@ -77,5 +78,5 @@ def test_steps_that_were_not_written_apart_are_all_named() -> None:
 def test_what_older_models_say_is_still_read() -> None:
     assert Progress.from_json(None).reason == "Fitted from the start."
     saved = updated().as_json()
-    del saved["about"], saved["earlier"]
-    assert Progress.from_json(saved) == updated()
+    del saved["about"], saved["earlier"], saved["unlearnt_after"]
+    assert Progress.from_json(saved) == replace(updated(), unlearnt_after=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from continual_world import GEAR, base, moment, scores, whole, with_settings
 
 from isthmus.errors import ConfigError, DataError, LogError, TrainingError
 from isthmus.online import learner as learner_module
-from isthmus.online.events import Event
+from isthmus.online.catalogue import open_catalogue
+from isthmus.online.events import Event, Impression
 from isthmus.online.guided import guided_positions
 from isthmus.online.intake import Limits
 from isthmus.online.learner import Learner, new_events
@@ -43,6 +45,11 @@ def events(start: float, stop: float) -> list[Event]:
             )
         )
     return found
+
+
+def shown(event_id: str) -> Impression:
+    """An item that somebody was shown."""
+    return Impression(event_id, "ann", "gear", "g1", moment(0.6), "r1", rank=1)
 
 
 @pytest.fixture
@@ -140,6 +147,23 @@ def test_old_records_go_once_the_live_version_has_taken_them_in(folder, log) -> 
     assert learner(folder, log).step().version is None
 
 
+def test_a_fit_that_goes_on_from_a_compacted_log_is_told_what_is_gone(folder, log) -> None:
+    log.append(events(0.6, 0.7))
+    promote(folder, learner(folder, log).step(wait=False).version)
+    log.append(events(0.7, 0.71))
+    assert not learner(folder, log).step().notes
+    log.compact(before=moment(0.7), consumed=log.head())
+    gone = len(events(0.6, 0.7))
+    assert log.compacted() == gone
+    assert not learner(folder, log).step().notes
+    promote(folder, "v000001")
+    log.append(events(0.71, 0.8))
+    for asked in ({"least": 10**6}, {"wait": False}):
+        (note,) = learner(folder, log).step(**asked).notes
+        assert note.startswith(f"Records up to {gone} have been compacted away")
+        assert "from a later version with 'isthmus models promote', or fit again." in note
+
+
 def test_an_update_is_a_version_with_its_reason_offset_and_parent(folder, log) -> None:
     log.append(events(0.6, 0.8))
     step = learner(folder, log).step()
@@ -175,12 +199,34 @@ def test_what_is_kept_back_is_not_tried_again_until_more_has_come(folder, log, m
     assert learner(folder, log).step().reason == (
         "No new events since v000002, which was rolled back."
     )
-    log.append(events(0.8, 0.85))
+    # What can never be learnt is no reason to try once more.
+    log.append([shown("i1"), *gaer(2)])
+    log.erase("a stranger")
+    assert learner(folder, log).step(wait=False).reason == (
+        "No new events since v000002, which was rolled back."
+    )
+    log.append(events(0.8, 0.81)[:10])
+    waits = learner(folder, log).step()
+    assert (waits.version, waits.new_events) == (None, len(events(0.6, 0.8)) + 10)
+    assert waits.reason == ("10 new events since v000002, which was rolled back: waiting for 200.")
     monkeypatch.setattr(learner_module, "updated", real)
-    more = learner(folder, log).step()
+    more = learner(folder, log).step(least=10)
     # What the refused version learnt is still new to the one that serves.
-    assert more.new_events == len(events(0.6, 0.85))
+    assert more.new_events == len(events(0.6, 0.8)) + 10
     assert more.version == "v000003"
+
+
+def test_what_was_rolled_back_over_several_versions_is_not_tried_again(folder, log) -> None:
+    for start, stop in ((0.6, 0.7), (0.7, 0.8)):
+        log.append(events(start, stop))
+        promote(folder, learner(folder, log).step(wait=False).version)
+    for _ in range(2):
+        roll_back(folder)
+    assert live(folder) == "v000001"
+    log.append([shown("i1")])
+    assert learner(folder, log).step(wait=False).reason == (
+        "No new events since v000003, which was rolled back."
+    )
 
 
 def test_steps_in_one_process_or_in_two_give_the_same(folder, log, tmp_path) -> None:
@@ -244,6 +290,34 @@ def test_an_erased_person_is_out_of_the_snapshot_the_replay_and_every_version(fo
     entered = read_ledger(folder)
     assert [entry["kind"] for entry in entered.values()] == ["fit", "update", "erasure", "update"]
     assert f'"{person}"' not in (folder / "ledger.jsonl").read_text()
+
+
+def test_of_who_was_hidden_and_shown_again_what_comes_is_learnt_and_no_more(
+    folder, log, tmp_path
+) -> None:
+    early, late = events(0.6, 0.8), events(0.8, 0.9)
+    person = Counter(event.user_id for event in late).most_common(1)[0][0]
+    before, after = (sum(e.user_id == person for e in some) for some in (early, late))
+    assert before
+    catalogue = open_catalogue(tmp_path / "events.db")
+    following = Learner(folder, log, catalogue=catalogue, encoder=WordEncoder())
+
+    def known() -> int:
+        dataset = Recommender.load(folder).dataset
+        return int(np.diff(dataset.events.offsets)[dataset.user_index[person]])
+
+    at_first = known()
+    log.append(early)
+    catalogue.hide_person(person)
+    passing = following.step(wait=False)
+    assert passing.left_out == {"of people who are hidden": before}
+    promote(folder, passing.version)
+    catalogue.hide_person(person, hidden=False)
+    log.append(late)
+    promote(folder, following.step(wait=False).version)
+    assert known() == at_first + after
+    assert len(log.choices(person)) == before + after
+    catalogue.close()
 
 
 def test_a_killed_step_leaves_the_old_version_and_the_next_one_goes_on(
@@ -353,6 +427,67 @@ def test_events_are_counted_and_answers_to_recommendations_found(log) -> None:
     found = guided_positions(whole(), fresh, mixed)
     ids = {f"e{place}" for place in found}
     assert ids == {event.event_id for event in mixed if event.recommendation_id}
+
+
+@pytest.fixture
+def guided(monkeypatch) -> list[tuple[set[tuple], set[tuple]]]:
+    """Of every update: what has not been learnt, and what of it answers a recommendation."""
+    real, told = learner_module.updated, []
+
+    def facts(dataset, places) -> set[tuple]:
+        events, people = dataset.events, dataset.user_ids
+        return {(people[int(events.user[n])], float(events.time[n])) for n in places}
+
+    def spied(recommender, snapshot, *args, **kwargs):
+        unlearnt = np.union1d(np.flatnonzero(~snapshot.split.in_train), snapshot.fresh)
+        told.append(tuple(facts(snapshot.dataset, some) for some in (unlearnt, snapshot.guided)))
+        return real(recommender, snapshot, *args, **kwargs)
+
+    monkeypatch.setattr(learner_module, "updated", spied)
+    return told
+
+
+def answers(told: list[Event]) -> list[Event]:
+    """The same events, every other one of a recommendation."""
+    return [replace(e, recommendation_id="r1") if n % 2 else e for n, e in enumerate(told)]
+
+
+def test_after_an_erasure_answers_to_recommendations_are_still_known(folder, log, guided) -> None:
+    told = answers(events(0.6, 0.8))
+    person = base().dataset.user_ids[3]
+    expected = {(e.user_id, e.time) for e in told if e.recommendation_id and e.user_id != person}
+    log.append(told)
+    log.erase(person)
+    step = learner(folder, log).step()
+    assert guided[0][1] == expected
+    assert step.new_events == sum(e.user_id != person for e in told)
+
+
+def test_what_waits_over_several_erasures_is_still_known_to_answer(folder, log, guided) -> None:
+    told, erased = answers(events(0.6, 0.8)), base().dataset.user_ids[3:5].to_list()
+    log.append(told)
+    for person in erased:
+        log.erase(person)
+        assert learner(folder, log).step(least=10**6).version is None
+    assert live(folder) == "v000003"
+    learner(folder, log).step(wait=False)
+    ((_, found),) = guided
+    assert found == {
+        (e.user_id, e.time) for e in told if e.recommendation_id and e.user_id not in erased
+    }
+
+
+def test_what_judged_once_is_still_known_to_answer_a_recommendation(folder, log, guided) -> None:
+    told = [*answers(events(0.6, 0.75)), *events(0.75, 0.9)]
+    log.append([event for event in told if event.time < moment(0.75)])
+    promote(folder, learner(folder, log).step(wait=False).version)
+    log.append([event for event in told if event.time >= moment(0.75)])
+    promote(folder, learner(folder, log).step(wait=False).version)
+    answered = {(e.user_id, e.time) for e in told if e.recommendation_id}
+    (_, first), (unlearnt, second) = guided
+    assert first == answered
+    assert second == answered & unlearnt
+    assert 0 < len(second) < len(first)
 
 
 def gaer(n: int, first: int = 0) -> list[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from log_samples import NOW, Opener, event, impression
 
+from isthmus.config import Config
 from isthmus.errors import LogError, LogUnavailable, RequestError
 from isthmus.online import sql_log
 from isthmus.online.events import Event, Impression, Outcome
+from isthmus.online.kept import not_kept
 from isthmus.online.log import EventLog
 from isthmus.online.sql_log import SqlLog
 
@@ -90,6 +93,38 @@ def test_a_history_is_the_latest_events_by_time_oldest_first(log: EventLog) -> N
     assert log.choices("ann") == [(e.domain, e.item_id, e.time) for e in log.history("ann")]
     assert log.choices("ann", limit=2) == log.choices("ann")[2:]
     assert log.choices("nobody") == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("cleaning.min_rating=3",),
+        ("cleaning.rating_scale=[2, 4]", "cleaning.min_rating=2.5"),
+        ('domains.gear.keep_kinds=["buy", "click"]', "domains.films.keep_kinds=[]"),
+        ('domains.gear={keep_kinds=["buy"], events={rating="r"}}', "cleaning.min_rating=3"),
+    ],
+)
+def test_choices_are_the_latest_that_count_by_kind_and_rating(
+    log: EventLog, overrides: tuple[str, ...]
+) -> None:
+    config = Config().override(*overrides)
+    ways = itertools.product(
+        ("gear", "films", "books"), ("view", "buy"), (None, 1.0, 2.5, 3.0, 5.0)
+    )
+    log.append(
+        [
+            event(f"e{n}", domain=domain, kind=kind, rating=rating, item_id=f"i{n}", time=NOW + n)
+            for n, (domain, kind, rating) in enumerate(ways)
+        ]
+    )
+    counted = [
+        (e.domain, e.item_id, e.time) for e in log.history("ann") if not_kept(e, config) is None
+    ]
+    assert log.choices("ann", config=config) == counted
+    # What does not count takes no place of what does.
+    assert log.choices("ann", limit=3, config=config) == counted[-3:]
+    assert (len(counted) == 30) == (not overrides)
 
 
 def test_many_threads_share_commits_and_every_event_is_there_once(log: EventLog) -> None:

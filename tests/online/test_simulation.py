@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from continual_world import GEAR, base
 from test_traffic import Oracle as Simple
 from test_traffic import traffic, world
 
 from isthmus.config import Config
 from isthmus.errors import RequestError
+from isthmus.online.arms import Local, counting_only
+from isthmus.online.events import Event
 from isthmus.online.oracle import Oracle
 from isthmus.online.simulation import simulate
 from isthmus.online.traffic import run_traffic
 from word_encoder import WordEncoder
+
+
+def test_a_night_that_was_kept_back_leaves_its_answers_to_the_next() -> None:
+    told: list[set[tuple[str, float]]] = []
+
+    def kept_back(recommender, growth, guided):
+        events, people = growth.dataset.events, growth.dataset.user_ids
+        told.append({(people[int(events.user[n])], float(events.time[n])) for n in guided})
+        return counting_only(recommender, growth, guided)
+
+    local = Local("kept back", base(), kept_back)
+    item = base().dataset.domains[GEAR].items["item_id"][0]
+    for night in range(2):
+        answer = Event(f"a{night}", f"ann{night}", "gear", item, 2e9 + night, recommendation_id="r")
+        local.observe([answer, replace(answer, user_id=f"eve{night}", recommendation_id=None)])
+        local.rest()
+    assert told == [{("ann0", 2e9)}, {("ann0", 2e9), ("ann1", 2e9 + 1)}]
 
 
 def test_the_oracle_shows_what_nobody_could_better() -> None:

@@ -37,6 +37,8 @@ class Progress:
         replayed: old events that it learnt again.
         held_back: new events that judged it, and are learnt next time.
         waiting: new events that are in its snapshot, and neither learnt nor judged it.
+        unlearnt_after: offset of the log behind which all events are that are in its snapshot, and
+            that it has not learnt; 0 also where that is not known.
         drift: streams that had fallen.
         rested: what its networks had learnt ranked worse, and those before went on.
         seconds: that its making took.
@@ -57,6 +59,7 @@ class Progress:
     replayed: int = 0
     held_back: int = 0
     waiting: int = 0
+    unlearnt_after: int = 0
     drift: tuple[str, ...] = ()
     rested: bool = False
     seconds: float = 0.0
@@ -108,6 +111,7 @@ class Progress:
             fitted_items=self.fitted_items,
             learnt=learnt,
             waiting=self.waiting + waiting,
+            unlearnt_after=self.unlearnt_after,
             watch=self.watch,
             earlier=() if self.written else (*self.earlier, self._own_reason),
         )

@@ -59,6 +59,7 @@ class Local:
             for d in range(len(recommender.dataset.domains))
         }
         self._new: list[Event] = []
+        self._answers: list[Event] = []
         self._since: dict[str, list[tuple[int, int, float]]] = {}
         self._had: dict[str, set[tuple[str, str]]] = {}
 
@@ -107,7 +108,11 @@ class Local:
             orient="row",
         )
         growth = append_events(self.recommender.dataset, rows)
-        guided = guided_positions(growth.dataset, growth.fresh, self._new)
+        # What a night that was kept back has not learnt is still to judge by.
+        self._answers += [event for event in self._new if event.recommendation_id is not None]
+        first = min((event.time for event in self._answers), default=np.inf)
+        since = np.flatnonzero(growth.dataset.events.time >= first)
+        guided = guided_positions(growth.dataset, since, self._answers)
         start = time.process_time()
         successor, progress = self._learn(self.recommender, growth, guided)
         self.seconds.append(time.process_time() - start)

@@ -12,14 +12,14 @@ from isthmus.online.events import Event
 
 
 def guided_positions(
-    dataset: Dataset, fresh: NDArray[np.int64], events: Iterable[Event]
+    dataset: Dataset, position: NDArray[np.int64], events: Iterable[Event]
 ) -> NDArray[np.int64]:
-    """Those of `fresh` that are events with a `recommendation_id`.
+    """Those of some positions whose events have a `recommendation_id`.
 
     Args:
         dataset: the snapshot.
-        fresh: int64 [n] positions of events that came from a log.
-        events: what came.
+        position: int64 [n] of events in the snapshot.
+        events: from the log.
     """
     guided = {
         (event.user_id, event.domain, event.item_id, event.time)
@@ -29,13 +29,13 @@ def guided_positions(
     if not guided:
         return np.empty(0, np.int64)
     found = dataset.events
-    users = dataset.user_ids.gather(found.user[fresh]).to_list()
+    users = dataset.user_ids.gather(found.user[position]).to_list()
     ids = [domain.items["item_id"] for domain in dataset.domains]
     keys = zip(
         users,
-        (dataset.names[d] for d in found.domain[fresh]),
-        (ids[d][int(i)] for d, i in zip(found.domain[fresh], found.item[fresh], strict=True)),
-        found.time[fresh].tolist(),
+        (dataset.names[d] for d in found.domain[position]),
+        (ids[d][int(i)] for d, i in zip(found.domain[position], found.item[position], strict=True)),
+        found.time[position].tolist(),
         strict=True,
     )
-    return np.asarray(fresh[np.fromiter((key in guided for key in keys), bool, len(fresh))])
+    return np.asarray(position[np.fromiter((key in guided for key in keys), bool, len(position))])

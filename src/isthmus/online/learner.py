@@ -15,16 +15,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from isthmus.config import Config
 from isthmus.continual.progress import ERASURE, FULL, UPDATE
 from isthmus.data.dataset import Dataset
+from isthmus.data.splits import Split
 from isthmus.errors import LogError, TrainingError
 from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.events import Event
 from isthmus.online.guided import guided_positions
 from isthmus.online.intake import DAY
 from isthmus.online.log import CompactionReport, EventLog, between
-from isthmus.online.notes import heads_note, left_out_note
+from isthmus.online.notes import compacted_note, heads_note, left_out_note
 from isthmus.online.registered import with_registered
 from isthmus.online.replay import Replayed, place_in, replay
 from isthmus.recommender import Recommender
@@ -50,7 +53,7 @@ class Step:
         new_events: how many there were that the live version had not seen.
         left_out: records that were not taken, by reason.
         heads_dropped: tasks that the version before was taught, and this one does not tell.
-        notes: what was left out or dropped, and what to do about it, in sentences.
+        notes: what was left out, dropped or gone, and what to do about it, in sentences.
     """
 
     reason: str
@@ -119,14 +122,17 @@ class Learner:
         if not full:
             if not n_new:
                 return _noting(Step(_NOTHING), found)
-            if tried := self._tried(live, found.position.offset):
-                been = tried in read_pointer(self.folder).been
-                why = "rolled back" if been else "kept back"
-                reason = f"No new events since {tried}, which was {why}."
-                return _noting(Step(reason, new_events=n_new), found)
+            unseen, since = n_new, ""
+            if tried := self._tried(live):
+                name, offset = tried
+                been = name in read_pointer(self.folder).been
+                since = f" since {name}, which was {'rolled back' if been else 'kept back'}"
+                unseen = int((found.offsets > offset).sum())
+            if not unseen:
+                return _noting(Step(f"No new events{since}.", new_events=n_new), found)
             least = self._config(recommender).learning.least_events if least is None else least
-            if wait and n_new < least:
-                reason = f"{n_new:,} new events: waiting for {least:,}."
+            if wait and unseen < least:
+                reason = f"{unseen:,} new events{since}: waiting for {least:,}."
                 return _noting(Step(reason, new_events=n_new), found)
         return self._learnt(recommender, found, live, full=full)
 
@@ -208,10 +214,12 @@ class Learner:
         return with_registered(recommender.dataset, items, fitted_items=fitted_items), upto
 
     def _learnt(self, recommender: Recommender, found: Replayed, live: str, *, full: bool) -> Step:
-        after = recommender.log.offset if recommender.log else 0
+        assert found.split is not None, "asked for"
+        after = _unlearnt_after(recommender, found.split, found)
         records = (logged.record for logged in between(self.log, after, found.position.offset))
         events = [record for record in records if isinstance(record, Event)]
-        guided = guided_positions(found.dataset, found.fresh, events)
+        unlearnt = np.union1d(np.flatnonzero(~found.split.in_train), found.fresh)
+        guided = guided_positions(found.dataset, unlearnt, events)
         half_done = self.folder / _HALF_DONE
         with _said_too(_noting(Step(""), found).notes):
             update = updated(
@@ -223,40 +231,62 @@ class Learner:
                 settings=self._settings,
             )
         challenger = update.recommender
-        challenger.progress = replace(update.progress, parent=live)
+        challenger.progress = replace(
+            update.progress,
+            parent=live,
+            unlearnt_after=_unlearnt_after(recommender, challenger.split, found),
+        )
         better, reason = update.verdict.no_worse, challenger.progress.reason
         if better and read_pointer(self.folder).folder.name != live:
             better, reason = False, f"{live} is not live any more. {reason}"
         keep = self._config(recommender).learning.keep_versions
         version = challenger.save(self.folder, live=better, keep=keep).name
         shutil.rmtree(half_done, ignore_errors=True)
-        step = _noting(Step(reason, version, better, len(found.fresh)), found)
+        n_new = len(found.fresh) + recommender.progress.waiting
+        step = _noting(Step(reason, version, better, n_new), found)
         return _without_heads(step, recommender, challenger, version, live)
 
     def _without_erased(self, recommender: Recommender, found: Replayed, live: str) -> Step:
         """The same weights over a snapshot without the erased, and no version that holds them."""
         without = grown(recommender, _snapshot(found), self._encoder)
         progress = without.progress.beside(ERASURE, waiting=len(found.fresh))
-        without.progress = replace(progress, parent=live)
+        after = _unlearnt_after(recommender, without.split, found)
+        without.progress = replace(progress, parent=live, unlearnt_after=after)
         version = without.save(self.folder).name
         drop_others(self.folder)
         step = _noting(Step(without.progress.reason, version, live=True), found)
         return _without_heads(step, recommender, without, version, None)
 
-    def _tried(self, live: str, offset: int) -> str | None:
-        """A version that started from the live one, at this offset, and is not live."""
+    def _tried(self, live: str) -> tuple[str, int] | None:
+        """The latest version that learnt on from the live one, and how far it has read the log."""
+        found, started = None, {live}
         for name, manifest, meta in described(self.folder):
             progress, place = meta.get("progress") or {}, meta.get("log") or {}
-            same = progress.get("parent") == live and place.get("offset") == offset
-            learnt = progress.get("kind") in (UPDATE, FULL)
-            if manifest["kind"] == KIND and name != live and same and learnt:
-                return name
-        return None
+            if manifest["kind"] != KIND or progress.get("parent") not in started:
+                continue
+            started.add(name)
+            if progress["kind"] in (UPDATE, FULL) and place.get("id") == self.log.id:
+                found = name, place["offset"]
+        return found
 
 
 def _snapshot(found: Replayed) -> Snapshot:
     assert found.split is not None, "asked for"
     return Snapshot(found.dataset, found.split, found.fresh, found.position)
+
+
+def _unlearnt_after(recommender: Recommender, split: Split, found: Replayed) -> int:
+    """The offset behind which the log has all that a split of what was found leaves unlearnt.
+
+    Args:
+        recommender: the live version, that has followed the log so far.
+        split: about the dataset that was found.
+        found: what has come since.
+    """
+    earlier = np.setdiff1d(np.flatnonzero(~split.in_train), found.fresh)
+    if len(earlier):
+        return recommender.progress.unlearnt_after
+    return recommender.log.offset if recommender.log else 0
 
 
 @contextmanager
@@ -273,9 +303,10 @@ def _said_too(notes: Sequence[str]) -> Iterator[None]:
 
 
 def _noting(step: Step, found: Replayed) -> Step:
-    """The step with what was left out of the log."""
-    note = left_out_note(found.left_out, found.unknown_domains, found.dataset.names)
-    return replace(step, left_out=found.left_out, notes=(*step.notes, note) if note else step.notes)
+    """The step with what was left out of the log, or has gone from it."""
+    left_out = left_out_note(found.left_out, found.unknown_domains, found.dataset.names)
+    notes = filter(None, (left_out, compacted_note(found.compacted)))
+    return replace(step, left_out=found.left_out, notes=(*step.notes, *notes))
 
 
 def _without_heads(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from isthmus.config import Config
 from isthmus.online.events import Choice, Event, Glance, Logged, Outcome, Record
 from isthmus.online.intake import Limits
 
@@ -128,8 +129,16 @@ class EventLog(Protocol):
     def history(self, user_id: str, *, limit: int = 200) -> list[Event]:
         """The latest events of a person over all domains, oldest first, by time then offset."""
 
-    def choices(self, user_id: str, *, limit: int = 200) -> list[Choice]:
-        """What these events were on, in a quarter of the time: every answer asks for it."""
+    def choices(
+        self, user_id: str, *, limit: int = 200, config: Config | None = None
+    ) -> list[Choice]:
+        """What these events were on, in a quarter of the time: every answer asks for it.
+
+        Args:
+            user_id: who.
+            limit: how many of the latest.
+            config: which kinds and ratings count; of others nothing is told. None: all.
+        """
 
     def find(self, event_id: str) -> Record | None:
         """The record that was reported by an id; None: there is none."""

@@ -40,6 +40,24 @@ def left_out_note(
     )
 
 
+def compacted_note(upto: int) -> str | None:
+    """That a version that has read no log knows what was deleted of it from tables alone.
+
+    Args:
+        upto: offset up to which records were deleted.
+
+    Returns:
+        None where none were.
+    """
+    if not upto:
+        return None
+    return (
+        f"Records up to {upto:,} have been compacted away, and the version that serves had read no "
+        "log: of these events it knows those that its tables held. If they were not there, go on "
+        "from a later version with 'isthmus models promote', or fit again."
+    )
+
+
 def heads_note(
     tasks: Sequence[str], version: str, parent: str | None, *, live: bool, again: bool
 ) -> str:

@@ -21,6 +21,7 @@ from isthmus.data.forgetting import forget
 from isthmus.data.splits import Split
 from isthmus.errors import LogError
 from isthmus.online.events import Event, Glance, Logged
+from isthmus.online.kept import not_kept
 from isthmus.online.log import EventLog, between
 from isthmus.recommender.storage import LogPosition
 
@@ -33,19 +34,24 @@ class Replayed:
         dataset: with the log's events, without the people erased from it.
         position: how far it has followed.
         fresh: int64 [n] where the log's events stand in `dataset.events`, rising.
+        offsets: int64 [n] where these events stand in the log, rising.
         left_out: records that were not taken, by reason.
         unknown_domains: those that some of them name, and the dataset does not have.
         forgotten: raw ids of people who were erased since.
         split: the questions given, about this dataset; None where none were given.
+        compacted: where it had followed no log, the offset up to which retention had deleted
+            records: whether the dataset holds them cannot be known; else 0.
     """
 
     dataset: Dataset
     position: LogPosition
     fresh: NDArray[np.int64]
+    offsets: NDArray[np.int64]
     left_out: dict[str, int]
     forgotten: tuple[str, ...]
     split: Split | None
     unknown_domains: tuple[str, ...] = ()
+    compacted: int = 0
 
 
 def replay(
@@ -84,16 +90,19 @@ def replay(
         without = forget(dataset, forgotten)
         dataset = without.dataset
         split = None if split is None else without.split(split)
-    rows, aside, unknown = _rows(dataset, config, between(log, start, end), frozenset(hidden))
+    records = between(log, start, end)
+    rows, offsets, aside, unknown = _rows(dataset, config, records, frozenset(hidden))
     growth = append_events(dataset, rows)
     return Replayed(
         dataset=growth.dataset,
         position=LogPosition(log.id, end, position.registered if position else 0),
         fresh=growth.fresh,
+        offsets=offsets,
         left_out=dict(aside),
         forgotten=forgotten,
         split=None if split is None else growth.split(split),
         unknown_domains=unknown,
+        compacted=log.compacted() if position is None else 0,
     )
 
 
@@ -137,9 +146,13 @@ def erased_people(log: EventLog, user_ids: Iterable[str], *, after: int = 0) -> 
 
 def _rows(
     dataset: Dataset, config: Config, records: Iterable[Logged], hidden: frozenset[str]
-) -> tuple[pl.DataFrame, Counter[str], tuple[str, ...]]:
-    """Events that count, as `append_events` takes them; of others why, and what they name."""
+) -> tuple[pl.DataFrame, NDArray[np.int64], Counter[str], tuple[str, ...]]:
+    """Events that count, as `append_events` takes them, and where they stand in the log.
+
+    Of others why they do not, and the unknown domains that they name.
+    """
     rows: list[tuple[object, ...]] = []
+    offsets: list[int] = []
     aside: Counter[str] = Counter()
     unknown: dict[str, None] = {}
     for logged in records:
@@ -152,29 +165,24 @@ def _rows(
             if event.domain not in dataset.names:
                 unknown[event.domain] = None
             continue
+        offsets.append(logged.offset)
         rows.append(
             (
                 *(event.user_id, event.domain, event.item_id, event.time),
                 *(event.kind, event.rating, event.weight),
             )
         )
-    return pl.DataFrame(rows, schema=COLUMNS, orient="row"), aside, tuple(unknown)
+    taken = pl.DataFrame(rows, schema=COLUMNS, orient="row")
+    return taken, np.array(offsets, np.int64), aside, tuple(unknown)
 
 
 def left_out(event: Event | Glance, dataset: Dataset, config: Config) -> str | None:
     """Why an event does not count, on whatever item, as it would not in a table."""
     if event.domain not in dataset.names:
         return f"of domain {event.domain!r}, which the model does not have"
-    cleaning, domain = config.cleaning, config.domains.get(event.domain)
-    if domain and domain.keep_kinds is not None and event.kind not in domain.keep_kinds:
-        return f"of kind {event.kind!r}, which is not kept"
-    if event.rating is not None:
-        low, high = cleaning.rating_scale or (event.rating, event.rating)
-        if not low <= event.rating <= high:
-            return "rated outside the scale"
-        if cleaning.min_rating is not None and event.rating < cleaning.min_rating:
-            return f"rated below {cleaning.min_rating:g}"
-    if cleaning.unknown_users == "drop" and event.user_id not in dataset.user_index:
+    if reason := not_kept(event, config):
+        return reason
+    if config.cleaning.unknown_users == "drop" and event.user_id not in dataset.user_index:
         return "of people whom the model does not know"
     return None
 

@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
+from isthmus.config import Config
 from isthmus.errors import LogUnavailable, RequestError
 from isthmus.failpoints import reached
 from isthmus.online.database import Database, Row, Statements
 from isthmus.online.events import Choice, Event, Glance, Impression, Logged, Outcome, Record
 from isthmus.online.group_commit import GroupCommit
 from isthmus.online.intake import Limits, refusal
+from isthmus.online.kept import kept_in_sql
 from isthmus.online.log import CompactionReport, Contents, Erasure, ErasureReceipt
 from isthmus.online.migrations import migrate
 
@@ -32,11 +34,10 @@ _READ = (
 _GLANCE = _READ.replace(
     f"received, {_FIELDS}", "shown, user_id, domain, item_id, time, kind, rating"
 )
-_HISTORY = (
-    f"SELECT {_FIELDS} FROM isthmus_records WHERE user_id = ? AND shown = 0 "
-    "ORDER BY time DESC, number DESC LIMIT ?"
-)
-_CHOICES = _HISTORY.replace(_FIELDS, "domain, item_id, time")
+_OF_PERSON = " FROM isthmus_records WHERE user_id = ? AND shown = 0"
+_LATEST = " ORDER BY time DESC, number DESC LIMIT ?"
+_HISTORY = f"SELECT {_FIELDS}{_OF_PERSON}{_LATEST}"
+_CHOICES = f"SELECT domain, item_id, time{_OF_PERSON}"
 _MOST_ASKED = 512
 _MOST_COMPACTED = 20_000
 
@@ -93,10 +94,13 @@ class SqlLog:
             rows = ask.rows(_HISTORY, (user_id, limit))
         return [_event(row) for row in reversed(rows)]
 
-    def choices(self, user_id: str, *, limit: int = 200) -> list[Choice]:
+    def choices(
+        self, user_id: str, *, limit: int = 200, config: Config | None = None
+    ) -> list[Choice]:
         """See `EventLog`."""
+        kept, values = kept_in_sql(config) if config else ("", [])
         with self._database.reading() as ask:
-            return ask.rows(_CHOICES, (user_id, limit))[::-1]
+            return ask.rows(f"{_CHOICES}{kept}{_LATEST}", (user_id, *values, limit))[::-1]
 
     def find(self, event_id: str) -> Record | None:
         """See `EventLog`."""

@@ -212,7 +212,8 @@ class Keeper:
             live: whose numbering counts.
             user_id: who; None: nobody who is known by an id.
             history: a session told with the question.
-            limit: latest events that are read of the log.
+            limit: latest events that are read of the log; what does not count in a table, by its
+                kind or rating, is not among them.
 
         Raises:
             RequestError: the session names an unknown domain or item.
@@ -225,7 +226,7 @@ class Keeper:
             live.recommender.dataset,
             live.places,
             user_id=user_id,
-            logged=self.log.choices(user_id, limit=limit),
+            logged=self.log.choices(user_id, limit=limit, config=live.recommender.config),
             given=given,
             forgotten=self._forgotten(live, user_id),
         )

@@ -111,7 +111,11 @@ def add_users(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/users/show", tags=["users"])
     def show_user(form: forms.UserKey) -> forms.Done:
-        """Record and use a hidden person's events again."""
+        """Record and use a hidden person's events again.
+
+        Those from before they were hidden are their history again at once. Those that an update
+        passed over meanwhile are neither learnt nor counted as popular later on.
+        """
         catalogue.hide_person(form.user_id, hidden=False)
         service.keeper.refresh()
         return forms.Done()
