@@ -271,6 +271,17 @@ def test_what_the_other_routes_refuse(
     problem(answer)
 
 
+@pytest.mark.parametrize("name", ["item_id", "title", "category", "text", "_withdrawn"])
+def test_an_attribute_named_as_a_field_of_every_item_is_refused(shop: Running, name: str) -> None:
+    item = {"domain": "gear", "item_id": "own-names", "attributes": {"price": 3, name: "x"}}
+    answer = shop.client.put("/v1/items", json={"items": [item]})
+    assert answer.status_code == 422
+    told = problem(answer)
+    assert told["where"] == "body: items.0.attributes"
+    assert f"'{name}' is a name of the item's own" in told["what"]
+    assert "under another name" in told["what"]
+
+
 def test_a_profile_is_that_of_the_facade(shop: Running) -> None:
     person = users()[5]
     found = shop.client.post("/v1/profile", json={"user_id": person}).json()
