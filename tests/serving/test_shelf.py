@@ -33,3 +33,19 @@ def test_an_attribute_named_as_a_field_of_every_item_hides_no_field() -> None:
     assert list(after.extra) == [*before.extra, "colour"]
     with pytest.raises(RequestError, match="no item has an attribute 'text'"):
         let_by(after, 'text = "x"')
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_true_and_one_are_different_filters_whichever_is_asked_for_first(
+    order: tuple[int, int],
+) -> None:
+    flags = {"yes": True, "one": 1.0}
+    shelf = gear().changed(
+        [Item("gear", name, attributes={"flag": f}) for name, f in flags.items()]
+    )
+    asked = [("flag = true", ["yes"]), ("flag = 1", ["one"])]
+    within = [("flag in [true]", ["yes"]), ("flag in [1]", ["one"])]
+    for texts in (asked, within):
+        for n in order:
+            text, expected = texts[n]
+            assert let_by(shelf, text) == expected

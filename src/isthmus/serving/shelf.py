@@ -20,7 +20,7 @@ from isthmus.data.splits import user_hash
 from isthmus.errors import RequestError, did_you_mean
 from isthmus.online.catalogue import OWN, Item
 from isthmus.serving.filter_masks import Attribute, mask
-from isthmus.serving.filters import Filter
+from isthmus.serving.filters import Filter, written
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -163,12 +163,13 @@ class Shelf:
 
     def passing(self, tree: Filter) -> Mask:
         """Items that pass a filter, bool [n_items]; see `filter_masks.mask`."""
-        found: Mask = self._passing(tree)
+        found: Mask = self._passing(tree, written(tree))
         return found
 
     @cached_property
     def _passing(self) -> Any:
-        return lru_cache(_MASKS)(lambda tree: mask(tree, self._attributes, len(self)))
+        # Told apart by how it is written as well: in trees, true is equal to 1.
+        return lru_cache(_MASKS)(lambda tree, _: mask(tree, self._attributes, len(self)))
 
     @cached_property
     def _attributes(self) -> dict[str, Attribute]:
