@@ -9,15 +9,22 @@ from pathlib import Path
 
 import pytest
 from serving_world import Running, fitted, gated, running, users
+from starlette.testclient import TestClient
 
+from isthmus.config import ServingConfig
 from isthmus.errors import LanguageModelError, LogError
 from isthmus.online.catalogue import Item, open_catalogue
 from isthmus.online.events import Event
 from isthmus.online.log import open_log
 from isthmus.recommender import Recommender
 from isthmus.recommender.storage import LogPosition
+from isthmus.serving.app import make_app
 from isthmus.serving.counting import AT_ONCE
+from isthmus.serving.exports import Exports
 from isthmus.serving.keeper import Keeper
+from isthmus.serving.service import Service
+from isthmus.training.checkpoint import promote
+from isthmus.training.versions import read_pointer
 from word_encoder import WordEncoder
 
 
@@ -285,8 +292,17 @@ def test_a_version_whose_events_were_compacted_away_is_refused(tmp_path: Path) -
         Keeper(tmp_path / "model", log, catalogue)
     Recommender(*parts, LogPosition(log.id, 3)).save(tmp_path / "model")
     keeper = Keeper(tmp_path / "model", log, catalogue, encoder=WordEncoder())
-    # It answers on where somebody goes back to what does not follow this log any more.
-    keeper.promote("v000001")
+    # Nobody goes back to it, and what another program makes live is not taken over.
+    service = Service(keeper, ServingConfig(rate=0.0), Exports(tmp_path / "exports", keeper))
+    client = TestClient(make_app(service, None), base_url="http://127.0.0.1")
+    promoted = client.post("/v1/models/promote", json={"version": "v000001"})
+    for answer in (promoted, client.post("/v1/models/rollback")):
+        assert answer.status_code == 409
+        assert "have been compacted away" in answer.json()["error"]["what"]
+        assert "Serve a later version" in answer.json()["error"]["hint"]
+        assert str(tmp_path) not in answer.text
+        assert read_pointer(tmp_path / "model").folder.name == "v000002"
+    promote(tmp_path / "model", "v000001")
     with pytest.raises(LogError, match="compacted away"):
         keeper._follow()
     assert keeper.live.version == "v000002"

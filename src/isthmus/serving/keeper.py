@@ -23,14 +23,14 @@ from isthmus.errors import IsthmusError, LogUnavailable
 from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.log import EventLog
 from isthmus.recommender.encoding import Encoder
-from isthmus.serving.belonging import check_belongs
+from isthmus.serving.belonging import check_belongs, learnt_of
 from isthmus.serving.counting import Tally, counted, tallies
 from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Recommend
 from isthmus.serving.metrics import tell
 from isthmus.serving.past import Past, past_of
 from isthmus.serving.warming import Recorded, warm
-from isthmus.training.checkpoint import described, promote, roll_back
+from isthmus.training.checkpoint import Checkpoint, described, promote, roll_back
 from isthmus.training.versions import Live as Pointer
 from isthmus.training.versions import read_pointer
 
@@ -272,13 +272,18 @@ class Keeper:
 
         Raises:
             CheckpointError: there is no such version, or it is damaged.
+            NotOfThisLog: it cannot serve beside the log; the live one stays.
+            LogUnavailable: the log cannot be asked just now.
         """
         if version is None:
-            found = roll_back(self.folder, kind="model")
+            found = roll_back(self.folder, kind="model", check=self._check_belongs)
         else:
-            found = promote(self.folder, version, kind="model")
+            found = promote(self.folder, version, kind="model", check=self._check_belongs)
         self.look_again()
         return found.folder.name
+
+    def _check_belongs(self, found: Checkpoint) -> None:
+        check_belongs(learnt_of(found.meta), self.log, str(self.folder))
 
     def absent(self, live: Live, user_id: str) -> bool:
         """Whether somebody is hidden, or was erased after the model had read the log."""
