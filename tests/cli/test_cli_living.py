@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,8 @@ from cli_runner import Shop, run
 
 from isthmus.online.events import Event
 from isthmus.online.log import open_log
+from isthmus.recommender import Recommender
+from isthmus.recommender.storage import LogPosition
 
 
 @pytest.fixture
@@ -52,6 +55,35 @@ def test_an_update_is_listed_promoted_and_rolled_back(place: Path) -> None:
     assert promoted.out == "v000002 serves now.\n"
     back = run("models", "rollback", "--model", "model", "--json", cwd=place)
     assert back.json == {"live": "v000001"}
+
+
+def test_a_version_that_the_log_has_been_compacted_beyond_is_not_promoted(place: Path) -> None:
+    log = open_log(place / "events.db")
+    log_id = log.id
+    log.compact(before=time.time())
+    log.close()
+    open_log(place / "other.db").close()
+    model = Recommender.load(place / "model")
+    parts = (model.dataset, model.config, model.split, model.raw, model.system)
+    for offset in (60, 120):
+        Recommender(*parts, LogPosition(log_id, offset)).save(place / "model")
+    commands = ("models", "promote", "v000002"), ("models", "rollback")
+    for words in commands:
+        said = run(*words, "--model", "model", cwd=place)
+        assert (said.code, said.out) == (2, "")
+        assert "records up to 120 have been compacted away" in said.err
+        # Where the log is named, it is that one.
+        said = run(*words, "--model", "model", "--log", "other.db", cwd=place)
+        assert (said.code, said.out) == (2, "")
+        assert "has learnt from another event log" in said.err
+        said = run(*words, "--model", "model", "--log", "nowhere.db", cwd=place)
+        assert "no such event log" in said.err
+    listed = run("models", "list", "--model", "model", "--json", cwd=place).json
+    assert [row["version"] for row in listed if row["live"]] == ["v000003"]
+    # Without its log, there is nothing to ask; what lies in its place is another model's.
+    (place / "other.db").replace(place / "events.db")
+    said = run("models", "rollback", "--model", "model", cwd=place)
+    assert said.out == "v000002 serves now.\n"
 
 
 def test_versions_whose_files_are_gone_are_listed_with_their_reasons(place: Path) -> None:

@@ -97,6 +97,20 @@ def test_a_holder_that_fails_leaves_the_mark_and_the_deletion_can_be_finished(
     assert delete_person(log, "ann", [ExportFile(lists)]).elsewhere == {str(lists): 1}
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+@pytest.mark.parametrize("name", ["lists.parquet", "events.jsonl"])
+def test_who_may_read_a_file_stays_as_it_was(name: str, mode: int, tmp_path: Path) -> None:
+    file = tmp_path / name
+    people = pl.DataFrame({"user_id": ["ann", "eve"]})
+    if file.suffix == ".parquet":
+        people.write_parquet(file)
+    else:
+        people.write_ndjson(file)
+    file.chmod(mode)
+    assert ExportFile(file).forget("ann") == 1
+    assert file.stat().st_mode & 0o777 == mode
+
+
 @pytest.mark.parametrize("name", ["missing.parquet", "missing.jsonl", "other.parquet", "odd.jsonl"])
 def test_files_that_cannot_be_searched_are_named_and_left_alone(name: str, tmp_path: Path) -> None:
     pl.DataFrame({"person": ["ann"]}).write_parquet(tmp_path / "other.parquet")
@@ -120,6 +134,10 @@ def test_a_second_service_on_one_file_is_refused_by_name(tmp_path: Path) -> None
                 raise AssertionError("two services")
         with sole_service(tmp_path / "other.db"):
             pass
+        # By another name it is the same file.
+        (tmp_path / "link.db").symlink_to(place)
+        with pytest.raises(LogError, match="another service"), sole_service(tmp_path / "link.db"):
+            raise AssertionError("two services")
     with sole_service(place):
         pass
     with sole_service("postgresql:///one"), sole_service("postgresql:///one"):

@@ -165,6 +165,17 @@ def test_people_and_titles_are_found(locked: Any) -> None:
     users = admin.get("/try/people", params={"prefix": "u0001"}).json()["users"]
     assert users
     assert all(name.startswith("u0001") for name in users)
+    # Registered people by how they begin, and by the whole id, once.
+    sent = {"authorization": f"Bearer {secrets[Role.ADMIN]}"}
+    for name in ("zoe", "zoe-2"):
+        shop.client.put("/v1/users", json={"user_id": name}, headers=sent)
+    for prefix, names in (
+        ("zo", ["zoe", "zoe-2"]),
+        ("zoe", ["zoe", "zoe-2"]),
+        ("zoe-2", ["zoe-2"]),
+    ):
+        answer = admin.get("/try/people", params={"prefix": prefix})
+        assert answer.json()["users"] == names
     found = admin.get("/try/items", params={"domain": "gear", "words": "SCRIPT onerror"}).json()
     assert found["items"]
     assert all(item["title"].startswith(HOSTILE) for item in found["items"])

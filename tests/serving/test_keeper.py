@@ -5,20 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from serving_world import Running, fitted, running, users
+from serving_world import Running, fitted, gated, running, users
+from starlette.testclient import TestClient
 
-from isthmus.errors import CheckpointError, LogError
+from isthmus.config import ServingConfig
+from isthmus.errors import LanguageModelError, LogError
 from isthmus.online.catalogue import Item, open_catalogue
 from isthmus.online.events import Event
 from isthmus.online.log import open_log
 from isthmus.recommender import Recommender
 from isthmus.recommender.storage import LogPosition
+from isthmus.serving.app import make_app
 from isthmus.serving.counting import AT_ONCE
+from isthmus.serving.exports import Exports
 from isthmus.serving.keeper import Keeper
+from isthmus.serving.service import Service
+from isthmus.training.checkpoint import promote
+from isthmus.training.versions import read_pointer
 from word_encoder import WordEncoder
 
 
@@ -131,15 +137,75 @@ def test_what_cannot_be_loaded_is_tried_ever_more_seldom_and_forgotten_after_a_w
     monkeypatch.setattr(Keeper, "_load", counted)
     monkeypatch.setattr("isthmus.serving.keeper.time.monotonic", lambda: now)
     for _ in range(300):
-        with suppress(CheckpointError):
-            keeper._follow()
+        keeper._try(keeper._follow)
         now += 1.0
     # After 1, 2, 4 … seconds, and then once a minute.
     assert tried == 10
-    keeper.problem = "missing"
+    assert keeper.problem is not None
     (model / "current").write_text(good)
     keeper._follow()
     assert keeper.problem is None
+    log.close()
+    catalogue.close()
+
+
+def test_texts_that_cannot_be_read_keep_nothing_else_from_being_done(tmp_path: Path) -> None:
+    works = False
+
+    class Broken(WordEncoder):
+        def encode(self, texts):  # type: ignore[no-untyped-def]
+            if not works:
+                raise LanguageModelError("no language model", hint="Name one")
+            return super().encode(texts)
+
+    model, where = tmp_path / "model", tmp_path / "events.db"
+    fitted().save(model)
+    log, catalogue = open_log(where), open_catalogue(where)
+    quick = {"poll_seconds": 0.05, "count_seconds": 0.05, "encoder": Broken()}
+    catalogue.describe([Item("gear", "NEW", title="compass")])
+    known, other = fitted().dataset.domains[1].items["item_id"][:2]
+    keeper = Keeper(model, log, catalogue, **quick)
+    keeper.start(wait=False)
+    try:
+        # It starts, takes versions over with the marks of this moment, and counts.
+        wait(keeper.ready.is_set)
+        assert "no language model" in str(keeper.problem)
+        gated(0.5).save(model)
+        wait(lambda: keeper.live.version == "v000002")
+        catalogue.hide("gear", known)
+        gated(1.0).save(model)
+        wait(lambda: keeper.live.version == "v000003")
+        assert not keeper.live.shelves[1].offered[0]
+        assert "NEW" not in keeper.live.shelves[1].index
+        assert not keeper.wait_for(catalogue.head(), 0.2)
+        log.append([Event(f"e{n}", f"u{n}", "gear", other, time.time()) for n in range(20)])
+        wait(lambda: keeper.live.counted == log.head())
+        assert "no language model" in str(keeper.problem)
+        works = True
+        assert keeper.wait_for(catalogue.head(), 30)
+        assert "NEW" in keeper.live.shelves[1].index
+    finally:
+        keeper.close()
+        log.close()
+        catalogue.close()
+
+
+def test_a_step_that_fails_keeps_no_other_from_being_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Keeper) -> None:
+        raise ValueError("broken")
+
+    model = tmp_path / "model"
+    fitted().save(model)
+    log, catalogue = open_log(tmp_path / "e.db"), open_catalogue(tmp_path / "e.db")
+    keeper = Keeper(model, log, catalogue, encoder=WordEncoder())
+    known = fitted().dataset.domains[1].items["item_id"][0]
+    log.append([Event("e1", "ann", "gear", known, time.time())])
+    for step in ("_take_in", "_follow"):
+        monkeypatch.setattr(Keeper, step, broken)
+    keeper._look()
+    assert (keeper.live.counted, keeper.problem) == (log.head(), "broken")
     log.close()
     catalogue.close()
 
@@ -226,8 +292,17 @@ def test_a_version_whose_events_were_compacted_away_is_refused(tmp_path: Path) -
         Keeper(tmp_path / "model", log, catalogue)
     Recommender(*parts, LogPosition(log.id, 3)).save(tmp_path / "model")
     keeper = Keeper(tmp_path / "model", log, catalogue, encoder=WordEncoder())
-    # It answers on where somebody goes back to what does not follow this log any more.
-    keeper.promote("v000001")
+    # Nobody goes back to it, and what another program makes live is not taken over.
+    service = Service(keeper, ServingConfig(rate=0.0), Exports(tmp_path / "exports", keeper))
+    client = TestClient(make_app(service, None), base_url="http://127.0.0.1")
+    promoted = client.post("/v1/models/promote", json={"version": "v000001"})
+    for answer in (promoted, client.post("/v1/models/rollback")):
+        assert answer.status_code == 409
+        assert "have been compacted away" in answer.json()["error"]["what"]
+        assert "Serve a later version" in answer.json()["error"]["hint"]
+        assert str(tmp_path) not in answer.text
+        assert read_pointer(tmp_path / "model").folder.name == "v000002"
+    promote(tmp_path / "model", "v000001")
     with pytest.raises(LogError, match="compacted away"):
         keeper._follow()
     assert keeper.live.version == "v000002"

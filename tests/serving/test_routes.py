@@ -16,6 +16,7 @@ from isthmus.data.forgetting import forget
 from isthmus.online.log import open_log
 from isthmus.recommender import Recommender
 
+SHOWN = {"type": "impression", "recommendation_id": "r", "rank": 1}
 GEAR = fitted().dataset.domains[1].items["item_id"].to_list()
 
 
@@ -61,14 +62,18 @@ def test_an_event_is_counted_once_and_another_by_its_id_is_a_conflict(shop: Runn
     ("change", "where"),
     [
         ({"time": time.time() + 9999}, "future"),
-        ({"domain": "toys"}, "unknown-domain"),
+        ({"domain": "geer"}, "unknown-domain: 'geer'"),
         ({"item_id": "no-such-thing"}, "unknown-item"),
         ({"item_id": "nul\0"}, "unknown-item"),
         ({"user_id": ""}, "empty-id"),
         ({"event_id": "x" * 300}, "long-id"),
         ({"weight": -1}, "bad-number"),
         ({"rank": 3}, "malformed"),
+        ({"propensity": 0.5}, "malformed"),
         ({"type": "impression"}, "malformed"),
+        ({**SHOWN, "kind": "buy"}, "malformed"),
+        ({**SHOWN, "rating": 4}, "malformed"),
+        ({**SHOWN, "weight": 2}, "malformed"),
         ({"user_id": "nul\0"}, "malformed"),
     ],
 )
@@ -77,6 +82,8 @@ def test_an_event_that_cannot_be_taken(shop: Running, change: dict, where: str) 
     answer = shop.client.post("/v1/events", json=event)
     assert answer.status_code == 422
     assert problem(answer)["where"] == where
+    if "domain" in change:
+        assert problem(answer)["hint"] == "Did you mean 'gear'?"
 
 
 def test_ten_thousand_events_with_one_bad(shop: Running) -> None:
@@ -105,9 +112,18 @@ def test_ten_thousand_events_with_one_bad(shop: Running) -> None:
 def test_a_wrong_event_of_a_batch_is_told_by_its_id_where_that_can_be_read(shop: Running) -> None:
     wrong = {"user_id": "u", "domain": "gear", "item_id": GEAR[0], "rating": "five"}
     events = [{**wrong, "event_id": "typed-1"}, wrong, [], {"event_id": "typed-2", "colour": 1}]
+    before = counted_malformed(shop)
     found = shop.client.post("/v1/events/batch", json={"events": events}).json()["results"]
     assert [result["outcome"] for result in found] == ["malformed"] * 4
+    assert counted_malformed(shop) == before + 4
     assert [result["event_id"] for result in found] == ["typed-1", None, None, "typed-2"]
+
+
+def counted_malformed(shop: Running) -> float:
+    """How many events the metrics call malformed."""
+    lines = shop.client.get("/v1/metrics").text.splitlines()
+    found = [line for line in lines if line.startswith('isthmus_events_total{outcome="malformed"}')]
+    return float(found[0].split()[-1]) if found else 0.0
 
 
 def test_an_impression_is_kept_apart_from_what_was_done(shop: Running) -> None:
@@ -269,6 +285,17 @@ def test_what_the_other_routes_refuse(
     answer = shop.client.request(method, path, json=content)
     assert answer.status_code == status, answer.text
     problem(answer)
+
+
+@pytest.mark.parametrize("name", ["item_id", "title", "category", "text", "_withdrawn"])
+def test_an_attribute_named_as_a_field_of_every_item_is_refused(shop: Running, name: str) -> None:
+    item = {"domain": "gear", "item_id": "own-names", "attributes": {"price": 3, name: "x"}}
+    answer = shop.client.put("/v1/items", json={"items": [item]})
+    assert answer.status_code == 422
+    told = problem(answer)
+    assert told["where"] == "body: items.0.attributes"
+    assert f"'{name}' is a name of the item's own" in told["what"]
+    assert "under another name" in told["what"]
 
 
 def test_a_profile_is_that_of_the_facade(shop: Running) -> None:

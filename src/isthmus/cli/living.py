@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from isthmus.cli.options import AsJson, ModelFolder
 
 if TYPE_CHECKING:
     from isthmus.online.learner import Learner, Step
+    from isthmus.training.checkpoint import Checkpoint
 
 LOOK_SECONDS = 2.0
 """How often the log is asked for its end while events are counted."""
@@ -24,6 +26,16 @@ RETAIN_SECONDS = 3600.0
 """How often old records are deleted while nothing is learnt."""
 
 models = typer.Typer(add_completion=False, no_args_is_help=True)
+
+Beside = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        metavar="PATH_OR_URL",
+        help="The event log that it is to serve beside; default: online.log as the model was "
+        "configured.",
+    ),
+]
 
 
 def update(
@@ -116,23 +128,66 @@ def list_versions(model: ModelFolder = None, as_json: AsJson = False) -> None:
 def promote(
     version: Annotated[str, typer.Argument(help="Name of a version, v000007.")],
     model: ModelFolder = None,
+    log: Beside = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a version that is kept serve."""
+    """Let a version that is kept serve.
+
+    One that cannot serve beside the event log is refused. Where the model's log is not found and
+    none is named, that is left to the service, which goes on with the version that it has, and
+    does not start again.
+    """
     from isthmus.recommender.storage import KIND
     from isthmus.training import checkpoint
 
-    found = checkpoint.promote(model_folder(model), version, kind=KIND)
+    folder = model_folder(model)
+    with _belonging(log, folder) as check:
+        found = checkpoint.promote(folder, version, kind=KIND, check=check)
     _switched(found.folder.name, as_json)
 
 
 @models.command("rollback")
-def rollback(model: ModelFolder = None, as_json: AsJson = False) -> None:
-    """Let the version serve that did before."""
+def rollback(model: ModelFolder = None, log: Beside = None, as_json: AsJson = False) -> None:
+    """Let the version serve that did before; the event log is asked as by 'promote'."""
     from isthmus.recommender.storage import KIND
     from isthmus.training.checkpoint import roll_back
 
-    _switched(roll_back(model_folder(model), kind=KIND).folder.name, as_json)
+    folder = model_folder(model)
+    with _belonging(log, folder) as check:
+        found = roll_back(folder, kind=KIND, check=check)
+    _switched(found.folder.name, as_json)
+
+
+@contextmanager
+def _belonging(given: str | None, folder: Path) -> Iterator[Callable[[Checkpoint], None] | None]:
+    """What refuses a version that cannot serve beside the log; None: the log is not known.
+
+    Raises:
+        RequestError: the log that was given is not there.
+        LogError: it is none, or cannot be opened.
+    """
+    from isthmus.errors import LogError, RequestError
+    from isthmus.online.log import open_log
+    from isthmus.serving.belonging import check_belongs, learnt_of
+
+    try:
+        log = open_log(_existing_log(given, folder))
+    except (RequestError, LogError):
+        if given is not None:
+            raise
+        log = None
+    if log is None:
+        yield None
+        return
+
+    def check(found: Checkpoint) -> None:
+        learnt = learnt_of(found.meta)
+        # What lies where a log would be by default may be another model's.
+        if given is not None or (learnt is not None and learnt[0] == log.id):
+            check_belongs(learnt, log, str(folder))
+
+    with closing(log):
+        yield check
 
 
 def _switched(version: str, as_json: bool) -> None:

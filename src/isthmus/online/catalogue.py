@@ -13,11 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from isthmus.data.dataset import WITHDRAWN
 from isthmus.failpoints import reached
 from isthmus.online.database import Database, Row, Statements
 from isthmus.online.migrations import migrate
 
 Value = str | float | bool
+
+OWN = ("item_id", "text", "title", "category", WITHDRAWN)
+"""What every item has a place of its own for; no attribute is called so."""
 
 _ITEM = "domain, item_id, described, title, category, text, attributes, hidden, deleted, change"
 _DESCRIBED = ("described", "title", "category", "text", "attributes", "deleted")

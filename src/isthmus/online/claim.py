@@ -22,7 +22,7 @@ def sole_service(where: str | Path) -> Iterator[None]:
     """Be the one service of an event log, as long as the block runs.
 
     Args:
-        where: as for `open_log`; nothing is claimed in PostgreSQL.
+        where: as for `open_log`, by whatever name; nothing is claimed in PostgreSQL.
 
     Raises:
         LogError: another service uses the file, or the claim cannot be written beside it.
@@ -30,7 +30,7 @@ def sole_service(where: str | Path) -> Iterator[None]:
     if "://" in str(where):
         yield
         return
-    claim = Path(f"{where}.service")
+    claim = Path(f"{Path(where).resolve()}.service")
     try:
         # Not "w": that would wipe the other's name before the lock is asked for.
         handle = claim.open("a+")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -117,11 +118,14 @@ class ExportFile:
         """
         aside = self.path.with_name(f".{self.path.name}.part")
         try:
+            # Whoever may not read the file may not read what is to become of it.
+            aside.touch(mode=0o600)
             if self.path.suffix == ".parquet":
                 removed = self._from_parquet(user_id, aside)
             else:
                 removed = self._from_lines(user_id, aside)
             if removed:
+                shutil.copymode(self.path, aside)
                 flush(aside)
                 os.replace(aside, self.path)
                 flush(self.path.parent)

@@ -15,9 +15,7 @@ import polars as pl
 
 from isthmus.data.appending import in_catalogue
 from isthmus.data.dataset import WITHDRAWN, Dataset, Domain
-from isthmus.online.catalogue import Item
-
-_OWN = ("item_id", "text", "title", "category", WITHDRAWN)
+from isthmus.online.catalogue import OWN, Item
 
 
 def with_registered(
@@ -52,8 +50,8 @@ def _described(domain: Domain, own: Sequence[Item], n_fitted: int) -> Domain:
         items = _with(items, name, {place: getattr(item, name) for place, item in described})
     texts = {p: item.text or item.title for p, item in described if p >= n_fitted}
     items = _with(items, "text", texts)
-    named = [name for _, item in described for name in item.attributes if name not in _OWN]
-    plain = [name for name, kind in items.schema.items() if name not in _OWN and _plain(kind)]
+    named = [name for _, item in described for name in item.attributes if name not in OWN]
+    plain = [name for name, kind in items.schema.items() if name not in OWN and _plain(kind)]
     for name in dict.fromkeys([*plain, *named]):
         values = {place: item.attributes.get(name) for place, item in described}
         if name in plain or name not in items.columns:

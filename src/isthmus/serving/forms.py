@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from isthmus.online.catalogue import OWN
+
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Value = Annotated[str, StringConstraints(max_length=1000)] | bool | float
 Attributes = Annotated[dict[Id, Value], Field(max_length=50)]
@@ -48,6 +50,17 @@ class ItemForm(Form):
         None, description="What the language model reads; none: the title."
     )
     attributes: Attributes = Field(default_factory=dict, description="For filters: price, brand.")
+
+    @field_validator("attributes")
+    @classmethod
+    def _own_names(cls, value: Attributes) -> Attributes:
+        for name in value:
+            if name in OWN:
+                raise ValueError(
+                    f"{name!r} is a name of the item's own, not of an attribute: give it beside "
+                    "'attributes', or under another name"
+                )
+        return value
 
 
 class ItemsForm(Form):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from isthmus.errors import did_you_mean
 from isthmus.serving.messages import (
     ErrorAnswer,
     EventBatch,
@@ -15,11 +16,14 @@ from isthmus.serving.messages import (
     EventResults,
     Problem,
 )
+from isthmus.serving.metrics import reported
 from isthmus.serving.service import Service
 
 _EVENT = msgspec.json.Decoder(EventIn)
 _BATCH = msgspec.json.Decoder(EventBatch)
 _JSON = msgspec.json.Encoder()
+_LONGEST = 256
+"""Characters of an unknown domain that are told and compared; no known one is longer."""
 _TAKEN = ("accepted", "repeated")
 _STATUS = {**dict.fromkeys(_TAKEN, 200), "conflict": 409}
 
@@ -53,14 +57,18 @@ def hot_routes(service: Service) -> dict[str, ASGIApp]:
         return 200, msgspec.Raw(await service.recommend(body))
 
     async def report_event(body: bytes) -> tuple[int, object]:
-        (result,) = await service.report([_EVENT.decode(body)])
+        event = _EVENT.decode(body)
+        (result,) = await service.report([event])
         status = _STATUS.get(result.outcome, 422)
         if status != 200:
-            return status, ErrorAnswer(Problem(result.message, result.outcome))
+            return status, ErrorAnswer(_refused(event, result, service.live.names))
         return status, result
 
     async def report_events(body: bytes) -> tuple[int, object]:
         read = [_read(raw) for raw in _BATCH.decode(body).events]
+        for event in read:
+            if isinstance(event, EventResult):
+                reported(event.outcome).inc()
         taken = iter(await service.report([event for event in read if isinstance(event, EventIn)]))
         told = [next(taken) if isinstance(event, EventIn) else event for event in read]
         acknowledged = sum(result.outcome in _TAKEN for result in told)
@@ -71,6 +79,14 @@ def hot_routes(service: Service) -> dict[str, ASGIApp]:
         "/v1/events": _Hot(report_event),
         "/v1/events/batch": _Hot(report_events),
     }
+
+
+def _refused(event: EventIn, result: EventResult, domains: Sequence[str]) -> Problem:
+    """Why a single event is not taken: `where` begins with the outcome."""
+    if result.outcome != "unknown-domain":
+        return Problem(result.message, result.outcome)
+    named = event.domain[:_LONGEST]
+    return Problem(result.message, f"{result.outcome}: {named!r}", did_you_mean(named, domains))
 
 
 def _read(raw: msgspec.Raw) -> EventIn | EventResult:

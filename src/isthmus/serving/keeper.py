@@ -23,14 +23,14 @@ from isthmus.errors import IsthmusError, LogUnavailable
 from isthmus.online.catalogue import Catalogue, Item
 from isthmus.online.log import EventLog
 from isthmus.recommender.encoding import Encoder
-from isthmus.serving.belonging import check_belongs
+from isthmus.serving.belonging import check_belongs, learnt_of
 from isthmus.serving.counting import Tally, counted, tallies
 from isthmus.serving.live import Live
 from isthmus.serving.messages import ItemRef, Recommend
 from isthmus.serving.metrics import tell
 from isthmus.serving.past import Past, past_of
 from isthmus.serving.warming import Recorded, warm
-from isthmus.training.checkpoint import described, promote, roll_back
+from isthmus.training.checkpoint import Checkpoint, described, promote, roll_back
 from isthmus.training.versions import Live as Pointer
 from isthmus.training.versions import read_pointer
 
@@ -48,7 +48,8 @@ class Standing(msgspec.Struct, array_like=True, frozen=True):
         ready: whether the first version is warm.
         version: that answers; empty while none is loaded.
         read: number of the latest change of the catalogue that answers know of, texts included.
-        problem: why the latest published version could not be taken over; None: all is well.
+        problem: why the latest published version could not be taken over, or else why texts of new
+            items could not be read; None: all is well.
     """
 
     ready: bool
@@ -74,7 +75,6 @@ class Keeper:
         log: the event log.
         catalogue: registered items and people.
         ready: set once the first version is warm.
-        problem: why the latest published version could not be taken over; None: all is well.
 
     Args:
         folder: of the model.
@@ -103,7 +103,8 @@ class Keeper:
     ) -> None:
         self.folder, self.log, self.catalogue = folder, log, catalogue
         self.ready = threading.Event()
-        self.problem: str | None = None
+        self._failed: str | None = None
+        self._unread: str | None = None
         self._poll, self._encoder, self._settled = poll_seconds, encoder, settled
         self._count_seconds, self._count_again = count_seconds, 0.0
         self._lock, self._changed = threading.RLock(), threading.Condition()
@@ -143,7 +144,7 @@ class Keeper:
         self._settled()
         with self._lock:
             self._show(self.live)
-        self.problem = None
+        self._failed = None
         self.ready.set()
         self._tell_news()
 
@@ -186,6 +187,13 @@ class Keeper:
             while self._read < change and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
             return self._read >= change
+
+    @property
+    def problem(self) -> str | None:
+        """Why the latest published version could not be taken over, or else why texts of new items
+        could not be read; None: all is well.
+        """
+        return self._failed or self._unread
 
     @property
     def standing(self) -> Standing:
@@ -265,13 +273,18 @@ class Keeper:
 
         Raises:
             CheckpointError: there is no such version, or it is damaged.
+            NotOfThisLog: it cannot serve beside the log; the live one stays.
+            LogUnavailable: the log cannot be asked just now.
         """
         if version is None:
-            found = roll_back(self.folder, kind="model")
+            found = roll_back(self.folder, kind="model", check=self._check_belongs)
         else:
-            found = promote(self.folder, version, kind="model")
+            found = promote(self.folder, version, kind="model", check=self._check_belongs)
         self.look_again()
         return found.folder.name
+
+    def _check_belongs(self, found: Checkpoint) -> None:
+        check_belongs(learnt_of(found.meta), self.log, str(self.folder))
 
     def absent(self, live: Live, user_id: str) -> bool:
         """Whether somebody is hidden, or was erased after the model had read the log."""
@@ -312,16 +325,16 @@ class Keeper:
             self._try(self._look)
 
     def _look(self) -> None:
-        """What is to be done over and over."""
+        """What is to be done over and over; where one thing fails, the others are done still."""
         self.refresh()
-        self._take_in()
-        self._follow()
+        self._try(self._take_in)
+        self._try(self._follow)
         now = time.monotonic()
         if now >= self._count_again:
-            self._count()
+            self._try(self._count)
         if now >= self._keep_again:
             self._keep_again = now + _SELDOM_SECONDS
-            self._recorded.keep(self.catalogue)
+            self._try(lambda: self._recorded.keep(self.catalogue))
 
     def _try(self, work: Callable[[], None]) -> None:
         """Do something; where it fails, the version that answers now goes on answering."""
@@ -337,25 +350,28 @@ class Keeper:
         pointer = read_pointer(self.folder)
         if pointer == self._pointer:
             if self._refused is not None:
-                self._refused, self.problem = None, None
+                self._refused, self._failed = None, None
             return
         refused = self._refused
         if refused is not None and refused.pointer == pointer and time.monotonic() < refused.until:
             return
         live = self._loaded(pointer)
-        read = 0
-        for changes in self._changes(0):
+        known = self._changes(0)
+        for changes in known:
             live = live.marked(changes)
-            live = live.read(live.unread(changes))
-            read = changes[-1].change
+        read = 0
+        for changes in known:
+            if (grown := self._grown(live, changes)) is None:
+                break
+            live, read = grown, changes[-1].change
         live = counted(self.log, live, self.hidden_people)
         warm(live, self._recorded, self._asking)
         with self._lock:
             # Marks that came while it was made ready.
-            for changes in self._changes(read):
+            for changes in self._changes(known[-1][-1].change if known else 0):
                 live = live.marked(changes)
             self._show(live)
-            self._pointer, self.problem, self._refused = pointer, None, None
+            self._pointer, self._failed, self._refused = pointer, None, None
             self._read = read
         self.look_again()
         self._settled()
@@ -382,19 +398,22 @@ class Keeper:
             self._complain(error)
 
     def _take_in(self) -> None:
-        """Read the texts of items that have arrived or changed."""
+        """Read the texts of items that have arrived or changed, up to one that cannot be read."""
         head = self.catalogue.head()
         for changes in self._changes(self._read):
             for start in range(0, len(changes), 64):
-                self._take_in_some(changes[start : start + 64])
+                if not self._take_in_some(changes[start : start + 64]):
+                    return
         with self._changed:
             self._read = max(self._read, head)
             self._changed.notify_all()
 
-    def _take_in_some(self, changes: Sequence[Item]) -> None:
+    def _take_in_some(self, changes: Sequence[Item]) -> bool:
+        """Read the texts of some changes; False: they cannot be read, and wait."""
         with self._lock:
             live, seen = self.live, self._seen
-        grown = live.read(live.unread(changes))
+        if (grown := self._grown(live, changes)) is None:
+            return False
         with self._lock:
             # Marks that were made meanwhile must not be undone.
             for later in self._changes(seen):
@@ -403,6 +422,21 @@ class Keeper:
         with self._changed:
             self._read = max(self._read, changes[-1].change)
             self._changed.notify_all()
+        return True
+
+    def _grown(self, live: Live, changes: Sequence[Item]) -> Live | None:
+        """A `Live` that has read the texts of changes; None: they cannot be read."""
+        try:
+            grown = live.read(live.unread(changes))
+        except Exception as error:
+            # As in `_prepare`: what is known can be recommended without them.
+            said = str(error)
+            if said != self._unread:
+                _log.error("new items wait, for their texts cannot be read: %s", said)
+            self._unread = said
+            return None
+        self._unread = None
+        return grown
 
     def _count(self) -> None:
         """Count on what is popular; by this thread alone, so that no event counts twice."""
@@ -439,6 +473,6 @@ class Keeper:
 
     def _complain(self, error: Exception) -> None:
         said = str(error)
-        if said != self.problem:
+        if said != self._failed:
             _log.error("the live version stays: %s", said)
-        self.problem = said
+        self._failed = said

@@ -92,9 +92,9 @@ class EventIn(Struct, forbid_unknown_fields=True, kw_only=True):
         float | None,
         Meta(description="Unix seconds; none: now, or as first reported where it is a repeat."),
     ] = None
-    kind: str = "event"
-    rating: float | None = None
-    weight: float = 1.0
+    kind: Annotated[str, Meta(description="Events: what was done.")] = "event"
+    rating: Annotated[float | None, Meta(description="Events only.")] = None
+    weight: Annotated[float, Meta(description="Events only.")] = 1.0
     recommendation_id: str | None = None
     rank: Annotated[int | None, Meta(description="Impressions: place in the list.")] = None
     propensity: Annotated[float | None, Meta(description="Impressions: chance of the place.")] = (

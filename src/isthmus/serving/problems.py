@@ -15,6 +15,7 @@ from isthmus.errors import (
     RequestError,
 )
 from isthmus.serving.batching import Overloaded
+from isthmus.serving.belonging import NotOfThisLog
 from isthmus.serving.exports import Busy, NotFound
 from isthmus.serving.keys import NotAllowed
 from isthmus.serving.limits import TooMany
@@ -83,7 +84,7 @@ def _status(error: Exception) -> tuple[int, Headers]:
             return 503, {"retry-after": "1"}
         case NotFound():
             return 404, {}
-        case Busy() | CheckpointError():
+        case Busy() | CheckpointError() | NotOfThisLog():
             return 409, {}
         case RequestError() | msgspec.ValidationError():
             return 422, {}
@@ -96,7 +97,7 @@ def _status(error: Exception) -> tuple[int, Headers]:
 
 def _problem(error: Exception) -> Problem:
     match error:
-        case LogUnavailable() | CheckpointError():
+        case LogUnavailable() | CheckpointError() | NotOfThisLog():
             # Where log and models lie is no business of a caller's.
             return Problem(error.what, None, error.hint)
         case IsthmusError():

@@ -25,7 +25,7 @@ from isthmus.errors import ConfigError, RequestError
 from isthmus.online.claim import sole_service
 from isthmus.online.intake import Limits
 from isthmus.online.log import EventLog, open_log
-from isthmus.serving.belonging import check_belongs
+from isthmus.serving.belonging import check_belongs, learnt_of
 from isthmus.serving.keys import KeyFile
 from isthmus.training.checkpoint import read_folder
 
@@ -220,8 +220,7 @@ def _configured(settings: Settings) -> tuple[Config, tuple[str, int] | None]:
     config = Config.parse(
         meta["config"], overrides=settings.overrides, where="the model's configuration"
     )
-    log = meta.get("log")
-    return config, (log["id"], log["offset"]) if log else None
+    return config, learnt_of(meta)
 
 
 def _log_of(settings: Settings, config: Config) -> str | Path:

@@ -24,7 +24,8 @@ _REFUSALS = {
     "unknown-domain": "There is no such domain.",
     "unknown-item": "The catalogue has no such item, or it was deleted. Register it first.",
     "hidden-user": "The person is hidden: nothing of theirs is recorded.",
-    "malformed": "An impression needs recommendation_id and rank, and an event has no rank.",
+    "malformed": "An impression needs recommendation_id and rank, and has no kind, rating or "
+    "weight; an event has no rank or propensity.",
 }
 
 
@@ -127,8 +128,7 @@ class Service:
     async def _refusal(
         self, event: EventIn, live: Live, places: Any, hidden: frozenset[str]
     ) -> str | None:
-        shown = event.type == "impression"
-        if shown is (event.rank is None) or (shown and event.recommendation_id is None):
+        if not _whole(event):
             return "malformed"
         if event.domain not in places:
             return "unknown-domain"
@@ -226,6 +226,14 @@ class Service:
         live = self.keeper.refresh()
         past = self.keeper.past(live, user_id, history, limit=self.config.history)
         return live.version, live.profile(past, user_id)
+
+
+def _whole(event: EventIn) -> bool:
+    """Whether it has what an event or an impression needs, and nothing of the other's."""
+    told = (event.kind, event.rating, event.weight) != ("event", None, 1.0)
+    if event.type == "impression":
+        return event.recommendation_id is not None and event.rank is not None and not told
+    return event.rank is None and event.propensity is None
 
 
 def _record(event: EventIn, now: float) -> Record:

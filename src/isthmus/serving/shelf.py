@@ -15,18 +15,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isthmus.data.dataset import WITHDRAWN, Domain
+from isthmus.data.dataset import Domain
 from isthmus.data.splits import user_hash
 from isthmus.errors import RequestError, did_you_mean
-from isthmus.online.catalogue import Item
+from isthmus.online.catalogue import OWN, Item
 from isthmus.serving.filter_masks import Attribute, mask
-from isthmus.serving.filters import Filter
+from isthmus.serving.filters import Filter, written
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 _MASKS = 64
 """Filters whose items are remembered until the catalogue changes."""
-_OWN = ("item_id", "text", "title", "category", WITHDRAWN)
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Shelf:
         plain = [
             name
             for name, kind in items.schema.items()
-            if name not in _OWN
+            if name not in OWN
             and (kind.is_numeric() or kind in (pl.String, pl.Boolean, pl.Categorical))
         ]
         return cls(
@@ -93,7 +92,8 @@ class Shelf:
         index = {**index, **{item.item_id: len(self) + n for n, item in enumerate(fresh)}}
         n_new = len(fresh)
         titles, categories = ([*old, *[None] * n_new] for old in (self.titles, self.categories))
-        names = dict.fromkeys([*self.extra, *(key for c in changes for key in c.attributes)])
+        told = (key for change in changes for key in change.attributes if key not in OWN)
+        names = dict.fromkeys([*self.extra, *told])
         extra = {key: [*self.extra.get(key, [None] * len(self)), *[None] * n_new] for key in names}
         hidden, deleted = (np.pad(old, (0, n_new)) for old in (self.hidden, self.deleted))
         for change in changes:
@@ -163,12 +163,13 @@ class Shelf:
 
     def passing(self, tree: Filter) -> Mask:
         """Items that pass a filter, bool [n_items]; see `filter_masks.mask`."""
-        found: Mask = self._passing(tree)
+        found: Mask = self._passing(tree, written(tree))
         return found
 
     @cached_property
     def _passing(self) -> Any:
-        return lru_cache(_MASKS)(lambda tree: mask(tree, self._attributes, len(self)))
+        # Told apart by how it is written as well: in trees, true is equal to 1.
+        return lru_cache(_MASKS)(lambda tree, _: mask(tree, self._attributes, len(self)))
 
     @cached_property
     def _attributes(self) -> dict[str, Attribute]:

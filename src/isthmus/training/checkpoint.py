@@ -187,20 +187,44 @@ def read_folder(
                     raise
 
 
-def promote(path: Path | str, version: str, *, kind: str | None = None) -> Checkpoint:
+def promote(
+    path: Path | str,
+    version: str,
+    *,
+    kind: str | None = None,
+    check: Callable[[Checkpoint], None] | None = None,
+) -> Checkpoint:
     """Make a version that is kept the live one, after verifying every file of it.
+
+    Args:
+        path: the folder.
+        version: name of the version.
+        kind: what the folder must hold; None: any.
+        check: told of the version before the switch; where it raises, nothing has changed.
 
     Raises:
         CheckpointError: no such version, or it is damaged.
     """
     found = read_folder(path, kind=kind, version=version)
+    if check is not None:
+        check(found)
     with _explained(Path(path), "written"):
         switch(Path(path), version, checksum(found.folder / MANIFEST))
     return found
 
 
-def roll_back(path: Path | str, *, kind: str | None = None) -> Checkpoint:
+def roll_back(
+    path: Path | str,
+    *,
+    kind: str | None = None,
+    check: Callable[[Checkpoint], None] | None = None,
+) -> Checkpoint:
     """Make the latest version that was live before the live one, and is still there, live again.
+
+    Args:
+        path: the folder.
+        kind: what the folder must hold; None: any.
+        check: told of the version before the switch; where it raises, nothing has changed.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
@@ -216,6 +240,8 @@ def roll_back(path: Path | str, *, kind: str | None = None) -> Checkpoint:
             hint="Name one with 'isthmus models promote'",
         )
     found = read_folder(path, kind=kind, version=earlier[0])
+    if check is not None:
+        check(found)
     with _explained(path, "written"):
         switch(path, earlier[0], checksum(found.folder / MANIFEST), back=True)
     return found

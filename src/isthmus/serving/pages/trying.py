@@ -55,7 +55,10 @@ class TryPage:
             for person in keeper.catalogue.people(prefix, FOUND)
             if person.user_id.startswith(prefix) and not person.hidden
         ]
-        return _json({"users": list(dict.fromkeys([*known, *registered]))[:FOUND]})
+        # These are behind the prefix; whose whole id it is comes first.
+        whole = keeper.catalogue.person(prefix)
+        exactly = [] if whole is None or whole.hidden else [prefix]
+        return _json({"users": list(dict.fromkeys([*exactly, *known, *registered]))[:FOUND]})
 
     def items(self, request: Request) -> Response:
         """Items of a domain whose titles hold all words; those that begin so come first."""
