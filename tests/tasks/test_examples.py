@@ -219,6 +219,22 @@ def test_rows_that_cannot_be_meant(column: str, value: str | None, said: str) ->
         )
 
 
+def test_a_time_that_cannot_be_read_is_no_missing_time() -> None:
+    usual = once()
+    frame = table(usual.dataset).with_columns(split=pl.Series(["train", "validation"] * 30))
+    times = ["2020-09-13 12:26", None, " ", "nan"] + ["13.09.2020 12:26"] * 56
+    with pytest.raises(DataError, match=r"column 'time': 56 of 60 .* row 5, '13\.09\.2020 12:26'"):
+        labelled_pairs(
+            usual.dataset, usual.split, frame.with_columns(time=pl.Series(times)), where="pairs"
+        )
+    some = frame.with_columns(time=pl.Series([*times[:4], *times[:1] * 56]))
+    found = labelled_pairs(usual.dataset, usual.split, some, where="pairs")
+    assert np.flatnonzero(np.isnan(found.time)).tolist() == [1, 2, 3]
+    numbers = frame.with_columns(time=pl.Series([1.6e9, None, float("nan")] * 20))
+    found = labelled_pairs(usual.dataset, usual.split, numbers, where="pairs")
+    assert np.isnan(found.time).sum() == 40
+
+
 def test_a_missing_column_is_named() -> None:
     usual = once()
     frame = table(usual.dataset).rename({"label": "lable"})
