@@ -64,6 +64,41 @@ def test_people_are_linked_by_id_by_mapping_or_not_at_all():
         dataset_from_frames(frames, people=PeopleFrames(mapping=twice))
 
 
+def test_tables_about_people_are_read_in_the_ids_of_the_events():
+    frames = {"books": DomainFrames(BOOKS), "films": DomainFrames(FILMS)}
+    shown = pl.DataFrame(
+        {
+            "user_id": ["ann", "ann", "bob", "films:cid", "eve"],
+            "domain": ["books", "films", "books", "films", "films"],
+            "item_id": ["b1", "f1", "b1", "f2", "f2"],
+        }
+    )
+    tables = {
+        "users": pl.DataFrame({"user_id": ["bob", "films:ann", "ann"], "person_id": [1, 2, 3]}),
+        "links": pl.DataFrame({"user_id": ["bob", "ann"], "other_id": ["cid", "bob"]}),
+        "impressions": shown,
+    }
+    people = PeopleFrames(linked=False, **tables)
+    apart, report = dataset_from_frames(frames, people=people)
+    assert apart.impressions["user_id"].to_list() == [
+        *("books:ann", "films:ann", "books:bob", "films:cid", "films:eve")
+    ]
+    # 'ann' may be the one of the books or the one of the films.
+    assert apart.user_attributes.rows() == [("books:bob", 1), ("films:ann", 2), ("ann", 3)]
+    assert apart.links.rows() == [("books:bob", "films:cid"), ("ann", "books:bob")]
+    said = "that nobody with events has; ids here are domain:user_id"
+    assert [line for line in report.lines() if said in line] == [
+        f"users: 1 row, with a user_id {said}",
+        f"impressions: 1 row, with a user_id {said}",
+    ]
+    mapping = pl.DataFrame(
+        {"domain": ["books", "films"], "user_id": ["ann", "cid"], "person_id": ["P1", "P2"]}
+    )
+    mapped, _ = dataset_from_frames(frames, people=PeopleFrames(mapping=mapping, **tables))
+    assert mapped.impressions["user_id"].to_list() == ["P1", "ann", "bob", "films:cid", "eve"]
+    assert mapped.links.rows() == [("bob", "P2"), ("ann", "bob")]
+
+
 def test_optional_columns_and_tables_arrive():
     rows = events(
         [("ann", "b1", 1, 4.0, "buy", 2.0), ("ann", "b2", 2, None, "view", None)],

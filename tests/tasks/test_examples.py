@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 from tasks_world import once
 
+from isthmus.data.build import DomainFrames, PeopleFrames, dataset_from_frames
 from isthmus.data.dataset import Dataset
+from isthmus.data.splits import make_split
 from isthmus.errors import DataError
 from isthmus.tasks.examples import (
     Examples,
@@ -97,6 +99,35 @@ def test_what_was_shown_is_preferred_to_what_is_drawn() -> None:
     assert learnt == pytest.approx(0.7 * usual.dataset.impressions.height, rel=0.05)
     clicked = usual.dataset.impressions["clicked"].mean()
     assert found.label.mean() == pytest.approx(clicked, abs=0.02)
+
+
+def test_what_was_shown_is_of_the_same_people_whether_they_are_linked_or_not() -> None:
+    rng = np.random.default_rng(0)
+    drawn = {
+        "user_id": [f"u{i}" for i in rng.integers(0, 40, 900)],
+        "item_id": [f"i{i}" for i in rng.integers(0, 30, 900)],
+        "time": 1.6e9 + np.arange(900) * 1000.0,
+    }
+    shown = pl.DataFrame(
+        {
+            "user_id": [f"u{i % 40}" for i in range(800)],
+            "domain": ["a"] * 800,
+            "item_id": [f"i{i % 30}" for i in range(800)],
+            "time": [1.6e9 + 890_000 + i * 10 for i in range(800)],
+            "clicked": [i % 3 == 2 for i in range(800)],
+        }
+    )
+    users = pl.DataFrame({"user_id": [f"u{i}" for i in range(40)], "age": range(40)})
+    read = []
+    for linked in (True, False):
+        people = PeopleFrames(linked=linked, impressions=shown, users=users)
+        frames = {"a": DomainFrames(pl.DataFrame(drawn))}
+        dataset, _ = dataset_from_frames(frames, people=people)
+        found = clicks(dataset, make_split(dataset, "auto"), None, negatives=1, seed=0)
+        learnt = found.of(Role.TRAIN)
+        assert (learnt.end > dataset.events.offsets[learnt.user]).all()
+        read.append((dataset.n_users, len(found) + found.left_out))
+    assert read[0] == read[1] == (40, 800)
 
 
 def test_a_history_ends_before_the_moment_of_its_pair() -> None:

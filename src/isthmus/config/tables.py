@@ -66,7 +66,12 @@ class DomainConfig(Section):
 
 
 class PeopleConfig(Section):
-    """Optional tables about people and knowledge, shared by all domains."""
+    """Optional tables about people and knowledge, shared by all domains.
+
+    Where `linked` is off or there is a mapping, these tables name people by `domain:user_id` or
+    `person_id`; an id as in the events will do where it can mean one person only. Impressions name
+    their domain, and give ids as its events do.
+    """
 
     users: Path | None = Field(None, description="Attributes; column user_id and any others.")
     mapping: Path | None = Field(

@@ -106,7 +106,8 @@ def _build(
             for i, domain in enumerate(coded)
             for n_items in [domain.items.height]
         ]
-    tables = clean_people(people, config, report)
+    known = pl.concat([domain.active for domain in coded]).unique()
+    tables = clean_people(people, config, report, known, [domain.name for domain in coded])
     events, user_ids, kinds, notes = _merged(coded, tables.users, config)
     return Dataset(
         domains=tuple(Domain(d.name, d.items, d.vectors, d.corpus) for d in coded),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from isthmus.data.cleaning import (
     require_columns,
     text_ids,
 )
+from isthmus.data.coding import person_ids
 from isthmus.data.frames import PeopleFrames
 from isthmus.data.timestamps import to_seconds
 
@@ -29,18 +31,31 @@ _IDS = {
 
 
 def clean_people(
-    people: PeopleFrames, config: CleaningConfig, report: CleaningReport
+    people: PeopleFrames,
+    config: CleaningConfig,
+    report: CleaningReport,
+    known: pl.Series,
+    domains: Sequence[str],
 ) -> PeopleFrames:
-    """The same tables with canonical types; `mapping` is left as it is.
+    """The same tables with canonical types and ids of people; `mapping` is left as it is.
+
+    Args:
+        people: the tables.
+        config: what to do with bad rows.
+        report: filled with what was dropped or changed.
+        known: ids of the people with events, across domains.
+        domains: their names.
 
     Raises:
         DataError: a column is missing, or rows cannot be used and the configuration says stop.
     """
-    tables: dict[str, Any] = {
-        name: _clean_table(name, frame, people, config, report)
-        for name in _IDS
-        if (frame := getattr(people, name)) is not None
-    }
+    tables: dict[str, Any] = {}
+    for name in _IDS:
+        frame = getattr(people, name)
+        if frame is not None:
+            tables[name] = _clean_table(name, frame, people, config, report, known, domains)
+        if frame is not None and name == "users":
+            known = pl.concat([known, tables[name]["user_id"]]).unique()
     return replace(people, **tables)
 
 
@@ -50,6 +65,8 @@ def _clean_table(
     people: PeopleFrames,
     config: CleaningConfig,
     report: CleaningReport,
+    known: pl.Series,
+    domains: Sequence[str],
 ) -> pl.DataFrame:
     origin = people.origins.get(name, Origin(name))
     require_columns(frame.columns, {column: column for column in _IDS[name]}, origin)
@@ -74,7 +91,52 @@ def _clean_table(
             clicked = clicked.str.to_lowercase().is_in(["1", "true", "yes"])
         columns.append(clicked.cast(pl.Boolean).alias("clicked"))
     frame = frame.with_columns(columns)
+    if people.mapping is not None or not people.linked:
+        own = frame["domain"] if name == "impressions" else None
+        for column in (c for c in _IDS[name] if c in ("user_id", "other_id")):
+            ids = _across_domains(frame[column], own, people, known, domains)
+            frame = frame.with_columns(ids.alias(column))
+            nobody = ~ids.is_in(known.implode()) & rows.keep
+            form = "domain:user_id" if people.mapping is None else "the mapping's person_id"
+            reason = f"with a {column} that nobody with events has; ids here are {form}"
+            report.add(origin, "noted", int(nobody.sum()), reason)
     if name != "users":
         return rows.apply(frame)
     numbered = rows.apply(frame.with_row_index("__row"))
     return one_row_per_id(numbered, "user_id", origin, config, report).drop("__row")
+
+
+def _across_domains(
+    ids: pl.Series,
+    own: pl.Series | None,
+    people: PeopleFrames,
+    known: pl.Series,
+    domains: Sequence[str],
+) -> pl.Series:
+    """Who each id is across domains.
+
+    An id is read as its own domain has it. Where it names none, an id that somebody has stays, and
+    so does one that means several people.
+
+    Args:
+        ids: text [n].
+        own: the domain of each id [n]; None: they name none.
+        people: who is who.
+        known: ids across domains.
+        domains: names of all domains.
+    """
+    asked = ids.drop_nulls().unique()
+    found = pl.concat(
+        person_ids(asked, name, people).with_columns(domain=pl.lit(name)) for name in domains
+    )
+    somebody = found["person_id"].is_in(known.implode())
+    as_written = found["user_id"].is_in(known.implode())
+    if own is None:
+        found = found.filter(somebody & ~as_written).select("user_id", "person_id").unique()
+        found = found.filter(~found["user_id"].is_duplicated())
+        frame = pl.DataFrame({"user_id": ids})
+    else:
+        found = found.filter(somebody | ~as_written)
+        frame = pl.DataFrame({"user_id": ids, "domain": own})
+    joined = frame.join(found, on=frame.columns, how="left", maintain_order="left")
+    return joined.select(pl.coalesce("person_id", "user_id")).to_series()
