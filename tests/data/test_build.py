@@ -99,6 +99,24 @@ def test_tables_about_people_are_read_in_the_ids_of_the_events():
     assert mapped.links.rows() == [("bob", "P2"), ("ann", "bob")]
 
 
+def test_clicks_are_read_however_they_are_written():
+    def clicked(*values: object) -> list[bool | None]:
+        shown = pl.DataFrame({"user_id": "ann", "domain": "books", "item_id": "b1"})
+        shown = pl.concat([shown] * len(values)).with_columns(pl.Series("clicked", values))
+        people = PeopleFrames(impressions=shown)
+        dataset, _ = dataset_from_frames({"books": DomainFrames(BOOKS)}, people=people)
+        return dataset.impressions["clicked"].to_list()
+
+    yes = ("1", "1.0", " 1 ", "2", "0.5", "true", "True", "T", "yes", "Y")
+    no = ("0", "0.0", "-1", "false", "F", "no", " n ")
+    assert clicked(*yes, *no) == [True] * len(yes) + [False] * len(no)
+    assert clicked("1", None, "", " ") == [True, None, None, None]
+    assert clicked(2.0, 0.0, float("nan"), None) == [True, False, None, None]
+    assert clicked(1, 0) == clicked(True, False) == [True, False]
+    with pytest.raises(DataError, match=r"1 of 3 .* neither yes nor no, first in row 2, 'ja'"):
+        clicked("yes", "ja", "no")
+
+
 def test_optional_columns_and_tables_arrive():
     rows = events(
         [("ann", "b1", 1, 4.0, "buy", 2.0), ("ann", "b2", 2, None, "view", None)],

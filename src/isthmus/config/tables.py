@@ -83,7 +83,7 @@ class PeopleConfig(Section):
     triples: Path | None = Field(None, description="Knowledge; columns head, relation, tail.")
     impressions: Path | None = Field(
         None,
-        description="What was shown; columns user_id, domain, item_id, time, propensity, clicked.",
+        description="What was shown; columns user_id, domain, item_id, time, propensity, clicked (yes or no, 1 or 0).",
     )
 
 

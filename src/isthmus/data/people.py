@@ -28,6 +28,9 @@ _IDS = {
     "triples": ("head", "relation", "tail"),
     "impressions": ("user_id", "domain", "item_id"),
 }
+_SPELLINGS = dict.fromkeys(("true", "t", "yes", "y"), True) | dict.fromkeys(
+    ("false", "f", "no", "n"), False
+)
 
 
 def clean_people(
@@ -86,10 +89,7 @@ def _clean_table(
         rows.reject(bad, "a propensity outside (0, 1]", "propensity", "Correct them")
         columns.append(propensity.alias("propensity"))
     if name == "impressions" and "clicked" in frame.columns:
-        clicked = frame["clicked"]
-        if clicked.dtype == pl.String:
-            clicked = clicked.str.to_lowercase().is_in(["1", "true", "yes"])
-        columns.append(clicked.cast(pl.Boolean).alias("clicked"))
+        columns.append(_clicked(rows).alias("clicked"))
     frame = frame.with_columns(columns)
     if people.mapping is not None or not people.linked:
         own = frame["domain"] if name == "impressions" else None
@@ -104,6 +104,18 @@ def _clean_table(
         return rows.apply(frame)
     numbered = rows.apply(frame.with_row_index("__row"))
     return one_row_per_id(numbered, "user_id", origin, config, report).drop("__row")
+
+
+def _clicked(rows: RowFilter) -> pl.Series:
+    """Yes or no, however it is written; null where nothing is."""
+    written = rows.frame["clicked"].cast(pl.String).str.strip_chars().str.to_lowercase()
+    clicked = written.replace_strict(_SPELLINGS, default=None, return_dtype=pl.Boolean)
+    number = written.cast(pl.Float64, strict=False).fill_nan(None)
+    clicked = pl.select(pl.coalesce(clicked, number > 0)).to_series()
+    unread = clicked.is_null() & ~written.is_in(["", "nan"])
+    hint = "Write 1 or 0, true or false, yes or no"
+    rows.reject(unread, "a click that is neither yes nor no", "clicked", hint)
+    return clicked
 
 
 def _across_domains(
