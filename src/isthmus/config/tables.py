@@ -83,7 +83,8 @@ class PeopleConfig(Section):
     triples: Path | None = Field(None, description="Knowledge; columns head, relation, tail.")
     impressions: Path | None = Field(
         None,
-        description="What was shown; columns user_id, domain, item_id, time, propensity, clicked (yes or no, 1 or 0).",
+        description="What was shown; columns user_id, domain, item_id, time, propensity, clicked "
+        "(yes or no, 1 or 0).",
     )
 
 
