@@ -244,3 +244,10 @@ def test_an_empty_file_gives_the_defaults(tmp_path):
     file.write_text("")
     assert Config.load(file) == Config()
     assert tomllib.loads("") == Config().model_dump(exclude_defaults=True)
+
+
+@pytest.mark.parametrize("name", [".shop", "a/b", "a\\b", ""])
+def test_the_rule_of_a_runs_name_is_said_in_words(name):
+    with pytest.raises(ConfigError, match="no slash in it and no dot in front") as caught:
+        Config.parse({"name": name})
+    assert repr(name) in str(caught.value)

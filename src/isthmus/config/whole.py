@@ -6,13 +6,14 @@ Paths in the file are relative to the file.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from isthmus.config.continual import LearningConfig
 from isthmus.config.judging import BlendConfig, EvaluationConfig
@@ -37,11 +38,7 @@ from isthmus.settings import apply_override, explained, with_absolute_paths
 class Config(Section):
     """A whole run."""
 
-    name: str = Field(
-        "isthmus",
-        pattern=r"^[^/\\.][^/\\]*$",
-        description="Names the run's folder; no slashes, no dot in front.",
-    )
+    name: str = Field("isthmus", description="Names the run's folder; no slashes, no dot in front.")
     seed: int = Field(0, ge=0, description="One seed for everything but ties.")
     target: str | None = Field(None, description="Domain of the question; None: every domain.")
     domains: dict[str, DomainConfig] = Field(
@@ -66,6 +63,15 @@ class Config(Section):
     tasks: TasksConfig = TasksConfig()
     search: SearchConfig = SearchConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[^/\\.][^/\\]*", name):
+            raise ValueError(
+                f"a run's name has no slash in it and no dot in front, and is not empty: {name!r}"
+            )
+        return name
 
     @model_validator(mode="after")
     def _domains_are_named(self) -> Config:
