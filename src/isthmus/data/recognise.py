@@ -40,24 +40,34 @@ class Seen:
         head: its first rows.
         looks: how each column looks.
         columns: what holds what, once the table is known for what it is.
+        name: what the file is called in messages; empty: its name without folders.
     """
 
     table: Table
     head: pl.DataFrame
     looks: list[Looks]
     columns: dict[Role, str] = field(default_factory=dict)
+    name: str = ""
 
-    @property
-    def name(self) -> str:
-        """Of the file."""
-        return self.table.path.name
+    def __post_init__(self) -> None:
+        self.name = self.name or self.table.path.name
 
     @property
     def stem(self) -> str:
         """What of the file's name tells it from others of its kind."""
-        words = re.split(r"[._\-\s]+", self.name.lower())
+        words = re.split(r"[._\-\s]+", self.table.path.name.lower())
         kept = [word for word in words if word and word not in _ROLE_WORDS]
         return "_".join(kept)
+
+    @property
+    def folder(self) -> Path:
+        """That the file lies in."""
+        return self.table.path.resolve().parent
+
+    @property
+    def label(self) -> str:
+        """What the file is about, by its name, else by its folder's."""
+        return self.stem or self.folder.name
 
     def ids(self, role: Role) -> pl.Series:
         """Distinct values of the column of that role, as text."""
