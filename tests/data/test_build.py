@@ -417,6 +417,27 @@ def test_a_configuration_maps_files_and_columns(tmp_path):
     assert report.rows_kept == {"shop": 2}
 
 
+def test_text_columns_are_those_of_the_file_whatever_is_called_title_here(tmp_path):
+    (tmp_path / "events.csv").write_text("user_id,item_id\nu,n0\n")
+    (tmp_path / "items.csv").write_text(
+        "item_id,name,genre,category,title\nn0,Name 0,Genre 0,LongCategory 0,Mr 0\n"
+    )
+    config = write_config(
+        tmp_path,
+        """
+        [domains.shop]
+        interactions = "events.csv"
+        items = "items.csv"
+        [domains.shop.catalogue]
+        title = "name"
+        category = "genre"
+        text = ["name", "category", "title"]
+        """,
+    )
+    items = build_dataset(config)[0].domains[0].items
+    assert items.rows() == [("n0", "Name 0 | LongCategory 0 | Mr 0", "Name 0", "Genre 0")]
+
+
 def test_one_file_may_hold_several_domains(tmp_path):
     pl.DataFrame({"user_id": [1, 2, 1], "item_id": [5, 5, 6], "category": [1, 2, 2]}).write_parquet(
         tmp_path / "all.parquet"

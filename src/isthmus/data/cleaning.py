@@ -19,6 +19,8 @@ from isthmus.data.timestamps import calendar, to_seconds, tomorrow
 from isthmus.errors import DataError, did_you_mean
 
 Action = Literal["dropped", "changed", "noted"]
+HIDDEN_TEXT = "__text_"
+"""How columns begin that are part of `text` and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -364,7 +366,7 @@ def clean_items(
         *(nothing.alias(name) for name in ("title", "category") if name not in frame.columns),
     )
     first = ["item_id", "text", "title", "category"]
-    frame = frame.select(*first, pl.exclude(first)).with_columns(
+    frame = frame.select(*first, pl.exclude(*first, f"^{HIDDEN_TEXT}.*$")).with_columns(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("__row")
     )
     return one_row_per_id(rows.apply(frame), "item_id", origin, config, report)

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isthmus.config import DomainConfig, PeopleConfig
-from isthmus.data.cleaning import CleaningReport, Origin, require_columns
+from isthmus.data.cleaning import HIDDEN_TEXT, CleaningReport, Origin, require_columns
 from isthmus.data.frames import DomainFrames, PeopleFrames
 from isthmus.data.memory import free_bytes, least_need, share_that_fits
 from isthmus.data.ordering import text_hash
@@ -139,7 +139,9 @@ def _items(
         source = getattr(columns, canonical) or (canonical if canonical in table.columns else None)
         if source is not None:
             wanted[canonical] = source
-    origin = Origin(path.name, name, wanted, key=f"domains.{name}.catalogue")
+    # A text column may be called as another one is to be called here; it is carried beside that.
+    own = {f"{HIDDEN_TEXT}{c}": c for c in columns.text if c in wanted.keys() - wanted.values()}
+    origin = Origin(path.name, name, wanted | own, key=f"domains.{name}.catalogue")
     require_columns(table.columns, wanted, origin)
     require_columns(table.columns, {c: c for c in columns.text}, origin)
     require_columns(table.columns, {c: c for c in columns.vectors.values()}, origin)
@@ -152,7 +154,7 @@ def _items(
     others = frame.select(c for c in frame.columns if c not in used)
     if table.as_text:
         others = _typed(others, skip=columns.text)
-    mapped = frame.select(pl.col(source).alias(new) for new, source in wanted.items())
+    mapped = frame.select(pl.col(source).alias(new) for new, source in (wanted | own).items())
     return pl.concat([mapped, others], how="horizontal"), vectors, origin
 
 
