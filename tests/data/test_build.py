@@ -8,6 +8,7 @@ from hypothesis import given, settings
 
 from isthmus.config import CleaningConfig, Config
 from isthmus.data.build import DomainFrames, PeopleFrames, build_dataset, dataset_from_frames
+from isthmus.data.check import check_dataset
 from isthmus.data.dataset import Dataset
 from isthmus.data.ordering import text_hash
 from isthmus.errors import DataError
@@ -455,6 +456,44 @@ def test_one_file_may_hold_several_domains(tmp_path):
     )
     dataset, _ = build_dataset(config)
     assert [d.items["item_id"].to_list() for d in dataset.domains] == [["5"], ["5", "6"]]
+
+
+@pytest.mark.parametrize(
+    ("category", "kept", "said", "shared"),
+    [
+        (["films", "films", "toys", "toys"], 2, "2 of 4 rows were taken, by 'category' (only)", ()),
+        (
+            ["Films > Old", "Films > New", "Toys", "Toys"],
+            4,
+            "no row has a value of only in 'category': all 4 rows were taken",
+            ("films",),
+        ),
+        (None, 4, "no column 'category' (only): all 4 rows were taken", ("films",)),
+    ],
+)
+def test_rows_of_a_catalogue_that_several_domains_share(tmp_path, category, kept, said, shared):
+    events = {"user_id": ["u", "v"], "item_id": ["a", "a"], "category": ["films", "films"]}
+    pl.DataFrame(events).write_csv(tmp_path / "events.csv")
+    items = pl.DataFrame({"item_id": list("abcd"), "title": ["Tea", "Rice", "Car", "Doll"]})
+    if category:
+        items = items.with_columns(pl.Series("category", category))
+    items.write_csv(tmp_path / "items.csv")
+    config = write_config(
+        tmp_path,
+        """
+        [domains.films]
+        interactions = "events.csv"
+        items = "items.csv"
+        only = {category = ["films"]}
+        """,
+    )
+    dataset, report = build_dataset(config)
+    assert dataset.domains[0].n_items == kept
+    assert f"films: items.csv: {said}" in report.lines()
+    assert tuple(report.shared) == shared
+    advice = " ".join(check_dataset(dataset, report).advice)
+    assert ("items.csv is the catalogue of all that 'only' tells apart" in advice) == bool(shared)
+    assert ("Only their texts can bring them up" in advice) == (not shared)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the research data is not here")

@@ -48,7 +48,8 @@ class DomainConfig(Section):
     keep_kinds: list[str] | None = Field(None, description="Event types to keep; None: all.")
     only: dict[str, list[str]] = Field(
         default_factory=dict,
-        description="Column = values: rows to take, where one file holds several domains.",
+        description="Column = values: rows to take, where one file holds several domains; of the "
+        "catalogue too, where it has the column and such values.",
     )
     sample_users: float = Field(
         1.0,

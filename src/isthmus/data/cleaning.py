@@ -75,6 +75,7 @@ class CleaningReport:
         duplicates: events per domain that repeat another in user, item and time.
         ahead: how many events are dated more than a day from now and the latest day as ISO date,
             per domain that has any.
+        shared: per domain whose catalogue cannot be told apart by `only`, the catalogue's file.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -83,6 +84,7 @@ class CleaningReport:
     rating_scales: dict[str, tuple[float, float]] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=dict)
     ahead: dict[str, tuple[int, str]] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
 
     def add(self, origin: Origin, action: Action, rows: int, reason: str) -> None:
         """Record one finding; none about no rows."""
@@ -112,6 +114,7 @@ class CleaningReport:
             "rating_scales": {name: list(scale) for name, scale in self.rating_scales.items()},
             "duplicates": self.duplicates,
             "ahead": {name: list(found) for name, found in self.ahead.items()},
+            "shared": self.shared,
         }
 
 

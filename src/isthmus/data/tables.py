@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +146,7 @@ def _items(
     require_columns(table.columns, {c: c for c in columns.text}, origin)
     require_columns(table.columns, {c: c for c in columns.vectors.values()}, origin)
     _say(table, origin, report)
-    frame = table.read(only={c: v for c, v in config.only.items() if c in table.columns})
+    frame = _chosen(name, table, config.only, origin, report)
     vectors = {
         key: _matrix(frame[source], origin, source) for key, source in columns.vectors.items()
     }
@@ -156,6 +156,33 @@ def _items(
         others = _typed(others, skip=columns.text)
     mapped = frame.select(pl.col(source).alias(new) for new, source in (wanted | own).items())
     return pl.concat([mapped, others], how="horizontal"), vectors, origin
+
+
+def _chosen(
+    name: str,
+    table: Table,
+    only: Mapping[str, Sequence[str]],
+    origin: Origin,
+    report: CleaningReport,
+) -> pl.DataFrame:
+    """The catalogue's rows that `only` chooses; all where it chooses none or has no such column."""
+    if not only:
+        return table.read()
+    columns = {c: v for c, v in only.items() if c in table.columns}
+    frame = table.read(only=columns)
+    named = ", ".join(map(repr, columns or only))
+    if columns and frame.height:
+        total = table.count()
+        report.say(origin, f"{frame.height:,} of {total:,} rows were taken, by {named} (only)")
+        return frame
+    report.shared[name] = origin.file
+    if columns:
+        frame = table.read()
+        why = f"no row has a value of only in {named}"
+    else:
+        why = f"no column {named} (only)"
+    report.say(origin, f"{why}: all {frame.height:,} rows were taken")
+    return frame
 
 
 def _say(table: Table, origin: Origin, report: CleaningReport) -> None:
