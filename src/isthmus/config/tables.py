@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from isthmus.config.section import Section
+
+DOMAIN_NAMES = (
+    "Write a name without slashes, colons and commas, which stand in paths and between domain and "
+    "item ids, and without blanks around it"
+)
+
+
+def misnamed(names: Iterable[str]) -> str | None:
+    """What is wrong with the first name that no domain can have; None where all are fine."""
+    for name in names:
+        if not name or name != name.strip() or set(name) & set("/\\:,"):
+            return f"{name!r} cannot be the name of a domain"
+    return None
 
 
 class EventColumns(Section):

@@ -27,7 +27,14 @@ from isthmus.config.online import OnlineConfig
 from isthmus.config.search import SearchConfig, TrackingConfig
 from isthmus.config.section import Section
 from isthmus.config.serving import ServingConfig
-from isthmus.config.tables import CleaningConfig, DomainConfig, PeopleConfig, SplitConfig
+from isthmus.config.tables import (
+    DOMAIN_NAMES,
+    CleaningConfig,
+    DomainConfig,
+    PeopleConfig,
+    SplitConfig,
+    misnamed,
+)
 from isthmus.config.tasks import TasksConfig
 from isthmus.config.texts import AlignmentConfig, LanguageConfig
 from isthmus.config.transfer import TransferConfig
@@ -42,7 +49,7 @@ class Config(Section):
     seed: int = Field(0, ge=0, description="One seed for everything but ties.")
     target: str | None = Field(None, description="Domain of the question; None: every domain.")
     domains: dict[str, DomainConfig] = Field(
-        default_factory=dict, description="The catalogues, by name."
+        default_factory=dict, description="The catalogues, by name; no slash, colon or comma in it."
     )
     people: PeopleConfig = PeopleConfig()
     cleaning: CleaningConfig = CleaningConfig()
@@ -119,7 +126,7 @@ class Config(Section):
 
         Raises:
             ConfigError: no such file, not TOML, an unknown key (the near one is named) or a value
-                of the wrong kind.
+                of the wrong kind, or a name that no domain can have.
         """
         path = Path(path)
         if not path.is_file():
@@ -132,7 +139,12 @@ class Config(Section):
             raw = tomllib.loads(path.read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"not valid TOML: {error}", where=str(path)) from None
-        return cls.parse(raw, overrides=overrides, base=path.parent, where=str(path))
+        config = cls.parse(raw, overrides=overrides, base=path.parent, where=str(path))
+        # Here and not in `parse`, which also reads what earlier models were saved with.
+        wrong = misnamed(config.domains)
+        if wrong is not None:
+            raise ConfigError(f"domains: {wrong}", where=str(path), hint=DOMAIN_NAMES)
+        return config
 
     @classmethod
     def parse(
