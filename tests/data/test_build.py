@@ -135,7 +135,7 @@ def test_optional_columns_and_tables_arrive():
                 "domain": ["books"],
                 "item_id": ["b1"],
                 "time": ["2014-05-13"],
-                "propensity": ["0.5"],
+                "propensity": pl.Series(["0.5 "], dtype=pl.Categorical),
                 "clicked": ["true"],
             }
         ),

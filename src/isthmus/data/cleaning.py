@@ -239,13 +239,13 @@ def clean_events(
     if "time" in frame.columns:
         columns["time"] = _times(rows)
     if "order" in frame.columns:
-        order = frame["order"].cast(pl.Float64, strict=False).fill_nan(None)
+        order = as_written(frame["order"]).cast(pl.Float64, strict=False).fill_nan(None)
         rows.reject(order.is_null(), "no number for the order", "order", "Fill in the order")
         columns["order"] = order
     if "rating" in frame.columns:
         columns["rating"] = _ratings(rows)
     if "weight" in frame.columns:
-        given = frame["weight"]
+        given = as_written(frame["weight"])
         weight = given.cast(pl.Float64, strict=False)
         bad = (given.is_not_null() & weight.is_null()) | ~weight.is_finite() | (weight < 0)
         rows.reject(bad, "a weight that is no number from 0 up", "weight", "Correct the weights")
@@ -263,6 +263,14 @@ def clean_events(
     if "time" in columns:
         _say_ahead(clean["time"], origin, report)
     return clean
+
+
+def as_written(values: pl.Series) -> pl.Series:
+    """Values to be read as numbers: texts and categories without blanks around; null if blank."""
+    if values.dtype not in (pl.String, pl.Categorical, pl.Enum):
+        return values
+    text = values.cast(pl.String).str.strip_chars()
+    return text.set(text == "", None)
 
 
 def _say_ahead(seconds: pl.Series, origin: Origin, report: CleaningReport) -> None:
@@ -298,10 +306,7 @@ def _times(rows: RowFilter) -> pl.Series:
 
 def _ratings(rows: RowFilter) -> pl.Series:
     """Ratings as float32; a missing one is null, since events without ratings are usual."""
-    given = rows.frame["rating"]
-    if given.dtype == pl.String:
-        given = given.str.strip_chars()
-        given = given.set(given == "", None)
+    given = as_written(rows.frame["rating"])
     rating = given.cast(pl.Float32, strict=False)
     hint = "Correct the ratings"
     rows.reject(

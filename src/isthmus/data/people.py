@@ -13,6 +13,7 @@ from isthmus.data.cleaning import (
     CleaningReport,
     Origin,
     RowFilter,
+    as_written,
     one_row_per_id,
     require_columns,
     text_ids,
@@ -84,7 +85,7 @@ def _clean_table(
         rows.reject(seconds.is_null(), "a time that cannot be read", "time", "Write Unix seconds")
         columns.append(seconds.alias("time"))
     if name == "impressions" and "propensity" in frame.columns:
-        propensity = frame["propensity"].cast(pl.Float64, strict=False)
+        propensity = as_written(frame["propensity"]).cast(pl.Float64, strict=False)
         bad = ~propensity.is_between(0, 1, closed="right").fill_null(value=False)
         rows.reject(bad, "a propensity outside (0, 1]", "propensity", "Correct them")
         columns.append(propensity.alias("propensity"))
