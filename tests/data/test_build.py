@@ -163,6 +163,14 @@ def test_optional_columns_and_tables_arrive():
     assert dataset.user_attributes.height == 2
 
 
+def test_a_catalogue_without_events_has_no_ids_to_compare():
+    films = pl.DataFrame({"item_id": [1, 2], "title": ["One", "Two"]})
+    _, report = dataset_from_frames(
+        {"books": DomainFrames(BOOKS), "films": DomainFrames(items=films)}
+    )
+    assert report.lines() == []
+
+
 def test_unknown_items_are_kept_by_id_or_dropped():
     items = pl.DataFrame({"item_id": ["b1", "b9"], "title": ["One", "Nine"]})
     vectors = {"v": np.ones((2, 3), np.float32)}

@@ -106,8 +106,9 @@ def code_domain(
     raw = frames.events
     if raw is None:
         raw = pl.DataFrame(schema={"user_id": pl.String, "item_id": pl.String})
+    else:
+        _say_mixed_ids(raw, frames.items, events_origin, items_origin, report)
     report.rows_read[name] = raw.height
-    _say_mixed_ids(raw, frames.items, events_origin, items_origin, report)
     events = clean_events(raw, events_origin, config, report, keep_kinds=frames.keep_kinds)
     known = None
     if frames.items is not None:
