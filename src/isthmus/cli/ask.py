@@ -96,11 +96,11 @@ def recommend(
             f"--deny: the catalogue of {domain!r} does not hold {_some(unknown)}. "
             "Check the spelling"
         )
-    asked = [*(user or ()), *(f"history {n}" for n in range(1, len(given or ()) + 1))]
+    requests = [*(user or ()), *(f"history {n}" for n in range(1, len(given or ()) + 1))]
     if as_json:
-        output.print_json({"domain": domain, "answers": by_request(answers, asked)})
+        output.print_json({"domain": domain, "answers": by_request(answers, requests)})
         return
-    for answer in by_request(answers, asked):
+    for answer in by_request(answers, requests):
         title = output.heading(f"{answer['request']} · {domain}")
         if not answer["items"]:
             output.show(title, f"Nothing: {answer['basis']}.", "")
