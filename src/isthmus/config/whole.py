@@ -139,6 +139,7 @@ class Config(Section):
             raw = tomllib.loads(path.read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"not valid TOML: {error}", where=str(path)) from None
+        _domains_are_there(raw, overrides)
         config = cls.parse(raw, overrides=overrides, base=path.parent, where=str(path))
         # Here and not in `parse`, which also reads what earlier models were saved with.
         wrong = misnamed(config.domains)
@@ -169,6 +170,25 @@ class Config(Section):
     def override(self, *overrides: str) -> Config:
         """A copy with `a.b=c` overrides applied."""
         return Config.parse(self.model_dump(mode="json"), overrides=overrides)
+
+
+def _domains_are_there(raw: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse an override within a domain that the file lacks and no override gives a table.
+
+    Raises:
+        ConfigError: there is one; near names are named.
+    """
+    known = set(raw["domains"]) if isinstance(raw.get("domains"), dict) else set()
+    keys = [override.partition("=")[0].strip().split(".") for override in overrides]
+    of_domains = [key for key in keys if key[0] == "domains" and len(key) > 1]
+    new = {key[1] for key in of_domains if key[2:] in ([], ["interactions"], ["items"])}
+    for key in of_domains:
+        if key[1] not in known | new:
+            raise ConfigError(
+                f"there is no domain {key[1]!r}",
+                where=f"--set {'.'.join(key)}",
+                hint=did_you_mean(key[1], known),
+            )
 
 
 def _override_to_blame(
