@@ -133,6 +133,37 @@ def test_columns_without_telling_names_are_judged_by_content_and_said_to_be_unsu
     assert "Unsure: 'a' in log.csv as user" in said
 
 
+def test_a_shop_in_another_language_is_found_by_its_moments(tmp_path):
+    lines = [f"{1000 + i % 7};A{i % 5};2020-01-{1 + i % 28:02d};{1 + i % 5}" for i in range(60)]
+    header = "Kunde;Artikelnummer;Zeitpunkt;Bewertung"
+    (tmp_path / "laden.csv").write_text("\n".join([header, *lines]), "utf-8")
+    # Items with a day of their own, and friends with one, are no events.
+    items = {"Kategorie": ["x", "y"] * 4, "Marke": ["p", "q"] * 4, "Nummer": [*range(8)]}
+    items |= {"Name": [f"Ding {i}" for i in range(8)], "seit": ["2019-02-03"] * 8}
+    pl.DataFrame(items).write_csv(tmp_path / "waren.csv")
+    friends = {"user_id": ["u", "v", "u"], "other_id": ["v", "w", "w"], "seit": ["2019-02-03"] * 3}
+    pl.DataFrame(friends).write_csv(tmp_path / "freunde.csv")
+    config, said = load(tmp_path, sorted(tmp_path.glob("*.csv")))
+    assert config.domains["laden"].events.model_dump(exclude_none=True) == {
+        **{"user": "Kunde", "item": "Artikelnummer", "time": "Zeitpunkt"}
+    }
+    assert "Unsure: 'Zeitpunkt' in laden.csv as time, by content alone" in said
+    assert config.people.links == tmp_path / "freunde.csv"
+    assert [name for name, d in config.domains.items() if d.interactions] == ["laden"]
+
+
+def test_a_file_that_is_left_out_says_which_keys_to_set(tmp_path):
+    pl.DataFrame({"user_id": ["u", "v"], "item_id": ["a", "a"], "rating": [1, 2]}).write_csv(
+        tmp_path / "shop.csv"
+    )
+    pl.DataFrame({"p": ["x y", "x z"], "q": [1.5, 2.5], "r": ["k", "k"]}).write_csv(
+        tmp_path / "odd.csv"
+    )
+    _, said = load(tmp_path, sorted(tmp_path.glob("*.csv")))
+    assert "odd.csv is left out: its columns p, q, r fit no table known; if it holds events" in said
+    assert "name it in domains.NAME.interactions and its columns in domains.NAME.events" in said
+
+
 def test_tables_about_people_and_lists_are_recognised(tmp_path):
     pl.DataFrame({"user_id": ["u", "v"], "item_id": ["a", "a"], "rating": [1, 2]}).write_csv(
         tmp_path / "shop.csv"

@@ -275,8 +275,8 @@ def _say_events(pair: _Pair, said: list[str]) -> None:
         mapped = ", ".join(f"{role} = {column!r}" for role, column in s.columns.items())
         where = f"{pair.name}: {s.name}" if not pair.only else s.name
         said.append(f"{where} holds interactions: {mapped}.")
-        for role in ("user", "item"):
-            if find(role, s.looks, set()) is None:
+        for role in ("user", "item", "time"):
+            if role in s.columns and find(role, s.looks, set()) is None:
                 said.append(f"Unsure: {s.columns[role]!r} in {s.name} as {role}, by content alone.")
         if "time" not in s.columns:
             kind = "order only" if "order" in s.columns else "neither time nor order"
