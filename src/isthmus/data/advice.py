@@ -180,8 +180,8 @@ def _silent(d: DomainFigures, cleaning: CleaningReport) -> Rule:
             f"{d.name}: {d.silent_items:.0%} of items have no event",
             "Only their texts can bring them up: see that they have one."
             if file is None
-            else f"{file} is the catalogue of all that 'only' tells apart: give it that column, or "
-            "each domain a file of its own.",
+            else f"{file} is the catalogue of all that 'only' tells apart: give it that column "
+            "with the same values, or each domain a file of its own.",
         )
 
 
