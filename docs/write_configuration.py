@@ -5,6 +5,7 @@ python docs/write_configuration.py
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def _section(name: str, model: type[BaseModel]) -> str:
     lines = [
         title,
         "",
-        (model.__doc__ or "").strip(),
+        inspect.cleandoc(model.__doc__ or ""),
         "",
         "| key | default | what |",
         "|---|---|---|",

@@ -244,3 +244,24 @@ def test_an_empty_file_gives_the_defaults(tmp_path):
     file.write_text("")
     assert Config.load(file) == Config()
     assert tomllib.loads("") == Config().model_dump(exclude_defaults=True)
+
+
+@pytest.mark.parametrize("name", [".shop", "a/b", "a\\b", ""])
+def test_the_rule_of_a_runs_name_is_said_in_words(name):
+    with pytest.raises(ConfigError, match="no slash in it and no dot in front") as caught:
+        Config.parse({"name": name})
+    assert repr(name) in str(caught.value)
+
+
+def test_an_override_of_a_domain_that_is_not_there_names_the_near_one(tmp_path):
+    path = tmp_path / "isthmus.toml"
+    path.write_text("[domains.gear]\ninteractions = 'gear.csv'\n", "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        Config.load(path, overrides=["domains.geer.events.time=when"])
+    assert str(caught.value) == (
+        "--set domains.geer.events.time: there is no domain 'geer'. Did you mean 'gear'?"
+    )
+    new = ["domains.films.events.time=when", "domains.films.interactions=films.csv"]
+    assert set(Config.load(path, overrides=new).domains) == {"gear", "films"}
+    whole = ["domains.films={interactions='films.csv'}", "domains.films.events.time=when"]
+    assert set(Config.load(path, overrides=whole).domains) == {"gear", "films"}

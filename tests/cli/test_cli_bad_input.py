@@ -91,8 +91,8 @@ def test_too_little_to_hold_anything_back(command: str, events: str, tmp_path: P
         ("training.threads=0", "training.threads: Input should be greater"),
         ("evaluation.candidates=0", "evaluation.candidates: Input should be greater"),
         ("seed=-1", "seed: Input should be greater"),
-        ("name=../elsewhere", "name: String should match"),
-        ("name=''", "name: String should match"),
+        ("name=../elsewhere", "name: a run's name has no slash"),
+        ("name=''", "name: a run's name has no slash"),
     ],
 )
 def test_settings_that_would_fail_late_or_do_nothing(

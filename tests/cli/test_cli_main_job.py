@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from cli_runner import TINY, Shop, curves, run
@@ -182,6 +183,20 @@ def test_what_is_named_twice_counts_once(shop: Shop, model: Recommender) -> None
     found = run("recommend", "gear", *named, "-k", "3", "--json", cwd=shop.folder).json
     assert [answer["request"] for answer in found["answers"]] == [second, first]
     assert [len(answer["items"]) for answer in found["answers"]] == [3, 3]
+
+
+def test_who_has_everything_that_is_allowed_is_told_so(shop: Shop, model: Recommender) -> None:
+    gear, events = model.dataset.domain_index("gear"), model.dataset.events
+    own = np.flatnonzero(events.domain == gear)[0]
+    item = str(model.dataset.domains[gear].items["item_id"][int(events.item[own])])
+    full = str(model.dataset.user_ids[int(events.user[own])])
+    words = ("recommend", "gear", "--user", full, "--user", "who?", "--allow", item)
+    answers = run(*words, "--json", cwd=shop.folder).json["answers"]
+    assert [answer["request"] for answer in answers] == [full, "who?"]
+    assert [len(answer["items"]) for answer in answers] == [0, 1]
+    assert answers[0]["basis"].startswith("every item that may be offered is in the history")
+    text = run(*words, cwd=shop.folder).out
+    assert f"{full} · gear\nNothing: every item that may be offered is in the history" in text
 
 
 def test_similar_here_and_elsewhere(shop: Shop, model: Recommender) -> None:

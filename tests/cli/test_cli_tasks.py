@@ -74,6 +74,12 @@ def test_ratings_by_heads_and_by_the_language_model(taught: Path) -> None:
     assert f"{by_heads[0]['rating']:.2f}" in printed.out
 
 
+def test_a_person_and_an_item_named_twice_are_told_of_once(taught: Path) -> None:
+    named = ("--user", people(taught)) * 2
+    found = run("rate", "gear", "g00001,g00001", *named, "--json", cwd=taught)
+    assert [answer["item_id"] for answer in found.json["answers"]] == ["g00001"]
+
+
 def test_a_list_is_read_once_more(taught: Path) -> None:
     words = ("recommend", "gear", "--user", people(taught), "-k", "5", "--json")
     plain = run(*words, cwd=taught).json["answers"][0]["items"]

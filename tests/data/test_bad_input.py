@@ -8,7 +8,7 @@ import pytest
 from isthmus.config import Config
 from isthmus.data.build import build_dataset
 from isthmus.data.check import check_dataset
-from isthmus.errors import DataError
+from isthmus.errors import ConfigError, DataError
 
 ITEMS = "item_id,title\na,Tea\nb,Rice\n"
 EVENTS = "user_id,item_id,time,rating\nu,a,1400000000,5\nu,b,1400000100,4\nv,a,1400000200,3\n"
@@ -232,3 +232,14 @@ def test_a_configuration_without_domains():
         build_dataset(Config())
     with pytest.raises(DataError, match="neither interactions nor items"):
         build_dataset(Config.parse({"domains": {"shop": {}}}))
+
+
+@pytest.mark.parametrize("name", ["TV/Film", "a:b", "a,b", "a\\b", " a", ""])
+def test_a_name_that_no_domain_can_have_is_refused_before_any_work(tmp_path, name):
+    # A model that was saved under such a name is still read.
+    parsed = Config.parse({"domains": {name: {"interactions": "none.csv"}}})
+    with pytest.raises(DataError, match=r"domains: .* cannot be the name of a domain"):
+        build_dataset(parsed)
+    (tmp_path / "c.toml").write_text(f"[domains.'{name}']\ninteractions = 'none.csv'\n")
+    with pytest.raises(ConfigError, match=r"cannot be the name of a domain.*without slashes"):
+        Config.load(tmp_path / "c.toml")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 
 from isthmus.config import CleaningConfig, Config
 from isthmus.data.build import DomainFrames, PeopleFrames, build_dataset, dataset_from_frames
+from isthmus.data.check import check_dataset
 from isthmus.data.dataset import Dataset
 from isthmus.data.ordering import text_hash
 from isthmus.errors import DataError
@@ -64,6 +65,59 @@ def test_people_are_linked_by_id_by_mapping_or_not_at_all():
         dataset_from_frames(frames, people=PeopleFrames(mapping=twice))
 
 
+def test_tables_about_people_are_read_in_the_ids_of_the_events():
+    frames = {"books": DomainFrames(BOOKS), "films": DomainFrames(FILMS)}
+    shown = pl.DataFrame(
+        {
+            "user_id": ["ann", "ann", "bob", "films:cid", "eve"],
+            "domain": ["books", "films", "books", "films", "films"],
+            "item_id": ["b1", "f1", "b1", "f2", "f2"],
+        }
+    )
+    tables = {
+        "users": pl.DataFrame({"user_id": ["bob", "films:ann", "ann"], "person_id": [1, 2, 3]}),
+        "links": pl.DataFrame({"user_id": ["bob", "ann"], "other_id": ["cid", "bob"]}),
+        "impressions": shown,
+    }
+    people = PeopleFrames(linked=False, **tables)
+    apart, report = dataset_from_frames(frames, people=people)
+    assert apart.impressions["user_id"].to_list() == [
+        *("books:ann", "films:ann", "books:bob", "films:cid", "films:eve")
+    ]
+    # 'ann' may be the one of the books or the one of the films.
+    assert apart.user_attributes.rows() == [("books:bob", 1), ("films:ann", 2), ("ann", 3)]
+    assert apart.links.rows() == [("books:bob", "films:cid"), ("ann", "books:bob")]
+    said = "that nobody with events has; ids here are domain:user_id"
+    assert [line for line in report.lines() if said in line] == [
+        f"users: 1 row, with a user_id {said}",
+        f"impressions: 1 row, with a user_id {said}",
+    ]
+    mapping = pl.DataFrame(
+        {"domain": ["books", "films"], "user_id": ["ann", "cid"], "person_id": ["P1", "P2"]}
+    )
+    mapped, _ = dataset_from_frames(frames, people=PeopleFrames(mapping=mapping, **tables))
+    assert mapped.impressions["user_id"].to_list() == ["P1", "ann", "bob", "films:cid", "eve"]
+    assert mapped.links.rows() == [("bob", "P2"), ("ann", "bob")]
+
+
+def test_clicks_are_read_however_they_are_written():
+    def clicked(*values: object) -> list[bool | None]:
+        shown = pl.DataFrame({"user_id": "ann", "domain": "books", "item_id": "b1"})
+        shown = pl.concat([shown] * len(values)).with_columns(pl.Series("clicked", values))
+        people = PeopleFrames(impressions=shown)
+        dataset, _ = dataset_from_frames({"books": DomainFrames(BOOKS)}, people=people)
+        return dataset.impressions["clicked"].to_list()
+
+    yes = ("1", "1.0", " 1 ", "2", "0.5", "true", "True", "T", "yes", "Y")
+    no = ("0", "0.0", "-1", "false", "F", "no", " n ")
+    assert clicked(*yes, *no) == [True] * len(yes) + [False] * len(no)
+    assert clicked("1", None, "", " ") == [True, None, None, None]
+    assert clicked(2.0, 0.0, float("nan"), None) == [True, False, None, None]
+    assert clicked(1, 0) == clicked(True, False) == [True, False]
+    with pytest.raises(DataError, match=r"1 of 3 .* neither yes nor no, first in row 2, 'ja'"):
+        clicked("yes", "ja", "no")
+
+
 def test_optional_columns_and_tables_arrive():
     rows = events(
         [("ann", "b1", 1, 4.0, "buy", 2.0), ("ann", "b2", 2, None, "view", None)],
@@ -81,7 +135,7 @@ def test_optional_columns_and_tables_arrive():
                 "domain": ["books"],
                 "item_id": ["b1"],
                 "time": ["2014-05-13"],
-                "propensity": ["0.5"],
+                "propensity": pl.Series(["0.5 "], dtype=pl.Categorical),
                 "clicked": ["true"],
             }
         ),
@@ -107,6 +161,14 @@ def test_optional_columns_and_tables_arrive():
     assert dataset.triples is not None
     assert dataset.user_attributes is not None
     assert dataset.user_attributes.height == 2
+
+
+def test_a_catalogue_without_events_has_no_ids_to_compare():
+    films = pl.DataFrame({"item_id": [1, 2], "title": ["One", "Two"]})
+    _, report = dataset_from_frames(
+        {"books": DomainFrames(BOOKS), "films": DomainFrames(items=films)}
+    )
+    assert report.lines() == []
 
 
 def test_unknown_items_are_kept_by_id_or_dropped():
@@ -364,6 +426,27 @@ def test_a_configuration_maps_files_and_columns(tmp_path):
     assert report.rows_kept == {"shop": 2}
 
 
+def test_text_columns_are_those_of_the_file_whatever_is_called_title_here(tmp_path):
+    (tmp_path / "events.csv").write_text("user_id,item_id\nu,n0\n")
+    (tmp_path / "items.csv").write_text(
+        "item_id,name,genre,category,title\nn0,Name 0,Genre 0,LongCategory 0,Mr 0\n"
+    )
+    config = write_config(
+        tmp_path,
+        """
+        [domains.shop]
+        interactions = "events.csv"
+        items = "items.csv"
+        [domains.shop.catalogue]
+        title = "name"
+        category = "genre"
+        text = ["name", "category", "title"]
+        """,
+    )
+    items = build_dataset(config)[0].domains[0].items
+    assert items.rows() == [("n0", "Name 0 | LongCategory 0 | Mr 0", "Name 0", "Genre 0")]
+
+
 def test_one_file_may_hold_several_domains(tmp_path):
     pl.DataFrame({"user_id": [1, 2, 1], "item_id": [5, 5, 6], "category": [1, 2, 2]}).write_parquet(
         tmp_path / "all.parquet"
@@ -381,6 +464,44 @@ def test_one_file_may_hold_several_domains(tmp_path):
     )
     dataset, _ = build_dataset(config)
     assert [d.items["item_id"].to_list() for d in dataset.domains] == [["5"], ["5", "6"]]
+
+
+@pytest.mark.parametrize(
+    ("category", "kept", "said", "shared"),
+    [
+        (["films", "films", "toys", "toys"], 2, "2 of 4 rows were taken, by 'category' (only)", ()),
+        (
+            ["Films > Old", "Films > New", "Toys", "Toys"],
+            4,
+            "no row has a value of only in 'category': all 4 rows were taken",
+            ("films",),
+        ),
+        (None, 4, "no column 'category' (only): all 4 rows were taken", ("films",)),
+    ],
+)
+def test_rows_of_a_catalogue_that_several_domains_share(tmp_path, category, kept, said, shared):
+    events = {"user_id": ["u", "v"], "item_id": ["a", "a"], "category": ["films", "films"]}
+    pl.DataFrame(events).write_csv(tmp_path / "events.csv")
+    items = pl.DataFrame({"item_id": list("abcd"), "title": ["Tea", "Rice", "Car", "Doll"]})
+    if category:
+        items = items.with_columns(pl.Series("category", category))
+    items.write_csv(tmp_path / "items.csv")
+    config = write_config(
+        tmp_path,
+        """
+        [domains.films]
+        interactions = "events.csv"
+        items = "items.csv"
+        only = {category = ["films"]}
+        """,
+    )
+    dataset, report = build_dataset(config)
+    assert dataset.domains[0].n_items == kept
+    assert f"films: items.csv: {said}" in report.lines()
+    assert tuple(report.shared) == shared
+    advice = " ".join(check_dataset(dataset, report).advice)
+    assert ("items.csv is the catalogue of all that 'only' tells apart" in advice) == bool(shared)
+    assert ("Only their texts can bring them up" in advice) == (not shared)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the research data is not here")

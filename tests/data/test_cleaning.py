@@ -138,6 +138,23 @@ def test_ratings_and_their_scale():
     assert report.rating_scales == {"food": (-10, 10)}
 
 
+@pytest.mark.parametrize("column", ["rating", "order", "weight"])
+@pytest.mark.parametrize("kind", [pl.String, pl.Categorical, pl.Enum(["2.5", " 1", "4 "])])
+def test_numbers_as_texts_and_categories_are_read(column, kind):
+    frame = events(user_id=["u", "v", "w"], item_id=["a", "b", "c"])
+    frame = frame.with_columns(pl.Series(column, [" 1", "2.5", "4 "], dtype=kind))
+    found, _ = clean(frame, CleaningConfig())
+    assert found[column].to_list() == [1, 2.5, 4]
+
+
+def test_a_weight_that_is_blank_counts_one_and_an_order_that_is_blank_is_none():
+    frame = events(user_id=["u", "v"], item_id=["a", "b"])
+    found, _ = clean(frame.with_columns(weight=pl.Series([" ", "2"])), CleaningConfig())
+    assert found["weight"].to_list() == [1, 2]
+    with pytest.raises(DataError, match="1 of 2 rows have no number for the order"):
+        clean(frame.with_columns(order=pl.Series([" ", "2"])), CleaningConfig())
+
+
 def test_least_rating_and_kinds():
     config = CleaningConfig(min_rating=3)
     kept, report = clean(events(rating=[2, 3, None]), config)

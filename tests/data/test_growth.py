@@ -226,7 +226,7 @@ def test_kinds_keep_their_numbers():
     assert [grown.kinds[k] for k in grown.events.kind] == ["view", "buy"]
 
 
-@pytest.mark.parametrize("name", ["books", "", " teas", "a:b", "a,b"])
+@pytest.mark.parametrize("name", ["books", "", " teas", "a:b", "a,b", "a/b", "a\\b"])
 def test_a_name_that_is_taken_or_could_not_be_typed_is_refused(name):
     with pytest.raises(RequestError, match="domain"):
         add_domain(SHOP, name, DomainFrames(items=TEAS))

@@ -1,4 +1,5 @@
 import json
+from itertools import permutations
 from pathlib import Path
 
 import polars as pl
@@ -65,6 +66,63 @@ def test_catalogues_of_other_names_are_paired_by_their_ids(tmp_path):
     assert len(build_dataset(config)[0].events) == 6
 
 
+@pytest.mark.parametrize("order", range(24))
+def test_files_in_folders_are_paired_by_folder_in_whatever_order(tmp_path, order):
+    files = []
+    for name, n_items in (("art", 20), ("books", 30)):
+        (tmp_path / name).mkdir()
+        ids = list(range(n_items))
+        events, items = tmp_path / name / "interactions.csv", tmp_path / name / "items.csv"
+        pl.DataFrame(
+            {"user_id": [i % 7 for i in ids], "item_id": ids, "time": [1.6e9 + i for i in ids]}
+        ).write_csv(events)
+        # The other shop's catalogue holds all ids of art, its own does not.
+        held = ids[2:] if name == "art" else ids
+        pl.DataFrame({"item_id": held, "title": [f"{name} {i}" for i in held]}).write_csv(items)
+        files += [events, items]
+    config, said = load(tmp_path, list(list(permutations(files))[order]))
+    for name in ("art", "books"):
+        assert config.domains[name].interactions == tmp_path / name / "interactions.csv"
+        assert config.domains[name].items == tmp_path / name / "items.csv"
+        assert f"{tmp_path.as_posix()}/{name}/items.csv is taken as the catalogue" in said
+    assert "Unsure" not in said
+
+
+def test_catalogues_that_fit_equally_well_are_said_to_be_unsure(tmp_path):
+    events = {"user_id": [1, 2, 1], "product_id": [10, 11, 10], "created_at": ["2020-01-01"] * 3}
+    pl.DataFrame(events).write_csv(tmp_path / "north.csv")
+    for name in ("alpha", "beta"):
+        pl.DataFrame({"id": [10, 11], "title": ["A", "B"]}).write_csv(tmp_path / f"{name}.csv")
+    files = sorted(tmp_path.iterdir())
+    for order in permutations(files):
+        config, said = load(tmp_path, list(order))
+        assert config.domains["north"].items == tmp_path / "alpha.csv"
+        assert "Unsure: alpha.csv is taken as the catalogue of north" in said
+        assert "and so does beta.csv" in said
+
+
+def test_every_name_that_is_written_can_be_read(tmp_path):
+    folder = tmp_path / ".shop"
+    folder.mkdir()
+    values = ["Sci-Fi", "sci_fi", "+++", "---", "a/b", "games", "Games"]
+    pl.DataFrame(
+        {
+            "user_id": [f"u{i % 5}" for i in range(70)],
+            "item_id": [f"i{i % 9}" for i in range(70)],
+            "category": [values[i % 7] for i in range(70)],
+        }
+    ).write_csv(folder / "events.csv")
+    for name in ("games", "tools"):
+        pl.DataFrame({"id": ["x", "y"], "title": ["X", "Y"]}).write_csv(folder / f"{name}.csv")
+    config, _ = load(folder, sorted(folder.glob("*.csv")))
+    assert config.name == "shop"
+    assert len(config.domains) == 9
+    assert {only for d in config.domains.values() for only in d.only.get("category", [])} == {
+        *values
+    }
+    assert {"sci_fi", "sci_fi_1", "domain", "domain_1", "games_1"} <= set(config.domains)
+
+
 def test_columns_without_telling_names_are_judged_by_content_and_said_to_be_unsure(tmp_path):
     pl.DataFrame(
         {"a": ["x", "y", "x", "y"], "b": ["p", "p", "q", "q"], "date": ["2020-01-01"] * 4}
@@ -73,6 +131,37 @@ def test_columns_without_telling_names_are_judged_by_content_and_said_to_be_unsu
     (domain,) = config.domains.values()
     assert (domain.events.user, domain.events.item) == ("a", "b")
     assert "Unsure: 'a' in log.csv as user" in said
+
+
+def test_a_shop_in_another_language_is_found_by_its_moments(tmp_path):
+    lines = [f"{1000 + i % 7};A{i % 5};2020-01-{1 + i % 28:02d};{1 + i % 5}" for i in range(60)]
+    header = "Kunde;Artikelnummer;Zeitpunkt;Bewertung"
+    (tmp_path / "laden.csv").write_text("\n".join([header, *lines]), "utf-8")
+    # Items with a day of their own, and friends with one, are no events.
+    items = {"Kategorie": ["x", "y"] * 4, "Marke": ["p", "q"] * 4, "Nummer": [*range(8)]}
+    items |= {"Name": [f"Ding {i}" for i in range(8)], "seit": ["2019-02-03"] * 8}
+    pl.DataFrame(items).write_csv(tmp_path / "waren.csv")
+    friends = {"user_id": ["u", "v", "u"], "other_id": ["v", "w", "w"], "seit": ["2019-02-03"] * 3}
+    pl.DataFrame(friends).write_csv(tmp_path / "freunde.csv")
+    config, said = load(tmp_path, sorted(tmp_path.glob("*.csv")))
+    assert config.domains["laden"].events.model_dump(exclude_none=True) == {
+        **{"user": "Kunde", "item": "Artikelnummer", "time": "Zeitpunkt"}
+    }
+    assert "Unsure: 'Zeitpunkt' in laden.csv as time, by content alone" in said
+    assert config.people.links == tmp_path / "freunde.csv"
+    assert [name for name, d in config.domains.items() if d.interactions] == ["laden"]
+
+
+def test_a_file_that_is_left_out_says_which_keys_to_set(tmp_path):
+    pl.DataFrame({"user_id": ["u", "v"], "item_id": ["a", "a"], "rating": [1, 2]}).write_csv(
+        tmp_path / "shop.csv"
+    )
+    pl.DataFrame({"p": ["x y", "x z"], "q": [1.5, 2.5], "r": ["k", "k"]}).write_csv(
+        tmp_path / "odd.csv"
+    )
+    _, said = load(tmp_path, sorted(tmp_path.glob("*.csv")))
+    assert "odd.csv is left out: its columns p, q, r fit no table known; if it holds events" in said
+    assert "name it in domains.NAME.interactions and its columns in domains.NAME.events" in said
 
 
 def test_tables_about_people_and_lists_are_recognised(tmp_path):

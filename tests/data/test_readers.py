@@ -61,6 +61,57 @@ def test_the_usual_delimiter_is_not_remarked_on_even_with_others_in_texts(tmp_pa
     assert table.notes == ()
 
 
+def tabs(**titles: str) -> str:
+    """Two thousand lines of three columns between tabs; `i5="x"` sets the title of one."""
+    lines = [f"i{k}\t{titles.get(f'i{k}', f'plain {k}')}\tc" for k in range(2000)]
+    return "\n".join(["item_id\ttitle\tcat", *lines, ""])
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz", "a.csv"])
+@pytest.mark.parametrize(
+    "titles",
+    [
+        {"i100": '"Great one', "i900": 'the end"'},
+        {"i100": '"Great"" thing', "i900": '"Other one"'},
+        {"i100": '"Great one', "i900": '6" nail'},
+        {"i1500": '"Great one'},
+        {"i1500": '"Quoted" word'},
+    ],
+)
+def test_no_line_between_tabs_is_lost_to_a_quotation_mark(tmp_path, name, titles):
+    table = open_table(write(tmp_path / name, tabs(**titles) + "\n\n"))
+    frame = table.read().drop_nulls("title")
+    assert frame.height == 2000
+    assert frame["title"].to_list() == [titles.get(f"i{k}", f"plain {k}") for k in range(2000)]
+    assert table.notes[-1].startswith("quotation marks do not enclose its values")
+
+
+def test_values_in_quotation_marks_between_tabs_may_hold_tabs_and_line_breaks(tmp_path):
+    titles = {"i7": '"one\ttwo"', "i8": '"line\nbreak"', "i9": '"a ""b"" c"'}
+    table = open_table(write(tmp_path / "a.tsv", tabs(**titles)))
+    assert table.read()["title"][7:10].to_list() == ["one\ttwo", "line\nbreak", 'a "b" c']
+    assert table.notes == ()
+    table = open_table(write(tmp_path / "b.tsv", tabs(i7='"one\ttwo\nthree"')))
+    assert table.read()["title"][7] == "one\ttwo\nthree"
+    assert "1 row has a value of several lines with tabs" in table.notes[0]
+    assert "first row 8" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (tabs().replace("\t", ",").replace("plain 1500", '"Quoted" word'), "in row 1,501 does not"),
+        (tabs().replace("\t", ",").replace("plain 1500", '"Great one'), "in row 1,501 does not"),
+        (tabs().replace("\t", ",").replace("plain 1500", "a,b"), "row 1,501 has 4 values, and"),
+        (tabs(i1500='"Quoted" word', i3="a\tb"), "row 4 has 4 values, and the header 3"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(tmp_path, text, says):
+    path = write(tmp_path / ("a.tsv" if "\t" in text else "a.csv"), text)
+    with pytest.raises(DataError, match=says):
+        open_table(path).read()
+
+
 def test_byte_order_mark_and_padded_names_are_taken_off(tmp_path):
     path = write(tmp_path / "a.csv", "\ufeffuser_id, item_id\n1,a\n")
     assert open_table(path).columns == ("user_id", "item_id")

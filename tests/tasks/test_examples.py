@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 from tasks_world import once
 
+from isthmus.data.build import DomainFrames, PeopleFrames, dataset_from_frames
 from isthmus.data.dataset import Dataset
+from isthmus.data.splits import make_split
 from isthmus.errors import DataError
 from isthmus.tasks.examples import (
     Examples,
@@ -97,6 +99,35 @@ def test_what_was_shown_is_preferred_to_what_is_drawn() -> None:
     assert learnt == pytest.approx(0.7 * usual.dataset.impressions.height, rel=0.05)
     clicked = usual.dataset.impressions["clicked"].mean()
     assert found.label.mean() == pytest.approx(clicked, abs=0.02)
+
+
+def test_what_was_shown_is_of_the_same_people_whether_they_are_linked_or_not() -> None:
+    rng = np.random.default_rng(0)
+    drawn = {
+        "user_id": [f"u{i}" for i in rng.integers(0, 40, 900)],
+        "item_id": [f"i{i}" for i in rng.integers(0, 30, 900)],
+        "time": 1.6e9 + np.arange(900) * 1000.0,
+    }
+    shown = pl.DataFrame(
+        {
+            "user_id": [f"u{i % 40}" for i in range(800)],
+            "domain": ["a"] * 800,
+            "item_id": [f"i{i % 30}" for i in range(800)],
+            "time": [1.6e9 + 890_000 + i * 10 for i in range(800)],
+            "clicked": [i % 3 == 2 for i in range(800)],
+        }
+    )
+    users = pl.DataFrame({"user_id": [f"u{i}" for i in range(40)], "age": range(40)})
+    read = []
+    for linked in (True, False):
+        people = PeopleFrames(linked=linked, impressions=shown, users=users)
+        frames = {"a": DomainFrames(pl.DataFrame(drawn))}
+        dataset, _ = dataset_from_frames(frames, people=people)
+        found = clicks(dataset, make_split(dataset, "auto"), None, negatives=1, seed=0)
+        learnt = found.of(Role.TRAIN)
+        assert (learnt.end > dataset.events.offsets[learnt.user]).all()
+        read.append((dataset.n_users, len(found) + found.left_out))
+    assert read[0] == read[1] == (40, 800)
 
 
 def test_a_history_ends_before_the_moment_of_its_pair() -> None:
@@ -217,6 +248,22 @@ def test_rows_that_cannot_be_meant(column: str, value: str | None, said: str) ->
         labelled_pairs(
             usual.dataset, usual.split, frame.with_columns(pl.Series(column, values)), where="pairs"
         )
+
+
+def test_a_time_that_cannot_be_read_is_no_missing_time() -> None:
+    usual = once()
+    frame = table(usual.dataset).with_columns(split=pl.Series(["train", "validation"] * 30))
+    times = ["2020-09-13 12:26", None, " ", "nan"] + ["13.09.2020 12:26"] * 56
+    with pytest.raises(DataError, match=r"column 'time': 56 of 60 .* row 5, '13\.09\.2020 12:26'"):
+        labelled_pairs(
+            usual.dataset, usual.split, frame.with_columns(time=pl.Series(times)), where="pairs"
+        )
+    some = frame.with_columns(time=pl.Series([*times[:4], *times[:1] * 56]))
+    found = labelled_pairs(usual.dataset, usual.split, some, where="pairs")
+    assert np.flatnonzero(np.isnan(found.time)).tolist() == [1, 2, 3]
+    numbers = frame.with_columns(time=pl.Series([1.6e9, None, float("nan")] * 20))
+    found = labelled_pairs(usual.dataset, usual.split, numbers, where="pairs")
+    assert np.isnan(found.time).sum() == 40
 
 
 def test_a_missing_column_is_named() -> None:

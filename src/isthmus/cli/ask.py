@@ -29,6 +29,7 @@ Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="Where to recommen
 Seen = Annotated[bool, typer.Option("--seen", help="Offer items of the history as well.")]
 _PARQUET = (".parquet", ".pq")
 _NAMED = 10
+_NOTHING = "every item that may be offered is in the history, whose items --seen offers"
 _REREAD = ("first_rank", "reread")
 _ITEM = ("rank", "item_id", "title", "category", "score", "parts", "why")
 
@@ -95,11 +96,15 @@ def recommend(
             f"--deny: the catalogue of {domain!r} does not hold {_some(unknown)}. "
             "Check the spelling"
         )
+    requests = [*(user or ()), *(f"history {n}" for n in range(1, len(given or ()) + 1))]
     if as_json:
-        output.print_json({"domain": domain, "answers": by_request(answers)})
+        output.print_json({"domain": domain, "answers": by_request(answers, requests)})
         return
-    for answer in by_request(answers):
+    for answer in by_request(answers, requests):
         title = output.heading(f"{answer['request']} · {domain}")
+        if not answer["items"]:
+            output.show(title, f"Nothing: {answer['basis']}.", "")
+            continue
         output.show(
             title, f"Rests on: {answer['basis']}.\n", output.items_table(answer["items"]), ""
         )
@@ -177,14 +182,24 @@ def export(
     print(f"Wrote {rows:,} rows to {target}: user_id, rank, item_id, score, basis.")
 
 
-def by_request(answers: pl.DataFrame) -> list[dict[str, Any]]:
-    """Recommendations as one entry per person: `request`, `basis`, `items`."""
-    found: dict[str, dict[str, Any]] = {}
+def by_request(answers: pl.DataFrame, asked: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Recommendations as one entry per person: `request`, `basis`, `items`.
+
+    Args:
+        answers: a row per item.
+        asked: the requests, each of which has an entry, if one without items.
+    """
+    found = {request: _entry(request) for request in asked}
     for row in answers.iter_rows(named=True):
-        entry = {"request": row["request"], "basis": row["basis"], "items": []}
-        item = {key: row[key] for key in (*_ITEM, *_REREAD) if key in row}
-        found.setdefault(row["request"], entry)["items"].append(item)
+        entry = found.setdefault(row["request"], _entry(row["request"]))
+        entry["basis"] = row["basis"]
+        entry["items"].append({key: row[key] for key in (*_ITEM, *_REREAD) if key in row})
     return list(found.values())
+
+
+def _entry(request: str) -> dict[str, Any]:
+    """Of somebody to whom nothing is offered."""
+    return {"request": request, "basis": _NOTHING, "items": []}
 
 
 def _some(ids: Sequence[str]) -> str:

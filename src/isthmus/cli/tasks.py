@@ -22,6 +22,7 @@ from isthmus.cli.options import (
     histories,
     identifiers,
     naming,
+    once,
     tracked,
 )
 from isthmus.errors import RequestError
@@ -64,7 +65,8 @@ Through = Annotated[
 Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="Where the items are.")]
 Items = Annotated[str, typer.Argument(metavar="ITEM,…|@FILE", help="Their ids.")]
 Users = Annotated[
-    list[str] | None, typer.Option("--user", "-u", metavar="ID", help="Who; repeatable.")
+    list[str] | None,
+    typer.Option("--user", "-u", metavar="ID", help="Who; repeatable.", callback=once),
 ]
 _HISTORIES_HELP = "Give --user ID, or --history"
 
@@ -308,7 +310,7 @@ def _told(
     through: Path | None,
     as_json: bool,
 ) -> None:
-    given, ids = histories(history), identifiers(items, "ITEM")
+    given, ids = histories(history), once(identifiers(items, "ITEM"))
     if not user and not given:
         raise RequestError("nobody is asked about", hint=_HISTORIES_HELP)
     recommender = load_model(model)

@@ -14,12 +14,14 @@ from isthmus.config.online import OnlineConfig
 from isthmus.config.search import Range, SearchConfig, TrackingConfig
 from isthmus.config.serving import ServingConfig
 from isthmus.config.tables import (
+    DOMAIN_NAMES,
     CleaningConfig,
     DomainConfig,
     EventColumns,
     ItemColumns,
     PeopleConfig,
     SplitConfig,
+    misnamed,
 )
 from isthmus.config.tasks import (
     CLICK_HEADS,
@@ -48,6 +50,7 @@ from isthmus.config.whole import Config
 
 __all__ = [
     "CLICK_HEADS",
+    "DOMAIN_NAMES",
     "FEATURE_MAPS",
     "HEADS",
     "PARTS",
@@ -88,4 +91,5 @@ __all__ = [
     "TransferConfig",
     "TuningConfig",
     "TuningMethod",
+    "misnamed",
 ]

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from isthmus.config.section import Section
+
+DOMAIN_NAMES = (
+    "Write a name without slashes, colons and commas, which stand in paths and between domain and "
+    "item ids, and without blanks around it"
+)
+
+
+def misnamed(names: Iterable[str]) -> str | None:
+    """What is wrong with the first name that no domain can have; None where all are fine."""
+    for name in names:
+        if not name or name != name.strip() or set(name) & set("/\\:,"):
+            return f"{name!r} cannot be the name of a domain"
+    return None
 
 
 class EventColumns(Section):
@@ -48,7 +62,8 @@ class DomainConfig(Section):
     keep_kinds: list[str] | None = Field(None, description="Event types to keep; None: all.")
     only: dict[str, list[str]] = Field(
         default_factory=dict,
-        description="Column = values: rows to take, where one file holds several domains.",
+        description="Column = values: rows to take, where one file holds several domains; of the "
+        "catalogue too, where it has the column and such values.",
     )
     sample_users: float = Field(
         1.0,
@@ -66,7 +81,12 @@ class DomainConfig(Section):
 
 
 class PeopleConfig(Section):
-    """Optional tables about people and knowledge, shared by all domains."""
+    """Optional tables about people and knowledge, shared by all domains.
+
+    Where `linked` is off or there is a mapping, these tables name people by `domain:user_id` or
+    `person_id`; an id as in the events will do where it can mean one person only. Impressions name
+    their domain, and give ids as its events do.
+    """
 
     users: Path | None = Field(None, description="Attributes; column user_id and any others.")
     mapping: Path | None = Field(
@@ -78,7 +98,8 @@ class PeopleConfig(Section):
     triples: Path | None = Field(None, description="Knowledge; columns head, relation, tail.")
     impressions: Path | None = Field(
         None,
-        description="What was shown; columns user_id, domain, item_id, time, propensity, clicked.",
+        description="What was shown; columns user_id, domain, item_id, time, propensity, clicked "
+        "(yes or no, 1 or 0).",
     )
 
 

@@ -6,13 +6,14 @@ Paths in the file are relative to the file.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from isthmus.config.continual import LearningConfig
 from isthmus.config.judging import BlendConfig, EvaluationConfig
@@ -26,7 +27,14 @@ from isthmus.config.online import OnlineConfig
 from isthmus.config.search import SearchConfig, TrackingConfig
 from isthmus.config.section import Section
 from isthmus.config.serving import ServingConfig
-from isthmus.config.tables import CleaningConfig, DomainConfig, PeopleConfig, SplitConfig
+from isthmus.config.tables import (
+    DOMAIN_NAMES,
+    CleaningConfig,
+    DomainConfig,
+    PeopleConfig,
+    SplitConfig,
+    misnamed,
+)
 from isthmus.config.tasks import TasksConfig
 from isthmus.config.texts import AlignmentConfig, LanguageConfig
 from isthmus.config.transfer import TransferConfig
@@ -37,15 +45,11 @@ from isthmus.settings import apply_override, explained, with_absolute_paths
 class Config(Section):
     """A whole run."""
 
-    name: str = Field(
-        "isthmus",
-        pattern=r"^[^/\\.][^/\\]*$",
-        description="Names the run's folder; no slashes, no dot in front.",
-    )
+    name: str = Field("isthmus", description="Names the run's folder; no slashes, no dot in front.")
     seed: int = Field(0, ge=0, description="One seed for everything but ties.")
     target: str | None = Field(None, description="Domain of the question; None: every domain.")
     domains: dict[str, DomainConfig] = Field(
-        default_factory=dict, description="The catalogues, by name."
+        default_factory=dict, description="The catalogues, by name; no slash, colon or comma in it."
     )
     people: PeopleConfig = PeopleConfig()
     cleaning: CleaningConfig = CleaningConfig()
@@ -66,6 +70,15 @@ class Config(Section):
     tasks: TasksConfig = TasksConfig()
     search: SearchConfig = SearchConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[^/\\.][^/\\]*", name):
+            raise ValueError(
+                f"a run's name has no slash in it and no dot in front, and is not empty: {name!r}"
+            )
+        return name
 
     @model_validator(mode="after")
     def _domains_are_named(self) -> Config:
@@ -113,7 +126,7 @@ class Config(Section):
 
         Raises:
             ConfigError: no such file, not TOML, an unknown key (the near one is named) or a value
-                of the wrong kind.
+                of the wrong kind, or a name that no domain can have.
         """
         path = Path(path)
         if not path.is_file():
@@ -126,7 +139,13 @@ class Config(Section):
             raw = tomllib.loads(path.read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"not valid TOML: {error}", where=str(path)) from None
-        return cls.parse(raw, overrides=overrides, base=path.parent, where=str(path))
+        _domains_are_there(raw, overrides)
+        config = cls.parse(raw, overrides=overrides, base=path.parent, where=str(path))
+        # Here and not in `parse`, which also reads what earlier models were saved with.
+        wrong = misnamed(config.domains)
+        if wrong is not None:
+            raise ConfigError(f"domains: {wrong}", where=str(path), hint=DOMAIN_NAMES)
+        return config
 
     @classmethod
     def parse(
@@ -151,6 +170,25 @@ class Config(Section):
     def override(self, *overrides: str) -> Config:
         """A copy with `a.b=c` overrides applied."""
         return Config.parse(self.model_dump(mode="json"), overrides=overrides)
+
+
+def _domains_are_there(raw: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse an override within a domain that the file lacks and no override gives a table.
+
+    Raises:
+        ConfigError: there is one; near names are named.
+    """
+    known = set(raw["domains"]) if isinstance(raw.get("domains"), dict) else set()
+    keys = [override.partition("=")[0].strip().split(".") for override in overrides]
+    of_domains = [key for key in keys if key[0] == "domains" and len(key) > 1]
+    new = {key[1] for key in of_domains if key[2:] in ([], ["interactions"], ["items"])}
+    for key in of_domains:
+        if key[1] not in known | new:
+            raise ConfigError(
+                f"there is no domain {key[1]!r}",
+                where=f"--set {'.'.join(key)}",
+                hint=did_you_mean(key[1], known),
+            )
 
 
 def _override_to_blame(

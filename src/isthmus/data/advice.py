@@ -36,6 +36,8 @@ def advise(
     for rule in (_clock, _behaviour, _texts):
         for domain in domains:
             found += rule(domain)
+    for domain in domains:
+        found += _silent(domain, cleaning)
     found += [*_ahead(cleaning), *_losses(cleaning)]
     return _by_action(found)
 
@@ -169,10 +171,17 @@ def _texts(d: DomainFigures) -> Rule:
             f"{d.name}: half of the texts have at most {d.text_words:g} words",
             "Add a category, brand or description to catalogue.text.",
         )
+
+
+def _silent(d: DomainFigures, cleaning: CleaningReport) -> Rule:
     if d.events and d.silent_items > 0.3:
+        file = cleaning.shared.get(d.name)
         yield (
             f"{d.name}: {d.silent_items:.0%} of items have no event",
-            "Only their texts can bring them up: see that they have one.",
+            "Only their texts can bring them up: see that they have one."
+            if file is None
+            else f"{file} is the catalogue of all that 'only' tells apart: give it that column "
+            "with the same values, or each domain a file of its own.",
         )
 
 

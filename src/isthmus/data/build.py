@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isthmus.config import CleaningConfig, Config
+from isthmus.config import DOMAIN_NAMES, CleaningConfig, Config, misnamed
 from isthmus.data import ordering
 from isthmus.data.cleaning import CleaningReport, Origin
 from isthmus.data.coding import CodedDomain, code_domain
@@ -32,9 +32,12 @@ def build_dataset(config: Config) -> tuple[Dataset, CleaningReport]:
     """Read, clean and number everything that a configuration names.
 
     Raises:
-        DataError: a file or column is missing or unreadable, rows cannot be used and
-            `cleaning.bad_rows` is 'stop', or nothing is left.
+        DataError: a domain has a name that none can have, a file or column is missing or
+            unreadable, rows cannot be used and `cleaning.bad_rows` is 'stop', or nothing is left.
     """
+    wrong = misnamed(config.domains)
+    if wrong is not None:
+        raise DataError(wrong, where="domains", hint=DOMAIN_NAMES)
     if not config.domains:
         raise DataError(
             "no domains", where="domains", hint="Write a configuration with 'isthmus init FILES…'"
@@ -106,7 +109,8 @@ def _build(
             for i, domain in enumerate(coded)
             for n_items in [domain.items.height]
         ]
-    tables = clean_people(people, config, report)
+    known = pl.concat([domain.active for domain in coded]).unique()
+    tables = clean_people(people, config, report, known, [domain.name for domain in coded])
     events, user_ids, kinds, notes = _merged(coded, tables.users, config)
     return Dataset(
         domains=tuple(Domain(d.name, d.items, d.vectors, d.corpus) for d in coded),

@@ -19,6 +19,8 @@ from isthmus.data.timestamps import calendar, to_seconds, tomorrow
 from isthmus.errors import DataError, did_you_mean
 
 Action = Literal["dropped", "changed", "noted"]
+HIDDEN_TEXT = "__text_"
+"""How columns begin that are part of `text` and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class CleaningReport:
         duplicates: events per domain that repeat another in user, item and time.
         ahead: how many events are dated more than a day from now and the latest day as ISO date,
             per domain that has any.
+        shared: per domain whose catalogue cannot be told apart by `only`, the catalogue's file.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -81,6 +84,7 @@ class CleaningReport:
     rating_scales: dict[str, tuple[float, float]] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=dict)
     ahead: dict[str, tuple[int, str]] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
 
     def add(self, origin: Origin, action: Action, rows: int, reason: str) -> None:
         """Record one finding; none about no rows."""
@@ -110,6 +114,7 @@ class CleaningReport:
             "rating_scales": {name: list(scale) for name, scale in self.rating_scales.items()},
             "duplicates": self.duplicates,
             "ahead": {name: list(found) for name, found in self.ahead.items()},
+            "shared": self.shared,
         }
 
 
@@ -234,13 +239,13 @@ def clean_events(
     if "time" in frame.columns:
         columns["time"] = _times(rows)
     if "order" in frame.columns:
-        order = frame["order"].cast(pl.Float64, strict=False).fill_nan(None)
+        order = as_written(frame["order"]).cast(pl.Float64, strict=False).fill_nan(None)
         rows.reject(order.is_null(), "no number for the order", "order", "Fill in the order")
         columns["order"] = order
     if "rating" in frame.columns:
         columns["rating"] = _ratings(rows)
     if "weight" in frame.columns:
-        given = frame["weight"]
+        given = as_written(frame["weight"])
         weight = given.cast(pl.Float64, strict=False)
         bad = (given.is_not_null() & weight.is_null()) | ~weight.is_finite() | (weight < 0)
         rows.reject(bad, "a weight that is no number from 0 up", "weight", "Correct the weights")
@@ -258,6 +263,14 @@ def clean_events(
     if "time" in columns:
         _say_ahead(clean["time"], origin, report)
     return clean
+
+
+def as_written(values: pl.Series) -> pl.Series:
+    """Values to be read as numbers: texts and categories without blanks around; null if blank."""
+    if values.dtype not in (pl.String, pl.Categorical, pl.Enum):
+        return values
+    text = values.cast(pl.String).str.strip_chars()
+    return text.set(text == "", None)
 
 
 def _say_ahead(seconds: pl.Series, origin: Origin, report: CleaningReport) -> None:
@@ -293,10 +306,7 @@ def _times(rows: RowFilter) -> pl.Series:
 
 def _ratings(rows: RowFilter) -> pl.Series:
     """Ratings as float32; a missing one is null, since events without ratings are usual."""
-    given = rows.frame["rating"]
-    if given.dtype == pl.String:
-        given = given.str.strip_chars()
-        given = given.set(given == "", None)
+    given = as_written(rows.frame["rating"])
     rating = given.cast(pl.Float32, strict=False)
     hint = "Correct the ratings"
     rows.reject(
@@ -364,7 +374,7 @@ def clean_items(
         *(nothing.alias(name) for name in ("title", "category") if name not in frame.columns),
     )
     first = ["item_id", "text", "title", "category"]
-    frame = frame.select(*first, pl.exclude(first)).with_columns(
+    frame = frame.select(*first, pl.exclude(*first, f"^{HIDDEN_TEXT}.*$")).with_columns(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("__row")
     )
     return one_row_per_id(rows.apply(frame), "item_id", origin, config, report)

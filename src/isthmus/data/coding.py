@@ -106,8 +106,9 @@ def code_domain(
     raw = frames.events
     if raw is None:
         raw = pl.DataFrame(schema={"user_id": pl.String, "item_id": pl.String})
+    else:
+        _say_mixed_ids(raw, frames.items, events_origin, items_origin, report)
     report.rows_read[name] = raw.height
-    _say_mixed_ids(raw, frames.items, events_origin, items_origin, report)
     events = clean_events(raw, events_origin, config, report, keep_kinds=frames.keep_kinds)
     known = None
     if frames.items is not None:
@@ -115,7 +116,7 @@ def code_domain(
             frames.items, items_origin, config, report, text_columns=list(frames.text)
         )
     items, events = _catalogue(known, events, events_origin, items_origin, config, report)
-    ids = _person_ids(events["user_id"], name, people)
+    ids = person_ids(events["user_id"], name, people)
     persons = ids["person_id"].unique().sort()
     lookup = ids.with_columns(_codes(ids["person_id"], persons).alias("code"))
     user = events.select("user_id").join(lookup, on="user_id", how="left", maintain_order="left")
@@ -216,8 +217,12 @@ def _catalogue(
     return known.sort("item_id"), events
 
 
-def _person_ids(user_ids: pl.Series, domain: str, people: PeopleFrames) -> pl.DataFrame:
-    """Columns `user_id` (distinct) and `person_id`: who that is across domains."""
+def person_ids(user_ids: pl.Series, domain: str, people: PeopleFrames) -> pl.DataFrame:
+    """Columns `user_id` (distinct) and `person_id`: who that is across domains.
+
+    Raises:
+        DataError: the mapping lacks a column, or gives one user several people.
+    """
     ids = user_ids.unique().to_frame("user_id")
     own = pl.col("user_id") if people.linked else pl.lit(f"{domain}:") + pl.col("user_id")
     if people.mapping is None:

@@ -45,7 +45,8 @@ class PeopleFrames:
     """Optional tables about people and knowledge, shared by all domains.
 
     Ids of people here are those of the built dataset: as in the events where `linked`, otherwise
-    `domain:user_id`, or the mapping's `person_id`.
+    `domain:user_id`, or the mapping's `person_id`. An id as in the events will do where it can mean
+    one person only; impressions say which domain they are of, so there it always does.
 
     Attributes:
         linked: the same user id in two domains is one person.

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isthmus.config import CleaningConfig
+from isthmus.config import DOMAIN_NAMES, CleaningConfig, misnamed
 from isthmus.data import ordering
 from isthmus.data.build import in_order_by
 from isthmus.data.cleaning import CleaningReport, Origin
@@ -149,11 +149,9 @@ def _free_name(dataset: Dataset, name: str) -> None:
             f"there is a domain {name!r} already",
             hint="Choose another name, or give it events with 'isthmus adapt-domain'",
         )
-    if not name or name != name.strip() or set(name) & set(":,"):
-        raise RequestError(
-            f"{name!r} cannot be the name of a domain",
-            hint="Write a name without colons and commas, which stand between domain and item ids",
-        )
+    wrong = misnamed([name])
+    if wrong is not None:
+        raise RequestError(wrong, hint=DOMAIN_NAMES)
 
 
 def _known_people(

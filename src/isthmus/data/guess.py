@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,10 @@ def guess_config(files: Sequence[Path], *, base: Path | None = None) -> Guess:
     """
     said: list[str] = []
     seen = [look_over(Path(path)) for path in files]
+    names = [s.name for s in seen]
+    for s in seen:
+        if names.count(s.table.path.name) > 1:
+            s.name = s.table.path.as_posix()
     # What was shown has people, items and times too, but is not what they did.
     events = [s for s in seen if people_table(s) != "impressions" and as_events(s)]
     rest = [s for s in seen if s not in events]
@@ -92,7 +97,7 @@ def guess_config(files: Sequence[Path], *, base: Path | None = None) -> Guess:
         )
     pairs = _pair(events, items, said)
     if len(events) == 1:
-        pairs = _split(pairs[0], said) + pairs[1:]
+        pairs = _split(pairs[0], pairs[1:], said) + pairs[1:]
     for pair in pairs:
         _say(pair, said)
     for name, s in people.items():
@@ -142,37 +147,83 @@ def _meant(path: Path, what: str, name: str) -> Seen:
 
 
 def _pair(events: list[Seen], items: list[Seen], said: list[str]) -> list[_Pair]:
-    """Domains: files that share a name, then those whose ids overlap."""
+    """Domains: files that share a name, then those whose ids overlap, in one folder first."""
     pairs: list[_Pair] = []
     for s in events:
-        name = s.stem or re.sub(r"\W+", "_", s.table.path.resolve().parent.name).strip("_")
-        taken = {pair.name for pair in pairs}
-        pairs.append(_Pair(name if name not in taken else f"{name}_{len(pairs)}", events=s))
+        pairs.append(_Pair(_free_name(s.label, pairs), events=s))
+    fits = _fits(pairs, items)
     free = list(items)
-    for pair in pairs:
-        same = [s for s in free if s.stem == pair.name]
-        if same:
-            pair.items = same[0]
-            free.remove(same[0])
-    for pair in pairs:
-        if pair.items is None and pair.events is not None and free:
-            bought = pair.events.ids("item")
-            known = [bought.is_in(s.ids("item").implode()).sum() for s in free]
-            share = [count / max(len(bought), 1) for count in known]
-            best = max(range(len(free)), key=share.__getitem__)
-            if share[best] > 0.01 or len(free) == len(pairs) == 1:
-                pair.items = free.pop(best)
-                said.append(
-                    f"{pair.items.name} is taken as the catalogue of {pair.name}: it holds "
-                    f"{share[best]:.0%} of the item ids in the head of {pair.events.name}."
-                )
+    for fit in fits:
+        if fit.pair.items is not None or fit.items not in free:
+            continue
+        fit.pair.items = fit.items
+        free.remove(fit.items)
+        if not fit.named:
+            rivals = [f for f in fits if f.pair is fit.pair and f.items in free]
+            equal = next((f.items.name for f in rivals if f.order == fit.order), None)
+            said.append(
+                f"{'Unsure: ' if equal else ''}{fit.items.name} is taken as the catalogue of "
+                f"{fit.pair.name}: it holds {fit.share:.0%} of the item ids in the head of "
+                f"{fit.events.name}{f', and so does {equal}' if equal else ''}."
+            )
     for s in free:
         said.append(f"{s.name} holds items of no domain here: it is a domain without events.")
-        pairs.append(_Pair(s.stem or s.table.path.stem, items=s))
+        pairs.append(_Pair(_free_name(s.stem or s.table.path.stem, pairs), items=s))
     return pairs
 
 
-def _split(pair: _Pair, said: list[str]) -> list[_Pair]:
+@dataclass(frozen=True)
+class _Fit:
+    """A catalogue that may be that of some events.
+
+    Attributes:
+        pair: the domain of the events.
+        events: of the domain.
+        items: the catalogue.
+        share: of the item ids in the head of the events that it holds.
+    """
+
+    pair: _Pair
+    events: Seen
+    items: Seen
+    share: float
+
+    @property
+    def named(self) -> bool:
+        """Whether the two share a name."""
+        return bool(self.items.stem) and self.items.stem == self.events.label
+
+    @property
+    def order(self) -> tuple[bool, bool, bool, float]:
+        """Sorts better fits to the front."""
+        apart = self.items.folder != self.events.folder
+        return (not self.named, apart, self.items.label != self.events.label, -self.share)
+
+
+def _fits(pairs: list[_Pair], items: list[Seen]) -> list[_Fit]:
+    """Every catalogue with all events that it may belong to, the best first, in whatever order."""
+    held = [s.ids("item").implode() for s in items]
+    fits = []
+    for pair in pairs:
+        if pair.events is None:
+            continue
+        bought = pair.events.ids("item")
+        for s, ids in zip(items, held, strict=True):
+            share = int(bought.is_in(ids).sum()) / max(len(bought), 1)
+            fit = _Fit(pair, pair.events, s, share)
+            if fit.named or fit.share > 0.01 or len(pairs) == len(items) == 1:
+                fits.append(fit)
+    return sorted(fits, key=lambda f: (f.order, str(f.events.table.path), str(f.items.table.path)))
+
+
+def _free_name(words: str, taken: list[_Pair]) -> str:
+    """A domain's name of letters, digits and underscores, numbered where it is taken."""
+    name = re.sub(r"\W+", "_", words).strip("_") or "domain"
+    names = {pair.name for pair in taken}
+    return next(n for n in chain([name], (f"{name}_{k}" for k in count(1))) if n not in names)
+
+
+def _split(pair: _Pair, others: list[_Pair], said: list[str]) -> list[_Pair]:
     """One domain per value where the only file of interactions has a column of categories."""
     assert pair.events is not None
     name = next(
@@ -202,15 +253,12 @@ def _split(pair: _Pair, said: list[str]) -> list[_Pair]:
         "want, or take 'only' out to treat the file as one domain."
     )
     numbers = all(re.fullmatch(r"[\d.]+", value) for value in values)
-    return [
-        _Pair(
-            f"{name}_{value}" if numbers else re.sub(r"\W+", "_", value.lower()).strip("_"),
-            pair.events,
-            pair.items,
-            {name: [value]},
-        )
-        for value in values
-    ]
+    parts: list[_Pair] = []
+    for value in values:
+        words = f"{name}_{value}" if numbers else value.lower()
+        free = _free_name(words, [*parts, *others])
+        parts.append(_Pair(free, pair.events, pair.items, {name: [value]}))
+    return parts
 
 
 def _say(pair: _Pair, said: list[str]) -> None:
@@ -227,8 +275,8 @@ def _say_events(pair: _Pair, said: list[str]) -> None:
         mapped = ", ".join(f"{role} = {column!r}" for role, column in s.columns.items())
         where = f"{pair.name}: {s.name}" if not pair.only else s.name
         said.append(f"{where} holds interactions: {mapped}.")
-        for role in ("user", "item"):
-            if find(role, s.looks, set()) is None:
+        for role in ("user", "item", "time"):
+            if role in s.columns and find(role, s.looks, set()) is None:
                 said.append(f"Unsure: {s.columns[role]!r} in {s.name} as {role}, by content alone.")
         if "time" not in s.columns:
             kind = "order only" if "order" in s.columns else "neither time nor order"
@@ -252,7 +300,7 @@ def _say_items(pair: _Pair, said: list[str]) -> None:
 def _toml(pairs: list[_Pair], people: dict[str, Seen], folder: Path) -> str:
     document = tomlkit.document()
     document.add(tomlkit.comment("Written by 'isthmus init'. Paths are relative to this file."))
-    document.add("name", tomlkit.item(folder.name or "isthmus"))
+    document.add("name", tomlkit.item(_run_name(folder)))
     target = tomlkit.comment(f'target = "{pairs[0].name}"  # one domain of the question; else all')
     document.add(target)
     domains = tomlkit.table(is_super_table=True)
@@ -269,6 +317,11 @@ def _toml(pairs: list[_Pair], people: dict[str, Seen], folder: Path) -> str:
     cleaning["bad_rows"].comment("or 'drop': leave out and count rows that cannot be used")
     document.add("cleaning", cleaning)
     return tomlkit.dumps(document)
+
+
+def _run_name(folder: Path) -> str:
+    """The folder's name as far as it can name a run."""
+    return re.sub(r"[/\\]", "_", folder.name).lstrip(".") or "isthmus"
 
 
 def _domain(pair: _Pair, folder: Path) -> TomlTable:

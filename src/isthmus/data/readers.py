@@ -2,12 +2,15 @@
 
 Delimited files are read as text throughout, so that ids keep their leading zeros; numbers are made
 of them later, where numbers are wanted. A delimiter other than the usual is recognised and said.
+Between tabs, quotation marks often are part of the texts; where they enclose nothing, they are read
+so, and said.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -55,6 +58,7 @@ class Table:
     notes: tuple[str, ...]
     as_text: bool
     _frame: pl.LazyFrame
+    _delimiter: str | None = None
 
     def read(
         self,
@@ -84,7 +88,7 @@ class Table:
         try:
             return frame.collect(engine="auto" if keep is None else "streaming")
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise _unreadable(self.path, error) from None
+            raise _unreadable(self.path, error, self._delimiter) from None
 
     def count(self, only: Mapping[str, Sequence[str]] | None = None) -> int:
         """How many rows there are, read in stretches; `only` as in `read`.
@@ -95,7 +99,7 @@ class Table:
         try:
             counted = self._filtered(only).select(pl.len()).collect(engine="streaming")
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise _unreadable(self.path, error) from None
+            raise _unreadable(self.path, error, self._delimiter) from None
         return int(counted.item())
 
     @property
@@ -148,7 +152,10 @@ def open_table(path: Path) -> Table:
         return _table(path, frame, as_text=False)
     delimiter, notes = _delimiter(path, text, whole, _DELIMITED[kind[0]])
     frame = pl.scan_csv(path, separator=delimiter, infer_schema=False)
-    return _table(path, frame, as_text=True, notes=notes)
+    if delimiter == "\t":
+        frame, more = _unquoted(path, frame)
+        notes = (*notes, *more)
+    return _table(path, frame, as_text=True, notes=notes, delimiter=delimiter)
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -242,20 +249,95 @@ def _delimiter(path: Path, text: str, whole: bool, usual: str) -> tuple[str, tup
     return usual, ()
 
 
-def _table(path: Path, frame: pl.LazyFrame, *, as_text: bool, notes: tuple[str, ...] = ()) -> Table:
+def _unquoted(path: Path, frame: pl.LazyFrame) -> tuple[pl.LazyFrame, tuple[str, ...]]:
+    """A tab-separated file as it is to be read, and a note where its quotation marks are odd.
+
+    A title that begins with a quotation mark would swallow the lines up to the next one. Where one
+    value holds tabs and line breaks, or quotes do not close, and every line has as many tabs as the
+    header, the marks are part of the texts.
+    """
+    swallowed = pl.any_horizontal(
+        pl.all().str.contains("\t", literal=True) & pl.all().str.contains("\n", literal=True)
+    )
+    try:
+        odd = frame.select(swallowed.alias("odd")).collect(engine="streaming")["odd"].arg_true()
+        if not len(odd):
+            return frame, ()
+    except pl.exceptions.PolarsError:
+        odd = pl.Series([], dtype=pl.UInt32)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    lines = pl.scan_csv(
+        path, separator="\x01", quote_char=None, has_header=False, new_columns=["line"]
+    )
+    tabs = pl.col("line").str.count_matches("\t", literal=True)
+    try:
+        counted = lines.drop_nulls().select(tabs.n_unique() == 1)
+        steady = bool(counted.collect(engine="streaming").item())
+    except (pl.exceptions.PolarsError, OSError):
+        steady = False
+    if steady:
+        note = "quotation marks do not enclose its values, and are read as part of them"
+        return pl.scan_csv(path, separator="\t", infer_schema=False, quote_char=None), (note,)
+    if not len(odd):
+        return frame, ()
+    values = "1 row has a value" if len(odd) == 1 else f"{len(odd):,} rows have a value"
+    note = f"{values} of several lines with tabs in quotation marks, first row {odd[0] + 1:,}"
+    return frame, (note,)
+
+
+def _table(
+    path: Path,
+    frame: pl.LazyFrame,
+    *,
+    as_text: bool,
+    notes: tuple[str, ...] = (),
+    delimiter: str | None = None,
+) -> Table:
     try:
         names = frame.collect_schema().names()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(path, error) from None
+        raise _unreadable(path, error, delimiter) from None
     padded = {name: name.strip() for name in names if name != name.strip()}
     frame = frame.rename(padded) if padded else frame
-    return Table(path, tuple(padded.get(n, n) for n in names), notes, as_text, frame)
+    columns = tuple(padded.get(n, n) for n in names)
+    return Table(path, columns, notes, as_text, frame, delimiter)
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _unreadable(path: Path, error: Exception, delimiter: str | None = None) -> DataError:
+    found = None if delimiter is None else _broken_row(path, delimiter)
+    if found is not None:
+        what, hint = found
+        return DataError(f"cannot be read: {what}", where=str(path), hint=hint)
     first = str(error).strip().split("\n", 1)[0] or type(error).__name__
     return DataError(
         f"cannot be read: {first.rstrip('.')}",
         where=str(path),
         hint="The file may be cut off, of another encoding, or have rows of unequal length",
     )
+
+
+def _broken_row(path: Path, delimiter: str) -> tuple[str, str] | None:
+    """What is wrong with the first row that is no row, and what to do; None where all are fine."""
+    compression = _COMPRESSED.get(path.suffix.lower())
+    try:
+        with pa.input_stream(str(path), compression=compression) as stream:
+            text = io.TextIOWrapper(stream, "utf-8", errors="replace", newline="")
+            rows = csv.reader(text, delimiter=delimiter, strict=True)
+            n, width = 0, len(next(rows))
+            while True:
+                n += 1
+                try:
+                    row = next(rows)
+                except csv.Error:
+                    return (
+                        f"a quotation mark in row {n:,} does not enclose a value",
+                        'Write "" for a mark within a value in quotation marks',
+                    )
+                if len(row) > width:
+                    return (
+                        f"row {n:,} has {len(row)} values, and the header {width}",
+                        "Put a value that holds the delimiter in quotation marks",
+                    )
+    except (csv.Error, OSError, StopIteration, pa.ArrowException):
+        return None

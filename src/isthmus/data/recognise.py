@@ -40,24 +40,34 @@ class Seen:
         head: its first rows.
         looks: how each column looks.
         columns: what holds what, once the table is known for what it is.
+        name: what the file is called in messages; empty: its name without folders.
     """
 
     table: Table
     head: pl.DataFrame
     looks: list[Looks]
     columns: dict[Role, str] = field(default_factory=dict)
+    name: str = ""
 
-    @property
-    def name(self) -> str:
-        """Of the file."""
-        return self.table.path.name
+    def __post_init__(self) -> None:
+        self.name = self.name or self.table.path.name
 
     @property
     def stem(self) -> str:
         """What of the file's name tells it from others of its kind."""
-        words = re.split(r"[._\-\s]+", self.name.lower())
+        words = re.split(r"[._\-\s]+", self.table.path.name.lower())
         kept = [word for word in words if word and word not in _ROLE_WORDS]
         return "_".join(kept)
+
+    @property
+    def folder(self) -> Path:
+        """That the file lies in."""
+        return self.table.path.resolve().parent
+
+    @property
+    def label(self) -> str:
+        """What the file is about, by its name, else by its folder's."""
+        return self.stem or self.folder.name
 
     def ids(self, role: Role) -> pl.Series:
         """Distinct values of the column of that role, as text."""
@@ -88,6 +98,9 @@ def as_events(seen: Seen) -> bool:
     """Whether rows are events; if so, its columns are assigned."""
     columns = _assign(seen, _EVENT_ROLES)
     looks = {look.name: look for look in seen.looks}
+    moment = _only_moment(seen)
+    if moment is not None and "time" not in columns and moment not in columns.values():
+        columns["time"] = moment
     if "user" in columns and "item" not in columns:
         other = find_by_content("item", seen.looks, set(columns.values()))
         clocked = "time" in columns or "order" in columns or "rating" in columns
@@ -104,6 +117,13 @@ def as_events(seen: Seen) -> bool:
         return False
     seen.columns = columns
     return True
+
+
+def _only_moment(seen: Seen) -> str | None:
+    """The one column of moments in a table that is none of items or people, by content alone."""
+    moments = [look.name for look in seen.looks if look.is_moment]
+    keyed = any(look.is_id and look.distinct > 0.99 for look in seen.looks if not look.is_moment)
+    return moments[0] if len(moments) == 1 and not keyed and people_table(seen) is None else None
 
 
 def as_items(seen: Seen) -> bool:
@@ -154,7 +174,12 @@ def puzzle(seen: Seen) -> str:
             f"{keys[0]} and {keys[1]} may be links between people; if so, rename them to user_id "
             "and other_id and set people.links"
         )
-    return f"its columns {', '.join(look.name for look in seen.looks)} fit no table known"
+    names = ", ".join(look.name for look in seen.looks)
+    return (
+        f"its columns {names} fit no table known; if it holds events, name it in "
+        "domains.NAME.interactions and its columns in domains.NAME.events, if items, in "
+        "domains.NAME.items and domains.NAME.catalogue"
+    )
 
 
 def texts_of(seen: Seen) -> list[str]:

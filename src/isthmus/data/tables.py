@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isthmus.config import DomainConfig, PeopleConfig
-from isthmus.data.cleaning import CleaningReport, Origin, require_columns
+from isthmus.data.cleaning import HIDDEN_TEXT, CleaningReport, Origin, require_columns
 from isthmus.data.frames import DomainFrames, PeopleFrames
 from isthmus.data.memory import free_bytes, least_need, share_that_fits
 from isthmus.data.ordering import text_hash
@@ -139,12 +139,14 @@ def _items(
         source = getattr(columns, canonical) or (canonical if canonical in table.columns else None)
         if source is not None:
             wanted[canonical] = source
-    origin = Origin(path.name, name, wanted, key=f"domains.{name}.catalogue")
+    # A text column may be called as another one is to be called here; it is carried beside that.
+    own = {f"{HIDDEN_TEXT}{c}": c for c in columns.text if c in wanted.keys() - wanted.values()}
+    origin = Origin(path.name, name, wanted | own, key=f"domains.{name}.catalogue")
     require_columns(table.columns, wanted, origin)
     require_columns(table.columns, {c: c for c in columns.text}, origin)
     require_columns(table.columns, {c: c for c in columns.vectors.values()}, origin)
     _say(table, origin, report)
-    frame = table.read(only={c: v for c, v in config.only.items() if c in table.columns})
+    frame = _chosen(name, table, config.only, origin, report)
     vectors = {
         key: _matrix(frame[source], origin, source) for key, source in columns.vectors.items()
     }
@@ -152,8 +154,35 @@ def _items(
     others = frame.select(c for c in frame.columns if c not in used)
     if table.as_text:
         others = _typed(others, skip=columns.text)
-    mapped = frame.select(pl.col(source).alias(new) for new, source in wanted.items())
+    mapped = frame.select(pl.col(source).alias(new) for new, source in (wanted | own).items())
     return pl.concat([mapped, others], how="horizontal"), vectors, origin
+
+
+def _chosen(
+    name: str,
+    table: Table,
+    only: Mapping[str, Sequence[str]],
+    origin: Origin,
+    report: CleaningReport,
+) -> pl.DataFrame:
+    """The catalogue's rows that `only` chooses; all where it chooses none or has no such column."""
+    if not only:
+        return table.read()
+    columns = {c: v for c, v in only.items() if c in table.columns}
+    frame = table.read(only=columns)
+    named = ", ".join(map(repr, columns or only))
+    if columns and frame.height:
+        total = table.count()
+        report.say(origin, f"{frame.height:,} of {total:,} rows were taken, by {named} (only)")
+        return frame
+    report.shared[name] = origin.file
+    if columns:
+        frame = table.read()
+        why = f"no row has a value of only in {named}"
+    else:
+        why = f"no column {named} (only)"
+    report.say(origin, f"{why}: all {frame.height:,} rows were taken")
+    return frame
 
 
 def _say(table: Table, origin: Origin, report: CleaningReport) -> None:

@@ -171,7 +171,8 @@ def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where
         where: names the table in messages.
 
     Raises:
-        DataError: a missing column, an unknown id, labels that are no classes, one class only.
+        DataError: a missing column, an unknown id, a time that cannot be read, labels that are no
+            classes, one class only.
     """
     for name in _NEEDED:
         if name not in frame.columns:
@@ -189,7 +190,7 @@ def labelled_pairs(dataset: Dataset, split: Split, frame: pl.DataFrame, *, where
         item[mask] = _rows(ids, known.item_index, f"{where}, column 'item_id' of {known.name}")
     time = np.full(len(frame), np.nan)
     if "time" in frame.columns:
-        time = to_seconds(frame["time"]).seconds.to_numpy().astype(np.float64)
+        time = _times(frame["time"], f"{where}, column 'time'")
     # Against events that have an order alone, a moment says nothing.
     time[_clockless(dataset)[user]] = np.nan
     end = _ends(dataset, split, user, time)
@@ -348,6 +349,22 @@ def _rows(values: pl.Series, index: dict[str, int], where: str) -> NDArray[np.in
             hint="Leave these rows out, or fit a model that knows them",
         )
     return rows
+
+
+def _times(values: pl.Series, where: str) -> NDArray[np.float64]:
+    """Unix seconds [n], NaN where there is none; one that cannot be read is an error."""
+    seconds = to_seconds(values).seconds
+    given = values.cast(pl.String).str.strip_chars().str.to_lowercase().fill_null("")
+    unread = seconds.is_null() & ~given.is_in(["", "nan"])
+    if unread.any():
+        first = int(unread.arg_true()[0])
+        raise DataError(
+            f"{unread.sum():,} of {len(values):,} rows have a time that cannot be read, "
+            f"first in row {first + 1:,}, {values[first]!r}",
+            where=where,
+            hint="Write Unix seconds or ISO dates such as 2024-05-31T12:00:00, or leave it blank",
+        )
+    return seconds.fill_null(float("nan")).to_numpy().astype(np.float64)
 
 
 def _ends(
