@@ -602,3 +602,20 @@ def test_versions_that_find_nothing_are_alike_and_no_percentage_is_made_up() -> 
     worse = judge(something, nothing, ("books",), config)
     assert not worse.no_worse
     assert "worse is beyond chance" in worse.reason
+
+
+def test_an_update_offers_seen_items_where_the_evaluation_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offered = []
+    usual = refit.fit_blend
+
+    def watched(*given, exclude_seen, **options):
+        offered.append(not exclude_seen)
+        return usual(*given, exclude_seen=exclude_seen, **options)
+
+    monkeypatch.setattr(refit, "fit_blend", watched)
+    resting = with_settings(base(), "learning.passes=0", "evaluation.exclude_seen=false")
+    resting.update(growth(0.6, 0.75))
+    assert offered
+    assert all(offered)

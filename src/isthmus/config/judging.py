@@ -54,7 +54,12 @@ class EvaluationConfig(Section):
     """What is measured."""
 
     cutoffs: list[PositiveInt] = Field([5, 10, 20, 100], description="k of @k.")
-    exclude_seen: bool = Field(True, description="Items in the history are not candidates.")
+    exclude_seen: bool = Field(
+        True,
+        description="Items in the history are not candidates, neither where parts are weighed and "
+        "transfer is judged nor in figures. Recommendations leave them out unless asked with "
+        "`seen`.",
+    )
     candidates: PositiveInt | None = Field(
         None, description="Sampled protocol: negatives; None: full."
     )

@@ -268,6 +268,7 @@ def _weighed(side: Side, course: Course, domain: int) -> FittedWeights:
         batch=config.evaluation.batch,
         max_history=config.evaluation.max_history,
         seed=config.seed,
+        exclude_seen=config.evaluation.exclude_seen,
     )
     if not len(now.gain):
         return before
