@@ -187,6 +187,7 @@ def representation_alignment(
     raw: Sequence[ItemFeatures],
     config: Config,
     reads: Sequence[int],
+    dim: int,
 ) -> list[RepresentationAlignment]:
     """The configured losses for a stage of training, none where it reads a single domain.
 
@@ -194,8 +195,9 @@ def representation_alignment(
         dataset: the snapshot.
         events: what the stage learns from.
         raw: text vectors as the language model gives them, for pairs by text.
-        config: `alignment`, `model.dim` and `seed` are read.
+        config: `alignment` and `seed` are read.
         reads: the domains that the stage reads.
+        dim: width of the model that the stage trains.
 
     Raises:
         ConfigError: there is one domain only, or a loss that cannot be found or made.
@@ -211,7 +213,7 @@ def representation_alignment(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         items, people = (
-            {d: _losses(where, table, config) for d in others} if table else {}
+            {d: _losses(where, table, config, dim) for d in others} if table else {}
             for where, table in tables.items()
         )
     for d, losses in people.items():
@@ -269,10 +271,10 @@ def loss_class(name: str, where: str) -> Any:
     return kind
 
 
-def _losses(where: str, table: Mapping[str, float], config: Config) -> Losses:
+def _losses(where: str, table: Mapping[str, float], config: Config, dim: int) -> Losses:
     """The losses of a table, made anew."""
     offered = {
-        "dim": config.model.dim,
+        "dim": dim,
         "stop_gradient": config.alignment.stop_gradient,
         "temperature": config.alignment.temperature,
     }

@@ -174,7 +174,9 @@ class _Course:
             task = partial(ReptileTask, tasks=Tasks(group, stage.inner_steps, stage.outer_rate))
         config = _settings(self.config, stage, index, self.epochs[stage.name])
         extra: list[ExtraLoss] = [
-            *representation_alignment(self.dataset, events, self.raw, self.config, stage.reads)
+            *representation_alignment(
+                self.dataset, events, self.raw, self.config, stage.reads, model.config.dim
+            )
         ]
         if isinstance(stage, Distil):
             extra.append(self._lessons(stage, model, events, config))
