@@ -1,7 +1,12 @@
 """Pretraining: what is guessed, what is learnt, and folders that can be read again."""
 
+import hashlib
 import json
 import math
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +20,7 @@ from isthmus.language.models import load_headed_model, load_tokenizer, read_fact
 from isthmus.language.pretraining.corpus import Corpus, texts_of
 from isthmus.language.pretraining.objectives import Guesser, held_out_nats, nats
 from isthmus.language.pretraining.pretrain import pretrain
+from isthmus.language.pretraining.scratch import _word_pieces, write_scratch
 from isthmus.language.tokens import tokenize
 
 NOUNS = ["coffee", "grinder", "skillet", "telescope", "mat", "shoes"]
@@ -46,6 +52,43 @@ def test_a_model_from_nothing_learns_its_texts_and_is_read_as_a_folder(kind, obj
     more = pretrain(corpus, again, small(steps=1), tmp_path / "more", device="cpu")
     assert more.head_steps == 0
     assert more.perplexity_before == pytest.approx(found.perplexity_after, rel=1e-3)
+
+
+PRINT_HASHES = """
+import sys
+from test_pretraining import hashes
+for kind in ("bert", "gpt"):
+    print(hashes(kind))
+"""
+
+
+def hashes(kind: str) -> str:
+    """Of every file of a model from nothing."""
+    texts = [f"{text} {i * 7919 % 1000}" for i, text in enumerate(TEXTS)]
+    with tempfile.TemporaryDirectory() as folder:
+        write_scratch(Path(folder), texts, small(scratch=kind), seed=0)
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        return " ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+
+
+def test_a_model_from_nothing_is_the_same_in_every_process():
+    """A killed run finds its checkpoints by it."""
+    printed = subprocess.run(
+        [sys.executable, "-c", PRINT_HASHES],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert printed.stdout.split("\n")[:2] == [hashes("bert"), hashes("gpt")]
+
+
+def test_pieces_within_words_are_not_special():
+    texts = [f"{word}{ending}" for word in ("bake", "brew", "climb") for ending in ("r", "d", "s")]
+    tokenizer = _word_pieces(texts, small(scratch="bert"))
+    assert len(tokenizer.all_special_tokens) == 5
+    assert "##s" in tokenizer.get_vocab()
+    assert tokenizer.tokenize("##s") == ["[UNK]", "[UNK]", "[UNK]"]
 
 
 def test_chinese_texts_get_a_tokenizer_of_their_own(tmp_path):
@@ -120,9 +163,10 @@ def test_the_head_on_chosen_states_gives_the_whole_models_loss(objective, bert, 
     assert float(found.mean()) == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_a_killed_run_goes_on_to_the_same_model(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["bert", "gpt"])
+def test_a_killed_run_goes_on_to_the_same_model(kind, tmp_path, monkeypatch):
     corpus = Corpus.of(TEXTS, 0.2)
-    config = small(scratch="gpt", steps=24)
+    config = small(scratch=kind, steps=24)
 
     def run(name, checkpoints):
         return pretrain(
