@@ -619,3 +619,20 @@ def test_an_update_offers_seen_items_where_the_evaluation_does(
     resting.update(growth(0.6, 0.75))
     assert offered
     assert all(offered)
+
+
+def test_of_very_many_new_questions_a_fixed_choice_weighs_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weighed = []
+    usual = refit.fit_blend
+
+    def watched(parts, dataset, queries, *rest, **options):
+        weighed.append(queries.position.tolist())
+        return usual(parts, dataset, queries, *rest, **options)
+
+    monkeypatch.setattr(refit, "fit_blend", watched)
+    monkeypatch.setattr("isthmus.transfer.judges.MOST", 25)
+    with_settings(base(), "learning.passes=0").update(growth(0.6, 0.75))
+    assert {len(asked) for asked in weighed} == {25}
+    assert len({tuple(asked) for asked in weighed}) == 2, "one choice in each domain, for all sides"

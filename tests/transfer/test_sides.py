@@ -106,6 +106,23 @@ def test_the_half_that_stopped_training_judges_only_where_the_other_is_too_small
     }
 
 
+def test_of_very_many_questions_a_fixed_choice_judges_every_side(small, monkeypatch):
+    dataset, split, raw = small
+    monkeypatch.setattr("isthmus.transfer.judges.MOST", 40)
+    config = settings("blend.parts=['text']", "training.epochs=1")
+    features = align_features(raw, config)
+    joint, alone = (
+        fit_side(strategy, dataset, split, raw, features, config).fitted[GEAR]
+        for strategy in (Joint(), TargetOnly(GEAR))
+    )
+    asked = judges(split, dataset, GEAR, config.blend)
+    assert len(asked) == len(set(asked.position)) == 40
+    assert set(asked.position) < set(split.validation.position)
+    assert (dataset.events.domain[asked.position] == GEAR).all()
+    for fitted in (joint, alone):
+        np.testing.assert_array_equal(fitted.user, dataset.events.user[asked.position])
+
+
 @pytest.mark.parametrize("exclude_seen", [True, False])
 def test_validation_asks_as_the_evaluation_does(small, exclude_seen):
     dataset, split, raw = small
