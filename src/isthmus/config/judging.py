@@ -65,7 +65,12 @@ class EvaluationConfig(Section):
     )
     batch: int = Field(256, ge=1, description="Requests scored at once.")
     max_history: int = Field(200, ge=1, description="History events a request carries.")
-    bootstrap: int = Field(1000, ge=100, description="Resamples of users for intervals.")
+    bootstrap: int = Field(
+        1000,
+        ge=100,
+        description="Resamples of users for intervals; comparisons draw more where with so few "
+        "no slice could be found to differ.",
+    )
     cold_share: float = Field(0.2, ge=0, le=1, description="Users whose target history is hidden.")
     min_slice: int = Field(500, ge=1, description="Smaller slices are merged with a neighbour.")
 
