@@ -17,7 +17,7 @@ from isthmus.errors import CheckpointError, ConfigError, LanguageModelError, Tra
 from isthmus.language import TextEncoder
 from isthmus.language.learning import Pace
 from isthmus.language.models import load_headed_model, load_tokenizer, read_facts
-from isthmus.language.pretraining.corpus import Corpus, texts_of
+from isthmus.language.pretraining.corpus import MOST_HELD_OUT, Corpus, texts_of
 from isthmus.language.pretraining.objectives import Guesser, held_out_nats, nats
 from isthmus.language.pretraining.pretrain import pretrain
 from isthmus.language.pretraining.scratch import _word_pieces, write_scratch
@@ -291,3 +291,13 @@ def test_the_end_of_a_long_text_teaches(gpt2, tmp_path):
     begin = {"batch_tokens": 100, "device": torch.device("cpu")}
     model, _ = load_headed_model(tmp_path / "own", "clm", seed=0)
     assert held_out_nats(model, guesser, tokens, **begin) < 2.5
+
+
+def test_however_many_texts_there_are_few_are_measured_on():
+    many = Corpus.of([f"title {i}" for i in range(9000)], 0.5)
+    assert len(many.held_out) == MOST_HELD_OUT
+    assert len(many.training) == 9000 - MOST_HELD_OUT
+    # Those that a smaller share would hold out, and never those that it would not.
+    fewer = Corpus.of([f"title {i}" for i in range(9000)], 0.1)
+    assert len(fewer.held_out) < MOST_HELD_OUT
+    assert set(fewer.held_out) < set(many.held_out)
