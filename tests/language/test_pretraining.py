@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from isthmus.config import LanguageConfig, PretrainingConfig
 from isthmus.errors import CheckpointError, ConfigError, LanguageModelError, TrainingError
 from isthmus.language import TextEncoder
 from isthmus.language.learning import Pace
 from isthmus.language.models import load_headed_model, load_tokenizer, read_facts
+from isthmus.language.pretraining import objectives
 from isthmus.language.pretraining.corpus import MOST_HELD_OUT, Corpus, texts_of
-from isthmus.language.pretraining.objectives import Guesser, held_out_nats, nats
+from isthmus.language.pretraining.objectives import Guesser, Guesses, held_out_nats, nats
 from isthmus.language.pretraining.pretrain import pretrain
 from isthmus.language.pretraining.scratch import _word_pieces, write_scratch
 from isthmus.language.tokens import tokenize
@@ -301,3 +303,40 @@ def test_however_many_texts_there_are_few_are_measured_on():
     fewer = Corpus.of([f"title {i}" for i in range(9000)], 0.1)
     assert len(fewer.held_out) < MOST_HELD_OUT
     assert set(fewer.held_out) < set(many.held_out)
+
+
+SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+SIZES |= {"vocab_size": 50, "num_hidden_layers": 2, "num_key_value_heads": 2}
+HEADED = {
+    "granite": lambda: transformers.GraniteForCausalLM(
+        transformers.GraniteConfig(**SIZES, logits_scaling=8.0)
+    ),
+    "cohere": lambda: transformers.CohereForCausalLM(
+        transformers.CohereConfig(**SIZES, logit_scale=0.1, bos_token_id=1, eos_token_id=2)
+    ),
+    "gemma2": lambda: transformers.Gemma2ForCausalLM(
+        transformers.Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=3.0)
+    ),
+    "xlm": lambda: transformers.XLMWithLMHeadModel(
+        transformers.XLMConfig(vocab_size=50, emb_dim=16, n_layers=2, n_heads=2)
+    ),
+    "qwen2": lambda: transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**SIZES)),
+}
+
+
+@pytest.mark.parametrize("kind", HEADED)
+def test_logits_that_a_model_scales_or_caps_are_its_own(kind):
+    torch.manual_seed(0)
+    model = HEADED[kind]().eval()
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(20.0)
+    ids = torch.randint(3, 50, (3, 9))
+    asked = torch.ones(3, 9, dtype=torch.bool)
+    asked[:, -1] = False
+    guesses = Guesses(ids, torch.ones_like(ids), asked, ids.roll(-1, 1)[asked])
+    with torch.no_grad():
+        found = nats(model, guesses, torch.device("cpu"))
+        logits = model(input_ids=ids, attention_mask=guesses.mask).logits[asked]
+    expected = torch.nn.functional.cross_entropy(logits, guesses.answers, reduction="none")
+    torch.testing.assert_close(found, expected)
+    assert objectives._HEAD_ALONE[model] == (kind == "qwen2")
