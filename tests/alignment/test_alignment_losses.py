@@ -119,6 +119,15 @@ def test_partners_of_one_item_are_no_negatives_of_each_other():
     assert float(loss(a, b, torch.tensor([[0, 1], [0, 2]]))) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("size", [2, 10])
+def test_groups_of_which_each_belongs_to_each_are_no_negatives_of_each_other(size):
+    """(0, 0), (0, 1), (1, 0) and (1, 1) are pairs: so nothing else is there to compare with."""
+    a = torch.eye(DIM)[:2].repeat_interleave(torch.tensor([size, 1]), dim=0)
+    group = [(i, j) for i in range(size) for j in range(size)]
+    pairs = torch.tensor([*group, (size, size)])
+    assert float(InfoNCE()(a, a, pairs)) < 0.01
+
+
 @pytest.mark.parametrize("name", [*PLAIN, "adversarial"])
 def test_nothing_to_compare_is_zero_with_a_gradient_of_zero(name):
     loss = Adversarial(DIM) if name == "adversarial" else PLAIN[name]()

@@ -112,3 +112,19 @@ def test_weights_rise_with_training_and_the_share_done_is_passed_on():
     found = [float(aligned(_step([0, 1, 4, 5], p))) for p in (0.0, 0.1, 0.4, 1.0)]
     assert found == [0.0, 0.5, 2.0, 2.0]
     assert seen.progress == 1.0
+
+
+def test_of_many_pairs_whole_rows_of_the_anchor_are_drawn():
+    """(2, 0) is no negative because it was not drawn: no pair of a row that was is left out."""
+    seen, known = Seen(), torch.tensor([[i, j] for i in range(8) for j in range(1 + i % 3)])
+    losses = Losses({seen: 1.0}, most=6)
+    for _ in range(20):
+        losses(torch.ones(8, 2), torch.ones(3, 2), known, 0.5)
+        drawn = seen.calls[-1][2]
+        assert drawn is not None
+        assert 4 <= len(drawn) <= 6
+        whole = known[torch.isin(known[:, 0], drawn[:, 0])]
+        assert sorted(drawn.tolist()) == whole.tolist()
+    alone = torch.tensor([[0, j] for j in range(9)])
+    losses(torch.ones(8, 2), torch.ones(9, 2), alone, 0.5)
+    assert len(seen.calls[-1][2]) == 6  # type: ignore[arg-type]

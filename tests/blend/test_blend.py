@@ -30,10 +30,12 @@ from isthmus.blend.fitting import (
     most_likely,
     nearer_the_top,
 )
-from isthmus.config import BlendConfig
+from isthmus.config import BlendConfig, EvaluationConfig
 from isthmus.data.dataset import Dataset, Domain, Events
 from isthmus.data.splits import Queries, user_hash
-from isthmus.scoring import Scorer, pick
+from isthmus.evaluation.metrics import per_query
+from isthmus.evaluation.ranks import rank
+from isthmus.scoring import Scorer, Scores, pick
 
 
 def _world(utility: Table, seed: int = 0) -> tuple[Dataset, Queries]:
@@ -314,3 +316,31 @@ def test_gain_is_ndcg_and_ties_count_against_the_answer():
     expected = [1 / np.log2(3), 1 / np.log2(3), 1.0]
     np.testing.assert_allclose(gains(examples, np.ones(1)), expected)
     np.testing.assert_allclose(gains(examples, np.ones(1), cutoff=1), [0, 0, 1])
+
+
+class PointsBack:
+    """Scores what the history holds."""
+
+    name = "back"
+
+    def score(self, requests, domain, items=None):
+        total = np.zeros((len(requests), 300), np.float32)
+        own = requests.only(domain)
+        total[own.rows, own.item] = 1.0
+        return Scores(pick(total, items))
+
+
+def test_where_seen_items_are_offered_parts_are_weighed_and_judged_with_them():
+    """A part that points at what people had already is worth nothing there."""
+    (table,) = tables(600, 300, 1)
+    dataset, queries = _world(table)
+    parts = {"back": PointsBack(), "table": TableScorer(table)}
+    how = {"batch": 128, "max_history": 20, "seed": 0}
+    fitted = fit_blend(parts, dataset, queries, 0, BlendConfig(), **how, exclude_seen=False)
+    blend = Blend(parts, {0: fitted.weights})
+    config = EvaluationConfig(cutoffs=[10], exclude_seen=False)
+    asked = per_query(rank(blend, dataset, queries, 0, config=config), [10])["ndcg@10"]
+    assert fitted.gain.mean() == pytest.approx(asked.mean(), abs=0.01)
+    assert fitted.weights["table"] > 10 * fitted.weights["back"]
+    usual = fit_blend(parts, dataset, queries, 0, BlendConfig(), **how)
+    assert usual.weights["back"] > 10 * fitted.weights["back"]

@@ -499,3 +499,12 @@ def test_what_was_fitted_without_histories_is_decided_for_all_at_once():
     assert (decision.slices, decision.weight) == ((), 1.0)
     off = decide(*_drawn([-0.4] * 3, 0), BlendConfig(gate=False))
     assert (off.slices, off.weight) == ((), 1.0)
+
+
+def test_a_gain_over_nothing_is_told_in_words():
+    gain = np.zeros(200)
+    gain[:2] = 0.3
+    reason = decide(_judged(gain), _judged(np.zeros(200)), BlendConfig()).reason
+    assert "changes NDCG@10 by more than a thousandfold, for without it next to nothing" in reason
+    equal = decide(_judged(gain), _judged(gain[::-1].copy()), BlendConfig()).reason
+    assert "changes NDCG@10 by +0.0%" in equal

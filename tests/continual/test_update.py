@@ -602,3 +602,37 @@ def test_versions_that_find_nothing_are_alike_and_no_percentage_is_made_up() -> 
     worse = judge(something, nothing, ("books",), config)
     assert not worse.no_worse
     assert "worse is beyond chance" in worse.reason
+
+
+def test_an_update_offers_seen_items_where_the_evaluation_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offered = []
+    usual = refit.fit_blend
+
+    def watched(*given, exclude_seen, **options):
+        offered.append(not exclude_seen)
+        return usual(*given, exclude_seen=exclude_seen, **options)
+
+    monkeypatch.setattr(refit, "fit_blend", watched)
+    resting = with_settings(base(), "learning.passes=0", "evaluation.exclude_seen=false")
+    resting.update(growth(0.6, 0.75))
+    assert offered
+    assert all(offered)
+
+
+def test_of_very_many_new_questions_a_fixed_choice_weighs_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weighed = []
+    usual = refit.fit_blend
+
+    def watched(parts, dataset, queries, *rest, **options):
+        weighed.append(queries.position.tolist())
+        return usual(parts, dataset, queries, *rest, **options)
+
+    monkeypatch.setattr(refit, "fit_blend", watched)
+    monkeypatch.setattr("isthmus.transfer.judges.MOST", 25)
+    with_settings(base(), "learning.passes=0").update(growth(0.6, 0.75))
+    assert {len(asked) for asked in weighed} == {25}
+    assert len({tuple(asked) for asked in weighed}) == 2, "one choice in each domain, for all sides"

@@ -194,7 +194,8 @@ def test_comparing_is_paired_and_corrected_over_slices(dataset: Dataset, split: 
     one = rows.row(
         by_predicate=(pl.col("slice") == "all") & (pl.col("metric") == "ndcg@10"), named=True
     )
-    expected = paired(a.values["ndcg@10"], b.values["ndcg@10"], a.user, n_resamples=100)
+    drawn = max(a.n_resamples, 40 * len(a.slices))
+    expected = paired(a.values["ndcg@10"], b.values["ndcg@10"], a.user, n_resamples=drawn)
     names = ("value", "ci_low", "ci_high", "relative", "rel_low", "rel_high", "p")
     assert [one[name] for name in names] == pytest.approx(list(expected))
     family = rows.filter(metric="ndcg@10")
@@ -219,6 +220,17 @@ def test_harm_lists_the_slices_that_are_surely_worse(dataset: Dataset, split: Sp
     assert (worse["value"] < 0).all()
     assert harm(compare(a, a)).height == 0
     assert harm(compare(a, hurt)).height == 0
+
+
+def test_few_resamples_do_not_hide_harm(dataset: Dataset, split: Split) -> None:
+    config = CONFIG.model_copy(update={"bootstrap": 100})
+    a = evaluate(table_scorer(dataset), dataset, split, 0, config=config)
+    n = len(a.user)
+    slices = {f"slice {i}": np.arange(n) % 8 != i for i in range(8)}
+    right, wrong = (
+        replace(a, values={"ndcg@10": np.full(n, value)}, slices=slices) for value in (0.5, 0.0)
+    )
+    assert harm(compare(wrong, right)).height == 8
 
 
 def test_harm_reads_the_corrected_p_of_one_metric() -> None:

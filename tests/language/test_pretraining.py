@@ -1,20 +1,28 @@
 """Pretraining: what is guessed, what is learnt, and folders that can be read again."""
 
+import hashlib
 import json
 import math
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from isthmus.config import LanguageConfig, PretrainingConfig
 from isthmus.errors import CheckpointError, ConfigError, LanguageModelError, TrainingError
 from isthmus.language import TextEncoder
 from isthmus.language.learning import Pace
 from isthmus.language.models import load_headed_model, load_tokenizer, read_facts
-from isthmus.language.pretraining.corpus import Corpus, texts_of
-from isthmus.language.pretraining.objectives import Guesser, held_out_nats, nats
+from isthmus.language.pretraining import objectives
+from isthmus.language.pretraining.corpus import MOST_HELD_OUT, Corpus, texts_of
+from isthmus.language.pretraining.objectives import Guesser, Guesses, held_out_nats, nats
 from isthmus.language.pretraining.pretrain import pretrain
+from isthmus.language.pretraining.scratch import _word_pieces, write_scratch
 from isthmus.language.tokens import tokenize
 
 NOUNS = ["coffee", "grinder", "skillet", "telescope", "mat", "shoes"]
@@ -46,6 +54,43 @@ def test_a_model_from_nothing_learns_its_texts_and_is_read_as_a_folder(kind, obj
     more = pretrain(corpus, again, small(steps=1), tmp_path / "more", device="cpu")
     assert more.head_steps == 0
     assert more.perplexity_before == pytest.approx(found.perplexity_after, rel=1e-3)
+
+
+PRINT_HASHES = """
+import sys
+from test_pretraining import hashes
+for kind in ("bert", "gpt"):
+    print(hashes(kind))
+"""
+
+
+def hashes(kind: str) -> str:
+    """Of every file of a model from nothing."""
+    texts = [f"{text} {i * 7919 % 1000}" for i, text in enumerate(TEXTS)]
+    with tempfile.TemporaryDirectory() as folder:
+        write_scratch(Path(folder), texts, small(scratch=kind), seed=0)
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        return " ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+
+
+def test_a_model_from_nothing_is_the_same_in_every_process():
+    """A killed run finds its checkpoints by it."""
+    printed = subprocess.run(
+        [sys.executable, "-c", PRINT_HASHES],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert printed.stdout.split("\n")[:2] == [hashes("bert"), hashes("gpt")]
+
+
+def test_pieces_within_words_are_not_special():
+    texts = [f"{word}{ending}" for word in ("bake", "brew", "climb") for ending in ("r", "d", "s")]
+    tokenizer = _word_pieces(texts, small(scratch="bert"))
+    assert len(tokenizer.all_special_tokens) == 5
+    assert "##s" in tokenizer.get_vocab()
+    assert tokenizer.tokenize("##s") == ["[UNK]", "[UNK]", "s"]
 
 
 def test_chinese_texts_get_a_tokenizer_of_their_own(tmp_path):
@@ -120,9 +165,10 @@ def test_the_head_on_chosen_states_gives_the_whole_models_loss(objective, bert, 
     assert float(found.mean()) == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_a_killed_run_goes_on_to_the_same_model(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["bert", "gpt"])
+def test_a_killed_run_goes_on_to_the_same_model(kind, tmp_path, monkeypatch):
     corpus = Corpus.of(TEXTS, 0.2)
-    config = small(scratch="gpt", steps=24)
+    config = small(scratch=kind, steps=24)
 
     def run(name, checkpoints):
         return pretrain(
@@ -247,3 +293,50 @@ def test_the_end_of_a_long_text_teaches(gpt2, tmp_path):
     begin = {"batch_tokens": 100, "device": torch.device("cpu")}
     model, _ = load_headed_model(tmp_path / "own", "clm", seed=0)
     assert held_out_nats(model, guesser, tokens, **begin) < 2.5
+
+
+def test_however_many_texts_there_are_few_are_measured_on():
+    many = Corpus.of([f"title {i}" for i in range(9000)], 0.5)
+    assert len(many.held_out) == MOST_HELD_OUT
+    assert len(many.training) == 9000 - MOST_HELD_OUT
+    # Those that a smaller share would hold out, and never those that it would not.
+    fewer = Corpus.of([f"title {i}" for i in range(9000)], 0.1)
+    assert len(fewer.held_out) < MOST_HELD_OUT
+    assert set(fewer.held_out) < set(many.held_out)
+
+
+SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+SIZES |= {"vocab_size": 50, "num_hidden_layers": 2, "num_key_value_heads": 2}
+HEADED = {
+    "granite": lambda: transformers.GraniteForCausalLM(
+        transformers.GraniteConfig(**SIZES, logits_scaling=8.0)
+    ),
+    "cohere": lambda: transformers.CohereForCausalLM(
+        transformers.CohereConfig(**SIZES, logit_scale=0.1, bos_token_id=1, eos_token_id=2)
+    ),
+    "gemma2": lambda: transformers.Gemma2ForCausalLM(
+        transformers.Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=3.0)
+    ),
+    "xlm": lambda: transformers.XLMWithLMHeadModel(
+        transformers.XLMConfig(vocab_size=50, emb_dim=16, n_layers=2, n_heads=2)
+    ),
+    "qwen2": lambda: transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**SIZES)),
+}
+
+
+@pytest.mark.parametrize("kind", HEADED)
+def test_logits_that_a_model_scales_or_caps_are_its_own(kind):
+    torch.manual_seed(0)
+    model = HEADED[kind]().eval()
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(20.0)
+    ids = torch.randint(3, 50, (3, 9))
+    asked = torch.ones(3, 9, dtype=torch.bool)
+    asked[:, -1] = False
+    guesses = Guesses(ids, torch.ones_like(ids), asked, ids.roll(-1, 1)[asked])
+    with torch.no_grad():
+        found = nats(model, guesses, torch.device("cpu"))
+        logits = model(input_ids=ids, attention_mask=guesses.mask).logits[asked]
+    expected = torch.nn.functional.cross_entropy(logits, guesses.answers, reduction="none")
+    torch.testing.assert_close(found, expected)
+    assert objectives._HEAD_ALONE[model] == (kind == "qwen2")

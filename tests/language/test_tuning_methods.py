@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from transformers import ModernBertConfig, ModernBertModel
 
 from isthmus.config import TUNING_METHODS, LanguageConfig, TuningConfig
 from isthmus.data.next_items import NextItems
@@ -247,6 +248,22 @@ def test_untrained_weights_change_nothing(method, model, request):
         assert torch.equal(found, expected)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert tunable.trainable_share() < 0.4
+
+
+def test_an_adapter_suits_a_model_that_asks_its_blocks_what_they_are():
+    """A ModernBERT reads `attention_type` of each."""
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    special = {f"{role}_token_id": 0 for role in ("pad", "bos", "eos", "cls", "sep")}
+    config = ModernBertConfig(vocab_size=50, num_hidden_layers=2, **sizes, **special)
+    model = ModernBertModel(config).eval()
+    ids = torch.arange(1, 21)[None]
+    mask = torch.ones_like(ids)
+    with torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=mask).last_hidden_state.mean(1)
+        tunable = Tunable(model, "mean", settings("adapter")).eval()
+        assert torch.equal(tunable(ids, mask), expected)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = next(iter(model.layers)).nothing
 
 
 def test_weights_of_one_domain_are_swapped_for_those_of_another(bert):

@@ -80,6 +80,14 @@ def test_low_rank_heads_lend_the_mean_of_what_they_do():
     assert torch.allclose(wide.ask(states, 2), mean, atol=1e-4)
 
 
+def test_heads_of_a_rank_above_the_dimension_lend_their_mean_too():
+    model = _drawn(_model(adapter_rank=11))
+    states = torch.randn(5, 8)
+    model.borrow_asking(2, [0, 1])
+    mean = (model.ask(states, 0) + model.ask(states, 1)) / 2
+    assert torch.allclose(model.ask(states, 2), mean, atol=1e-4)
+
+
 def test_without_heads_all_domains_ask_alike():
     model = _model(adapter_rank=0)
     states = torch.randn(4, 8)

@@ -18,10 +18,12 @@ from isthmus.data.appending import append_events
 from isthmus.data.build import dataset_from_frames
 from isthmus.data.cleaning import CleaningReport
 from isthmus.data.frames import DomainFrames
+from isthmus.data.splits import Queries
 from isthmus.data.world import DomainSpec, World, WorldConfig, generate_world
 from isthmus.errors import DataError, RequestError
 from isthmus.recommender import Recommender
 from isthmus.scoring import Requests, Scorer
+from isthmus.transfer import adaptation
 from isthmus.transfer.adaptation import _Course, _only
 from isthmus.transfer.sides import prior_weights
 from word_encoder import WordEncoder
@@ -221,6 +223,26 @@ def test_a_fold_looks_up_nothing_of_what_it_is_asked(monkeypatch: pytest.MonkeyP
         score = told[name].score(asked, GEAR).total
         assert score.any()
         np.testing.assert_array_equal(score, expected[name].score(asked, GEAR).total)
+
+
+def test_the_first_events_are_judged_by_the_candidates_of_the_evaluation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offered = []
+    usual = adaptation.fit_blend
+
+    def watched(*given, exclude_seen, **options):
+        offered.append(not exclude_seen)
+        return usual(*given, exclude_seen=exclude_seen, **options)
+
+    monkeypatch.setattr(adaptation, "fit_blend", watched)
+    config = fitted().config.override("evaluation.exclude_seen=false")
+    known = fitted().dataset
+    questions = Queries(np.flatnonzero(known.events.domain == BOOKS))
+    parts = {"text": fitted().system.transferred.parts["text"]}
+    adaptation._judged(parts, known, questions, BOOKS, config)
+    assert offered
+    assert all(offered)
 
 
 def test_too_few_events_to_judge_by_are_counted_with_little_weight_and_it_says_so() -> None:

@@ -23,7 +23,7 @@ from isthmus.model import learn as learning
 from isthmus.training.next_item import NextItemTask, Step
 from isthmus.transfer.learned import learned_distances
 from isthmus.transfer.sides import Side, fit_side
-from isthmus.transfer.strategies import Joint, TargetOnly
+from isthmus.transfer.strategies import Distilled, Joint, TargetOnly
 from isthmus.transfer.system import fit_system
 
 QUICK = ("training.epochs=4", "blend.parts=['neural']", "alignment.pair_cosine=0.3")
@@ -93,6 +93,14 @@ def test_each_loss_brings_learned_item_vectors_together(small, trained, name, we
     pairs = item_pairs(raw, settings(*QUICK), dataset, BOOKS, GEAR)
     drawn = _joint(small, *LONGER, f"alignment.representations={{{name}={weight}}}")
     assert _items_apart(drawn, name, pairs) < 0.7 * _items_apart(trained, name, pairs)
+
+
+@pytest.mark.parametrize("level", ["representations", "user_representations"])
+def test_every_loss_joins_a_teacher_wider_than_the_model(small, level):
+    losses = f"alignment.{level}={{adversarial=0.1, mmd=0.1, coral=0.1, infonce=0.1}}"
+    side = _joint(small, losses, "training.epochs=2", strategy=Distilled())
+    assert Distilled().options.width > 1
+    assert set(side.logs) == {"teacher", "student"}
 
 
 def test_distances_of_learned_vectors_are_measured_before_training_and_after(small):
@@ -243,4 +251,4 @@ def test_one_domain_has_nothing_to_be_aligned_with(small):
     alone = replace(dataset, domains=dataset.domains[:1], events=dataset.events.only(BOOKS))
     config = settings(*QUICK, "alignment.representations={mmd=1.0}")
     with pytest.raises(ConfigError, match=r"alignment\.representations: there is one domain"):
-        representation_alignment(alone, alone.events, raw[:1], config, [0])
+        representation_alignment(alone, alone.events, raw[:1], config, [0], 16)

@@ -18,6 +18,7 @@ from isthmus.model.scorer import NeuralScorer
 from isthmus.scoring import Requests
 from isthmus.training.loop import _Run
 from isthmus.training.next_item import NextItemTask, Step
+from isthmus.transfer import execution
 from isthmus.transfer.distillation import Lists, RankingDistillation, teacher_lists
 from isthmus.transfer.stages import Distil, Train
 from isthmus.transfer.strategies import chosen_strategy
@@ -272,6 +273,27 @@ def test_a_killed_student_goes_on_with_the_teacher_it_had(small, tmp_path, monke
     other = [replace(TEACHER, width=1.5), STUDENT]
     resumed = weights(run(small, other, *how, folder=tmp_path))
     assert not far(resumed, weights(run(small, other, *how)))
+
+
+@pytest.mark.parametrize("width", [None, 2.0])
+def test_a_teacher_that_learnt_without_ids_teaches_without_them(small, monkeypatch, width):
+    asked = []
+
+    def with_other_ids(teacher, *given, **how):
+        found = []
+        for _ in range(2):
+            found.append(teacher_lists(teacher, *given, **how))
+            with torch.no_grad():
+                teacher.id_table().normal_()
+        asked.append(found)
+        return found[0]
+
+    monkeypatch.setattr(execution, "teacher_lists", with_other_ids)
+    teacher = replace(TEACHER, ids=False, width=width)
+    run(small, [teacher, STUDENT], "training.epochs=2")
+    ((one, other),) = asked
+    np.testing.assert_array_equal(one.item, other.item)
+    np.testing.assert_array_equal(one.share, other.share)
 
 
 def test_the_teacher_may_know_the_sources_alone():

@@ -8,6 +8,7 @@ import pytest
 from transfer_world import BOOKS, GEAR, settings, texts, world
 
 from isthmus.alignment.domains import align_features
+from isthmus.config import Config
 from isthmus.data.splits import global_cut
 from isthmus.scoring import Scorer
 from isthmus.transfer import rehearsal
@@ -28,10 +29,10 @@ def side() -> Side:
     return fit_side(strategy, DATASET, SPLIT, raw, features, CONFIG)
 
 
-def rehearsed(side: Side, parts: Mapping[str, Scorer], trained: tuple[int, ...] = (BOOKS, GEAR)):
-    features = align_features(texts(DATASET), CONFIG, DATASET)
+def rehearsed(side: Side, parts: Mapping[str, Scorer], config: Config = CONFIG):
+    features = align_features(texts(DATASET), config, DATASET)
     return rehearsed_weights(
-        side.neural, parts, DATASET, SPLIT, features, CONFIG, trained, newcomers=False
+        side.neural, parts, DATASET, SPLIT, features, config, (BOOKS, GEAR), newcomers=False
     )
 
 
@@ -59,3 +60,10 @@ def test_a_part_that_speaks_alone_keeps_its_weight(
 def test_too_few_questions_are_no_rehearsal(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsal, "LEAST", len(SPLIT.validation.position) + 1)
     assert rehearsed(side, side.parts) is None
+
+
+def test_where_seen_items_are_offered_the_rehearsal_offers_them(side: Side) -> None:
+    """Texts are most alike to what somebody had, and that is no answer."""
+    offered = rehearsed(side, side.parts, CONFIG.override("evaluation.exclude_seen=false"))
+    usual = rehearsed(side, side.parts)
+    assert offered["text"] / offered["neural"] < usual["text"] / usual["neural"]

@@ -12,6 +12,7 @@ from isthmus.baselines.cooccurrence import CoOccurrence, CoOccurrenceConfig
 from isthmus.config import BlendConfig
 from isthmus.data.splits import global_cut, leave_one_out
 from isthmus.errors import ConfigError
+from isthmus.evaluation.ranks import rank
 from isthmus.scoring import Requests
 from isthmus.transfer.sides import FADES_TO, fit_parts, fit_side, judges
 from isthmus.transfer.strategies import Joint, Roles, TargetOnly
@@ -103,6 +104,39 @@ def test_the_half_that_stopped_training_judges_only_where_the_other_is_too_small
         *split.tuning.position,
         *split.stopping.position,
     }
+
+
+def test_of_very_many_questions_a_fixed_choice_judges_every_side(small, monkeypatch):
+    dataset, split, raw = small
+    monkeypatch.setattr("isthmus.transfer.judges.MOST", 40)
+    config = settings("blend.parts=['text']", "training.epochs=1")
+    features = align_features(raw, config)
+    joint, alone = (
+        fit_side(strategy, dataset, split, raw, features, config).fitted[GEAR]
+        for strategy in (Joint(), TargetOnly(GEAR))
+    )
+    asked = judges(split, dataset, GEAR, config.blend)
+    assert len(asked) == len(set(asked.position)) == 40
+    assert set(asked.position) < set(split.validation.position)
+    assert (dataset.events.domain[asked.position] == GEAR).all()
+    for fitted in (joint, alone):
+        np.testing.assert_array_equal(fitted.user, dataset.events.user[asked.position])
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_validation_asks_as_the_evaluation_does(small, exclude_seen):
+    dataset, split, raw = small
+    config = settings(
+        *QUICK, "blend.parts=['neural']", f"evaluation.exclude_seen={str(exclude_seen).lower()}"
+    )
+    features = align_features(raw, config)
+    side = fit_side(TargetOnly(GEAR), dataset, split, raw, features, config)
+    # Of one part alone the weight changes no rank.
+    questions = judges(split, dataset, GEAR, config.blend)
+    asked = rank(side.blend, dataset, questions, GEAR, config=config.evaluation)
+    gain = side.fitted[GEAR].gain
+    place = asked.above + asked.tied - 1
+    np.testing.assert_allclose(gain, np.where(place < 10, 1 / np.log2(place + 2), 0))
 
 
 def test_a_second_fit_goes_on_from_the_first(small, tmp_path):

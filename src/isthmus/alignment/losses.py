@@ -154,7 +154,7 @@ class InfoNCE(nn.Module):
             a: vectors of the source.
             b: vectors of the other domain.
             pairs: rows that belong together; None: row i of `a` with row i of `b`. The other
-                pairs' rows are the negatives, but for partners of the same row.
+                pairs' rows are the negatives, but for those that make a pair with the row too.
         """
         if pairs is None:
             pairs = torch.arange(len(a), device=a.device)[:, None].expand(-1, 2)
@@ -164,9 +164,10 @@ class InfoNCE(nn.Module):
         one = F.normalize(_source(a, self.stop_gradient).index_select(0, rows), dim=1)
         other = F.normalize(b.index_select(0, columns), dim=1)
         logits = one @ other.T / self.temperature
-        same = (rows[:, None] == rows[None, :]) | (columns[:, None] == columns[None, :])
-        same = same & ~torch.eye(len(pairs), dtype=torch.bool, device=a.device)
-        logits = logits.masked_fill(same, -torch.inf)
+        cell = rows[:, None] * len(b) + columns
+        partners = torch.isin(cell, cell.diagonal())
+        partners.fill_diagonal_(fill_value=False)
+        logits = logits.masked_fill(partners, -torch.inf)
         answer = torch.arange(len(pairs), device=a.device)
         return (F.cross_entropy(logits, answer) + F.cross_entropy(logits.T, answer)) / 2
 

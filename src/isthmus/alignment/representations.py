@@ -41,7 +41,8 @@ class Losses(nn.Module):
 
     A loss is a module whose `forward(a, b, pairs=None)` gives a scalar; `a` is of the anchor. A
     class attribute `needs_pairs` asks for pairs, and an attribute `progress` is set to the share of
-    training done. It never sees fewer than two rows of a domain, nor fewer than two pairs.
+    training done. It never sees fewer than two rows of a domain, nor fewer than two pairs; of an
+    item of the anchor that is in a pair it is given all pairs, so that it can tell what is none.
 
     Args:
         weighted: the losses and their weights.
@@ -67,9 +68,19 @@ class Losses(nn.Module):
                 setattr(loss, "progress", progress)  # noqa: B010
             if not getattr(loss, "needs_pairs", False):
                 total = total + weight * loss(self._some(a), self._some(b))
-            elif len(pairs) >= 2:
-                total = total + weight * loss(a, b, self._some(pairs))
+            elif len(some := self._some_pairs(pairs)) >= 2:
+                total = total + weight * loss(a, b, some)
         return total
+
+    def _some_pairs(self, pairs: Tensor) -> Tensor:
+        """At most `most` pairs: all of some rows of the anchor, drawn at random."""
+        if len(pairs) <= self.most:
+            return pairs
+        _, row, count = torch.unique(pairs[:, 0], return_inverse=True, return_counts=True)
+        drawn = torch.randperm(len(count), device=pairs.device)
+        fit = int((count[drawn].cumsum(0) <= self.most).sum())
+        # A row that has more than `most` pairs itself gives some of them.
+        return self._some(pairs[torch.isin(row, drawn[: max(fit, 1)])])
 
     def _some(self, rows: Tensor) -> Tensor:
         """At most `most` rows, drawn at random."""
@@ -176,6 +187,7 @@ def representation_alignment(
     raw: Sequence[ItemFeatures],
     config: Config,
     reads: Sequence[int],
+    dim: int,
 ) -> list[RepresentationAlignment]:
     """The configured losses for a stage of training, none where it reads a single domain.
 
@@ -183,8 +195,9 @@ def representation_alignment(
         dataset: the snapshot.
         events: what the stage learns from.
         raw: text vectors as the language model gives them, for pairs by text.
-        config: `alignment`, `model.dim` and `seed` are read.
+        config: `alignment` and `seed` are read.
         reads: the domains that the stage reads.
+        dim: width of the model that the stage trains.
 
     Raises:
         ConfigError: there is one domain only, or a loss that cannot be found or made.
@@ -200,7 +213,7 @@ def representation_alignment(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         items, people = (
-            {d: _losses(where, table, config) for d in others} if table else {}
+            {d: _losses(where, table, config, dim) for d in others} if table else {}
             for where, table in tables.items()
         )
     for d, losses in people.items():
@@ -258,10 +271,10 @@ def loss_class(name: str, where: str) -> Any:
     return kind
 
 
-def _losses(where: str, table: Mapping[str, float], config: Config) -> Losses:
+def _losses(where: str, table: Mapping[str, float], config: Config, dim: int) -> Losses:
     """The losses of a table, made anew."""
     offered = {
-        "dim": config.model.dim,
+        "dim": dim,
         "stop_gradient": config.alignment.stop_gradient,
         "temperature": config.alignment.temperature,
     }

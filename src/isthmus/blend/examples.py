@@ -49,11 +49,12 @@ def gather(
     max_history: int,
     seed: int,
     hide_target_history: bool = False,
+    exclude_seen: bool = True,
 ) -> Examples:
     """Ask every part every question about `domain` and keep the candidates that matter.
 
     With `hide_target_history` the parts see people as if they were new to the domain; what these
-    had there is still no candidate.
+    had there is still no candidate. Without `exclude_seen` it is one, in every question.
     """
     position = about(dataset, queries, domain)
     rng = np.random.default_rng(seed)
@@ -62,7 +63,13 @@ def gather(
         asked = position[start : start + batch]
         whole = Requests.at(dataset, asked, max_history=max_history)
         visible = whole.as_newcomers(domain) if hide_target_history else whole
-        kept.append(_gather_batch(parts, dataset, asked, domain, whole, visible, rng))
+        answer = dataset.events.item[asked].astype(np.int64)[:, None]
+        seen = np.zeros((len(asked), dataset.domains[domain].n_items), bool)
+        if exclude_seen:
+            own = whole.only(domain)
+            seen[own.rows, own.item] = True
+            np.put_along_axis(seen, answer, False, axis=1)
+        kept.append(_gather_batch(parts, visible, domain, answer, seen, rng))
     n_candidates = 1 + len(parts) * CANDIDATES_PER_PART + RANDOM_CANDIDATES
     none = np.zeros((0, n_candidates, len(parts)), np.float32)
     scores = np.concatenate([none, *(k[0] for k in kept)])
@@ -72,29 +79,24 @@ def gather(
 
 def _gather_batch(
     parts: Mapping[str, Scorer],
-    dataset: Dataset,
-    position: NDArray[np.int64],
-    domain: int,
-    whole: Requests,
     visible: Requests,
+    domain: int,
+    answer: NDArray[np.int64],
+    seen: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    answer = dataset.events.item[position].astype(np.int64)[:, None]
-    n_items = dataset.domains[domain].n_items
-    seen = np.zeros((len(position), n_items), bool)
-    own = whole.only(domain)
-    seen[own.rows, own.item] = True
-    np.put_along_axis(seen, answer, False, axis=1)
+    """Scores and what they stand for; `answer` is [n, 1], and `seen` [n, n_items] no candidate."""
+    n_items = seen.shape[1]
     standardised = [standardise(part.score(visible, domain).total) for part in parts.values()]
     chosen = [answer]
     for block in standardised:
         top = torch.from_numpy(np.where(seen, -np.inf, block)).topk(
             min(CANDIDATES_PER_PART, n_items)
         )
-        best = np.full((len(position), CANDIDATES_PER_PART), -1, np.int64)
+        best = np.full((len(answer), CANDIDATES_PER_PART), -1, np.int64)
         best[:, : top.indices.shape[1]] = top.indices.numpy()
         chosen.append(best)
-    chosen.append(rng.integers(0, n_items, (len(position), RANDOM_CANDIDATES)))
+    chosen.append(rng.integers(0, n_items, (len(answer), RANDOM_CANDIDATES)))
     candidates = np.concatenate(chosen, axis=1)
     inside = np.maximum(candidates, 0)
     where = torch.from_numpy(inside)

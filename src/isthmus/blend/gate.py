@@ -35,6 +35,9 @@ LENGTHS = 3
 """Most groups by length of the target history, beside people who have none. People with a history
 elsewhere and people without one are cut apart, each by their own lengths."""
 
+FROM_NOTHING = 1000.0
+"""Relative change above which no figure is told: what it is relative to is no success at all."""
+
 NEWCOMERS_SPREAD = 0.2
 """By how much newcomers are taken to gain more or less than the others: a standard deviation of the
 logarithm of the ratio. On real data the two lie .1 (Food and Kitchen) to 2.3 apart (Beauty, Toys)
@@ -276,6 +279,8 @@ def _state(weight: float) -> str:
 
 
 def _words(change: Change) -> str:
+    if change[0] > FROM_NOTHING:
+        return "more than a thousandfold, for without it next to nothing succeeds"
     return f"{change[0]:+.1%} ({change[1]:+.1%} to {change[2]:+.1%})"
 
 

@@ -92,6 +92,7 @@ def fit_blend(
     batch: int,
     max_history: int,
     seed: int,
+    exclude_seen: bool = True,
     given: Mapping[str, float] | None = None,
 ) -> FittedWeights:
     """Weigh the parts on validation questions, cross-fitted over users.
@@ -105,6 +106,7 @@ def fit_blend(
         batch: questions scored at once.
         max_history: latest events that a question carries.
         seed: draws the random candidates.
+        exclude_seen: whether items in the history are no candidates, as in the evaluation.
         given: weights that are only to be judged; None fits them.
     """
 
@@ -118,6 +120,7 @@ def fit_blend(
             max_history=max_history,
             seed=seed,
             hide_target_history=as_newcomers,
+            exclude_seen=exclude_seen,
         )
 
     examples = ask(queries, as_newcomers=False)

@@ -54,13 +54,23 @@ class EvaluationConfig(Section):
     """What is measured."""
 
     cutoffs: list[PositiveInt] = Field([5, 10, 20, 100], description="k of @k.")
-    exclude_seen: bool = Field(True, description="Items in the history are not candidates.")
+    exclude_seen: bool = Field(
+        True,
+        description="Items in the history are not candidates, neither where parts are weighed and "
+        "transfer is judged nor in figures. Recommendations leave them out unless asked with "
+        "`seen`.",
+    )
     candidates: PositiveInt | None = Field(
         None, description="Sampled protocol: negatives; None: full."
     )
     batch: int = Field(256, ge=1, description="Requests scored at once.")
     max_history: int = Field(200, ge=1, description="History events a request carries.")
-    bootstrap: int = Field(1000, ge=100, description="Resamples of users for intervals.")
+    bootstrap: int = Field(
+        1000,
+        ge=100,
+        description="Resamples of users for intervals; comparisons draw more where with so few "
+        "no slice could be found to differ.",
+    )
     cold_share: float = Field(0.2, ge=0, le=1, description="Users whose target history is hidden.")
     min_slice: int = Field(500, ge=1, description="Smaller slices are merged with a neighbour.")
 

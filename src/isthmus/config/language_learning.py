@@ -54,7 +54,10 @@ class PretrainingConfig(Section):
     head_rate: float = Field(2e-3, gt=0, description="Peak rate of the head alone.")
     mask_share: float = Field(0.15, gt=0, lt=1, description="Tokens to be guessed in masked LM.")
     held_out: float = Field(
-        0.05, gt=0, le=0.5, description="Share of the texts that perplexity is measured on."
+        0.05,
+        gt=0,
+        le=0.5,
+        description="Share of the texts that perplexity is measured on, at most 2,000 of them.",
     )
 
     @model_validator(mode="after")
@@ -150,4 +153,6 @@ class DistillationConfig(Section):
     steps: int = Field(800, ge=1, description="Training steps.")
     batch_texts: int = Field(128, ge=4, description="Texts a step.")
     learning_rate: float = Field(3e-4, gt=0, description="Peak, AdamW.")
-    held_out: float = Field(0.05, gt=0, le=0.5, description="Share of texts to measure on.")
+    held_out: float = Field(
+        0.05, gt=0, le=0.5, description="Share of texts to measure on, at most 2,000 of them."
+    )

@@ -34,6 +34,7 @@ from isthmus.scoring import Scorer
 from isthmus.training.loop import Log, pick_device
 from isthmus.training.next_item import ExtraLoss, NextItemTask
 from isthmus.transfer.distillation import Lists, RankingDistillation, teacher_lists
+from isthmus.transfer.judges import no_more
 from isthmus.transfer.sides import Side, blend_of, fit_parts, roles_of
 
 _ASKED = ("gain", "user", "own", "elsewhere", "deep_gain")
@@ -262,12 +263,13 @@ def _weighed(side: Side, course: Course, domain: int) -> FittedWeights:
     now = fit_blend(
         side.parts,
         course.dataset,
-        course.questions,
+        no_more(course.questions, course.dataset, domain),
         domain,
         config.blend,
         batch=config.evaluation.batch,
         max_history=config.evaluation.max_history,
         seed=config.seed,
+        exclude_seen=config.evaluation.exclude_seen,
     )
     if not len(now.gain):
         return before

@@ -6,6 +6,7 @@ family: their p-values carry Holm's correction.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,9 @@ from isthmus.evaluation.result import (
     check_same_questions,
 )
 from isthmus.evaluation.significance import contrast, holm, resampled_means
+
+LEVEL = 0.05
+"""Below it a difference is significant."""
 
 
 def compare(
@@ -34,7 +38,8 @@ def compare(
     """Differences A − B, one row per slice and metric in `RECORD_SCHEMA`.
 
     `value` is the difference of the means with its interval, `relative` the uplift A / B − 1 with
-    its own, `p` two-sided and `p_holm` corrected over the slices of one metric.
+    its own, `p` two-sided and `p_holm` corrected over the slices of one metric. Users are drawn as
+    often as for A's own intervals, and no less often than it takes to find any slice significant.
 
     Args:
         a: the system in question, one seed or pooled.
@@ -51,8 +56,10 @@ def compare(
     """
     check_same_questions(a, b)
     columns = np.concatenate([a.columns(), b.columns()], axis=1)
+    # With fewer, no p-value could be small enough for Holm's correction to leave it significant.
+    least = math.ceil(2 * len(a.slices) / LEVEL)
     means, draws = resampled_means(
-        columns, a.user, a.masks(), n_resamples=a.n_resamples, seed=a.seed
+        columns, a.user, a.masks(), n_resamples=max(a.n_resamples, least), seed=a.seed
     )
     width = len(a.values)
     rows = []
@@ -80,7 +87,7 @@ def compare(
 
 
 def harm(
-    differences: pl.DataFrame, *, metric: str = "ndcg@10", level: float = 0.05
+    differences: pl.DataFrame, *, metric: str = "ndcg@10", level: float = LEVEL
 ) -> pl.DataFrame:
     """The rows of `compare` where A is significantly below B after Holm, worst first."""
     worse = (pl.col("value") < 0) & (pl.col("p_holm") < level) & (pl.col("metric") == metric)

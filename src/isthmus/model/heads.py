@@ -39,10 +39,11 @@ class DomainAdapter(nn.Module):
         """Become the mean of other corrections, as near as the rank allows."""
         mean = torch.stack([other.up.weight @ other.down.weight for other in others]).mean(0)
         left, size, right = torch.linalg.svd(mean)
-        rank = len(self.down.weight)
+        rank = min(len(self.down.weight), len(size))
         root = size[:rank].sqrt()
-        self.up.weight.copy_(left[:, :rank] * root)
-        self.down.weight.copy_(root[:, None] * right[:rank])
+        # A rank above the dimension has nothing more to hold.
+        self.up.weight.zero_()[:, :rank] = left[:, :rank] * root
+        self.down.weight.zero_()[:rank] = root[:, None] * right[:rank]
 
 
 def domain_heads(n_domains: int, config: ModelConfig) -> nn.ModuleList:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -256,17 +257,26 @@ def _judged(
         config: blend and protocol.
         given: weights that are only to be judged, for people known to the domain and for newcomers.
     """
-    settings = config.evaluation
-    how = {"batch": settings.batch, "max_history": settings.max_history, "seed": config.seed}
     # Nobody needs to be asked again as a newcomer: in a new domain, most people are one.
     blend = config.blend.model_copy(update={"cold_share": 0.0})
     usual, special = given or (None, None)
-    fitted = fit_blend(parts, dataset, questions, domain, blend, **how, given=usual)
+    weighed = partial(
+        fit_blend,
+        parts,
+        dataset,
+        domain=domain,
+        config=blend,
+        batch=config.evaluation.batch,
+        max_history=config.evaluation.max_history,
+        seed=config.seed,
+        exclude_seen=config.evaluation.exclude_seen,
+    )
+    fitted = weighed(questions, given=usual)
     new = fitted.own == 0
     enough = len(np.unique(fitted.user[new])) >= NEWCOMER_QUESTIONS
     if not (new.any() and (enough if given is None else special is not None)):
         return fitted
-    first = fit_blend(parts, dataset, questions.where(new), domain, blend, **how, given=special)
+    first = weighed(questions.where(new), given=special)
     gain, deep_gain = fitted.gain.copy(), fitted.deep_gain.copy()
     gain[new], deep_gain[new] = first.gain, first.deep_gain
     return replace(fitted, gain=gain, deep_gain=deep_gain, newcomer_weights=first.weights)

@@ -122,7 +122,7 @@ class _Course:
         self.labelled: Events | None = None
         self.before: Train | None = None
         self.wanted = {stage.teacher for stage in stages if isinstance(stage, Distil)}
-        self.teachers: dict[str, CoreModel] = {}
+        self.teachers: dict[str, tuple[Train, CoreModel]] = {}
         self.read: set[int] = set()
         self.asked: set[int] = set()
 
@@ -138,7 +138,7 @@ class _Course:
             model = self._apart(stage)
             self._train(index, stage, model, events)
             _lend(model, read, asked)
-            self.teachers[stage.name] = model
+            self.teachers[stage.name] = stage, model
             return
         self._train(index, stage, self.model, events)
         self.before = stage
@@ -146,7 +146,7 @@ class _Course:
         self.asked |= asked
         _lend(self.model, self.read, self.asked)
         if stage.name in self.wanted:
-            self.teachers[stage.name] = copy.deepcopy(self.model)
+            self.teachers[stage.name] = stage, copy.deepcopy(self.model)
 
     def _apart(self, stage: Train) -> CoreModel:
         """A model of the stage's own width, which knows the IDs of what the stage reads."""
@@ -174,7 +174,9 @@ class _Course:
             task = partial(ReptileTask, tasks=Tasks(group, stage.inner_steps, stage.outer_rate))
         config = _settings(self.config, stage, index, self.epochs[stage.name])
         extra: list[ExtraLoss] = [
-            *representation_alignment(self.dataset, events, self.raw, self.config, stage.reads)
+            *representation_alignment(
+                self.dataset, events, self.raw, self.config, stage.reads, model.config.dim
+            )
         ]
         if isinstance(stage, Distil):
             extra.append(self._lessons(stage, model, events, config))
@@ -202,15 +204,16 @@ class _Course:
         self, stage: Distil, student: CoreModel, events: Events, config: Config
     ) -> RankingDistillation:
         """The loss against what the stage's teacher says of its events."""
-        teacher = self.teachers[stage.teacher]
-        lists = teacher_lists(
-            teacher,
-            events,
-            stage.learns,
-            top=stage.top,
-            temperature=stage.temperature,
-            max_length=config.model.max_length,
-        )
+        taught, teacher = self.teachers[stage.teacher]
+        with _as_wanted(teacher, taught):
+            lists = teacher_lists(
+                teacher,
+                events,
+                stage.learns,
+                top=stage.top,
+                temperature=stage.temperature,
+                max_length=config.model.max_length,
+            )
         digest = hashlib.blake2b(digest_size=16)
         for array in (lists.item, lists.share, lists.confidence):
             digest.update(array.tobytes())

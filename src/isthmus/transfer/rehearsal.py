@@ -80,6 +80,7 @@ def rehearsed_weights(
             max_history=config.evaluation.max_history,
             seed=config.seed,
             hide_target_history=newcomers and len(trained) > 1,
+            exclude_seen=config.evaluation.exclude_seen,
         )
         # Somebody of whom nothing is known is no question that parts could be told apart by.
         spoken = np.asarray(examples.scores.any(axis=(1, 2)))

@@ -213,6 +213,7 @@ def _weighed(
         batch=config.evaluation.batch,
         max_history=config.evaluation.max_history,
         seed=config.seed,
+        exclude_seen=config.evaluation.exclude_seen,
         given=given,
     )
 

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from isthmus.data.dataset import Domain
 from isthmus.errors import TrainingError
 
+MOST_HELD_OUT = 2000
+"""Texts to measure on. They are looked at dozens of times in a run, and each is compared with each
+where a model is distilled; more would tell no more."""
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -28,17 +32,15 @@ class Corpus:
 
         Args:
             texts: any.
-            held_out: share to measure on.
+            held_out: share to measure on; no more than `MOST_HELD_OUT` texts.
 
         Raises:
             TrainingError: one side would be empty.
         """
         distinct = {text for text in texts if text and not text.isspace()}
         placed = sorted((_draw(text), text) for text in distinct)
-        found = cls(
-            [text for draw, text in placed if draw >= held_out],
-            [text for draw, text in placed if draw < held_out],
-        )
+        apart = min(sum(draw < held_out for draw, _ in placed), MOST_HELD_OUT)
+        found = cls([text for _, text in placed[apart:]], [text for _, text in placed[:apart]])
         if not (found.training and found.held_out):
             raise TrainingError(
                 f"{len(distinct)} distinct texts are too few to learn from and measure on",

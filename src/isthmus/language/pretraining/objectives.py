@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from isthmus.language.learning import LanguageTask
 from isthmus.language.tokens import Tokens, length_batches
 
 Objective = Literal["mlm", "clm"]
+_HEAD_ALONE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # what was found of a model
+_SAME = 1e-6  # of the largest logit: rounding, and less than a cap takes off a small one
 _LIKE = 32  # batches' worth of texts that are sorted by length together
 
 
@@ -91,13 +94,38 @@ class Guesser:
 def nats(model: Any, guesses: Guesses, device: torch.device) -> Tensor:
     """Cross-entropy of every guess, [n]."""
     ids, mask, asked = (part.to(device) for part in (guesses.ids, guesses.mask, guesses.asked))
-    heads = [module for module in model.children() if module is not model.base_model]
-    if len(heads) == 1:
+    if model not in _HEAD_ALONE:
+        _HEAD_ALONE[model] = _head_is_alone(model, ids[:1], mask[:1])
+    if _HEAD_ALONE[model]:
         states = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
-        logits = heads[0](states[asked])
-    else:  # heads in several pieces know best how they fit together
+        logits = _heads(model)[0](states[asked])
+    else:
         logits = model(input_ids=ids, attention_mask=mask).logits[asked]
     return F.cross_entropy(logits.float(), guesses.answers.to(device), reduction="none")
+
+
+def _heads(model: Any) -> list[Any]:
+    return [module for module in model.children() if module is not model.base_model]
+
+
+@torch.no_grad()
+def _head_is_alone(model: Any, ids: Tensor, mask: Tensor) -> bool:
+    """Whether one module makes the logits of states, and nothing scales or caps them after it.
+
+    Heads in several pieces know best how they fit together.
+    """
+    heads, training = _heads(model), model.training
+    if len(heads) != 1:
+        return False
+    model.eval()
+    try:
+        whole = model(input_ids=ids, attention_mask=mask).logits
+        alone = heads[0](model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state)
+        return bool((alone - whole).abs().max() <= _SAME * whole.abs().max())
+    except (AttributeError, TypeError):  # its head gives more than logits, or asks for more
+        return False
+    finally:
+        model.train(training)
 
 
 class LanguageModelling(LanguageTask):

@@ -8,6 +8,7 @@ anything.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from isthmus.config import PretrainingConfig
 from isthmus.language.models import quiet
 
 _POOLING = {"pooling_mode_mean_tokens": True}
+_ALPHABET = 1000  # characters that a WordPiece tokenizer tells apart
 
 
 def write_scratch(
@@ -76,21 +78,42 @@ def _word_pieces(texts: Sequence[str], config: PretrainingConfig) -> Any:
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(
-        texts,
-        trainers.WordPieceTrainer(
-            vocab_size=config.vocabulary, special_tokens=special, show_progress=False
-        ),
+    alphabet, within = _letters(tokenizer, texts)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=config.vocabulary,
+        # The trainer numbers letters within words as it meets them, in another order in every
+        # process, and breaks ties by number; those that stand here have their numbers.
+        special_tokens=[*special, *(f"##{letter}" for letter in within)],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
     )
-    tokenizer.post_processor = processors.TemplateProcessing(
+    tokenizer.train_from_iterator(texts, trainer)
+    # Pieces within words are special for the trainer alone.
+    whole = Tokenizer(models.WordPiece(tokenizer.get_vocab(), unk_token="[UNK]"))
+    whole.normalizer, whole.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+    whole.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     names = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=whole,
         model_max_length=config.positions,
         **{f"{role}_token": token for role, token in names.items()},
     )
+
+
+def _letters(tokenizer: Any, texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The `_ALPHABET` most frequent characters, and those of them that stand within words."""
+    count: Counter[str] = Counter()
+    within: set[str] = set()
+    for text in texts:
+        plain = tokenizer.normalizer.normalize_str(text)
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(plain):
+            count.update(word)
+            within.update(word[1:])
+    alphabet = sorted(sorted(count), key=count.__getitem__, reverse=True)[:_ALPHABET]
+    return sorted(alphabet), sorted(within.intersection(alphabet))
 
 
 def _byte_pairs(texts: Sequence[str], config: PretrainingConfig) -> Any:

@@ -54,6 +54,13 @@ class AdaptedBlock(nn.Module):
         super().__init__()
         self.block, self.adapter = block, adapter
 
+    def __getattr__(self, name: str) -> Any:
+        """What a model reads of its blocks, such as a ModernBERT's `attention_type`."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("block"), name)
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the block; its states, alone or first in a tuple, go through the adapter."""
         found = self.block(*args, **kwargs)

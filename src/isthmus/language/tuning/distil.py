@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from isthmus.config import DistillationConfig, LanguageConfig, TrackingConfig, TuningConfig
-from isthmus.errors import LanguageModelError
+from isthmus.errors import IsthmusError, LanguageModelError
 from isthmus.language.encoder import TextEncoder
 from isthmus.language.folders import check_place, save_model
 from isthmus.language.learning import LanguageTask, Pace, learn, run_mark
@@ -150,7 +151,8 @@ def distil(
         tracking: which tools take them.
 
     Raises:
-        LanguageModelError: a model cannot be found, or the student would be no smaller.
+        LanguageModelError: a model cannot be found, the student would be no smaller, or cannot be
+            saved.
         CheckpointError: the folder holds other things, or cannot be written.
         TrainingError: memory ran out, or the loss is not a number.
     """
@@ -162,6 +164,7 @@ def distil(
     model = load_torch_model(base)
     if config.student is None:
         _keep_blocks(model, config.student_layers)
+        model = _as_saved(model, base)
     student = Tunable(model, facts.pooling, TuningConfig(method="full")).to(place)
     tokenizer, limit = load_tokenizer(base), min(language.max_tokens, facts.positions)
     lesson, exam = (
@@ -238,7 +241,7 @@ def _teacher(config: DistillationConfig, language: LanguageConfig, device: str) 
 
 
 def _keep_blocks(model: Any, count: int) -> None:
-    """Leave `count` evenly spaced blocks, the last among them.
+    """Leave `count` evenly spaced blocks, the last among them, and what the config says of them.
 
     Raises:
         LanguageModelError: there are no more than that.
@@ -253,8 +256,36 @@ def _keep_blocks(model: Any, count: int) -> None:
     kept = [round((i + 1) * len(blocks) / count) - 1 for i in range(count)]
     for i, block in enumerate([blocks[k] for k in kept]):
         blocks[i] = block
+    said = {
+        name: [value[k] for k in kept]
+        for name, value in vars(model.config).items()
+        if isinstance(value, list | tuple)
+        and len(value) == len(blocks)
+        and not name.endswith("token_id")
+    }
     del blocks[count:]
-    model.config.num_hidden_layers = count
+    model.config.update({"num_hidden_layers": count, **said})
+
+
+def _as_saved(student: Any, base: Path) -> Any:
+    """A student of some blocks as it is once saved, which is what training has to go on from.
+
+    What belongs to a block's place is lost, such as the first norm of a ModernBERT's later blocks.
+
+    Raises:
+        LanguageModelError: it cannot be saved, or lacks something when read again.
+    """
+    try:
+        with TemporaryDirectory() as aside, torch.random.fork_rng(devices=[]):
+            save_model(Path(aside) / "student", student, base)
+            return load_torch_model(Path(aside) / "student")
+    except Exception as error:  # of whatever kind a model's own code raises
+        reason = error.what if isinstance(error, IsthmusError) else error
+        raise LanguageModelError(
+            f"a student of some of the teacher's blocks cannot be saved and read again: {reason}",
+            where="distillation.student_layers",
+            hint="Name a student of its own with distillation.student",
+        ) from error
 
 
 def _centred(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
