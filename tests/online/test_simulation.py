@@ -11,7 +11,7 @@ from test_traffic import Oracle as Simple
 from test_traffic import traffic, world
 
 from isthmus.config import Config
-from isthmus.data.appending import Growth
+from isthmus.data.growth import Growth
 from isthmus.errors import RequestError
 from isthmus.online.arms import Local, counting_only, from_scratch
 from isthmus.online.events import Event
