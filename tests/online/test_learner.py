@@ -490,6 +490,18 @@ def test_what_judged_once_is_still_known_to_answer_a_recommendation(folder, log,
     assert 0 < len(second) < len(first)
 
 
+def test_answers_that_a_version_kept_back_has_learnt_judge_the_next(folder, log, guided) -> None:
+    earlier, later = answers(events(0.6, 0.75)), answers(events(0.75, 0.9))
+    log.append(earlier)
+    if learner(folder, log).step(wait=False).live:
+        roll_back(folder)
+    log.append(later)
+    learner(folder, log).step(wait=False)
+    (_, first), (_, second) = guided
+    assert first == {(e.user_id, e.time) for e in earlier if e.recommendation_id}
+    assert second == {(e.user_id, e.time) for e in later if e.recommendation_id}
+
+
 def gaer(n: int, first: int = 0) -> list[Event]:
     """Events of a domain whose name is not spelt as the model's."""
     return [

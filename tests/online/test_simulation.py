@@ -11,9 +11,8 @@ from test_traffic import Oracle as Simple
 from test_traffic import traffic, world
 
 from isthmus.config import Config
-from isthmus.data.growth import Growth
 from isthmus.errors import RequestError
-from isthmus.online.arms import Local, counting_only, from_scratch
+from isthmus.online.arms import Local, counting_only
 from isthmus.online.events import Event
 from isthmus.online.oracle import Oracle
 from isthmus.online.simulation import simulate
@@ -21,7 +20,7 @@ from isthmus.online.traffic import run_traffic
 from word_encoder import WordEncoder
 
 
-def test_a_night_that_was_kept_back_leaves_its_answers_to_the_next() -> None:
+def test_answers_of_a_night_that_was_kept_back_judge_the_next() -> None:
     told: list[set[tuple[str, float]]] = []
 
     def kept_back(recommender, growth, guided):
@@ -35,29 +34,7 @@ def test_a_night_that_was_kept_back_leaves_its_answers_to_the_next() -> None:
         answer = Event(f"a{night}", f"ann{night}", "gear", item, 2e9 + night, recommendation_id="r")
         local.observe([answer, replace(answer, user_id=f"eve{night}", recommendation_id=None)])
         local.rest()
-    assert told == [{("ann0", 2e9)}, {("ann0", 2e9), ("ann1", 2e9 + 1)}]
-
-
-def test_a_fit_anew_judges_by_the_answers_of_earlier_nights(monkeypatch) -> None:
-    told: list[set[float]] = []
-
-    def fitted(dataset, raw, config, guided):
-        told.append(set(dataset.events.time[guided].tolist()))
-        return counting_only(local.recommender, growths[-1], guided)[0]
-
-    def fit_anew(recommender, growth, guided):
-        growths.append(growth)
-        return from_scratch(recommender, growth, guided)
-
-    monkeypatch.setattr("isthmus.online.arms.fitted_anew", fitted)
-    growths: list[Growth] = []
-    local = Local("nightly", base(), fit_anew)
-    item = base().dataset.domains[GEAR].items["item_id"][0]
-    for night in range(2):
-        answer = Event(f"a{night}", f"ann{night}", "gear", item, 2e9 + night, recommendation_id="r")
-        local.observe([answer])
-        local.rest()
-    assert told == [{2e9}, {2e9 + 1}]
+    assert told == [{("ann0", 2e9)}, {("ann1", 2e9 + 1)}]
 
 
 def test_the_oracle_shows_what_nobody_could_better() -> None:

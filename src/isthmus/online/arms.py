@@ -59,7 +59,6 @@ class Local:
             for d in range(len(recommender.dataset.domains))
         }
         self._new: list[Event] = []
-        self._answers: list[Event] = []
         self._since: dict[str, list[tuple[int, int, float]]] = {}
         self._had: dict[str, set[tuple[str, str]]] = {}
 
@@ -108,11 +107,8 @@ class Local:
             orient="row",
         )
         growth = append_events(self.recommender.dataset, rows)
-        # What a night that was kept back has not learnt is still to judge by.
-        self._answers += [event for event in self._new if event.recommendation_id is not None]
-        first = min((event.time for event in self._answers), default=np.inf)
-        since = np.flatnonzero(growth.dataset.events.time >= first)
-        guided = guided_positions(growth.dataset, since, self._answers)
+        # As the learner does: answers of a night that was kept back judge the next one.
+        guided = guided_positions(growth.dataset, growth.fresh, self._new)
         start = time.process_time()
         successor, progress = self._learn(self.recommender, growth, guided)
         self.seconds.append(time.process_time() - start)
@@ -197,13 +193,8 @@ def incrementally(
 def from_scratch(
     recommender: Recommender, growth: Growth, guided: Guided
 ) -> tuple[Recommender, Progress]:
-    """Fit everything again, whatever has been learnt before.
-
-    Answers of earlier nights judge and weigh, as in a fit that knows of no recommendations: so it
-    ranks better, and is the harder one to come near.
-    """
-    tonight = np.intersect1d(guided, growth.fresh)
-    found = fitted_anew(growth.dataset, recommender.raw, recommender.config, tonight)
+    """Fit everything again, whatever has been learnt before."""
+    found = fitted_anew(growth.dataset, recommender.raw, recommender.config, guided)
     return found, found.progress
 
 

@@ -216,6 +216,10 @@ class Learner:
     def _learnt(self, recommender: Recommender, found: Replayed, live: str, *, full: bool) -> Step:
         assert found.split is not None, "asked for"
         after = _unlearnt_after(recommender, found.split, found)
+        if tried := self._tried(live):
+            # Answers that a version kept back has learnt in vain judge the next one: with all left
+            # out, too few questions tell, and one good version after another is kept back.
+            after = max(after, tried[1])
         records = (logged.record for logged in between(self.log, after, found.position.offset))
         events = [record for record in records if isinstance(record, Event)]
         unlearnt = np.union1d(np.flatnonzero(~found.split.in_train), found.fresh)
